@@ -1,0 +1,1 @@
+//! The sans-IO core of the hopgap agent: time and packets in, packets and records out.

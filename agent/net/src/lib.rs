@@ -1,0 +1,1 @@
+//! Sockets and kernel timestamps of the hopgap agent.

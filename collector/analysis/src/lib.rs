@@ -1,0 +1,1 @@
+//! Pure analysis of hopgap records: outages, loss, latency, paths.

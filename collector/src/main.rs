@@ -1,0 +1,3 @@
+//! Ingests, stores, analyses and reports what hopgap agents measured.
+
+fn main() {}

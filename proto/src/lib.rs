@@ -1,0 +1,5 @@
+//! The vocabulary of hopgap: time, STAMP packets, records, frames, the plan
+//! and the uplink. No I/O, no clock, no unsafe.
+#![forbid(unsafe_code)]
+
+pub mod time;

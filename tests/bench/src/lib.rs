@@ -1,0 +1,1 @@
+//! Benchmarks of hopgap, as ratios in one run.
