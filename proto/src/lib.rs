@@ -2,4 +2,7 @@
 //! and the uplink. No I/O, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+pub mod plan;
+pub mod record;
+pub mod stamp;
 pub mod time;

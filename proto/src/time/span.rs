@@ -42,7 +42,10 @@ impl Span {
         self.0
     }
     /// Its length in seconds, for display and plots only.
-    #[expect(clippy::cast_precision_loss, reason = "for display; 2^53 ns is 104 days")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for display; 2^53 ns is 104 days"
+    )]
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
@@ -60,7 +63,9 @@ impl Span {
     }
     /// As the standard library's duration; `None` where it runs backwards.
     pub fn to_std(self) -> Option<core::time::Duration> {
-        u64::try_from(self.0).ok().map(core::time::Duration::from_nanos)
+        u64::try_from(self.0)
+            .ok()
+            .map(core::time::Duration::from_nanos)
     }
 }
 
@@ -147,7 +152,9 @@ impl fmt::Debug for Span {
 
 /// A text that is no span of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a length of time; write a number with a unit, such as 250us, 1ms, 1.5s, 10m or 1h")]
+#[error(
+    "`{0}` is not a length of time; write a number with a unit, such as 250us, 1ms, 1.5s, 10m or 1h"
+)]
 pub struct ParseSpanError(pub String);
 
 impl FromStr for Span {
@@ -156,7 +163,9 @@ impl FromStr for Span {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let fail = || ParseSpanError(s.to_owned());
         let text = s.trim();
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(fail)?;
         let (number, unit) = text.split_at(split);
         let scale: i64 = match unit.trim() {
             "ns" => 1,
@@ -179,7 +188,9 @@ impl FromStr for Span {
         for digit in fraction.chars() {
             place /= 10;
             let digit = digit.to_digit(10).ok_or_else(fail)?;
-            nanos = nanos.checked_add(i64::from(digit) * place).ok_or_else(fail)?;
+            nanos = nanos
+                .checked_add(i64::from(digit) * place)
+                .ok_or_else(fail)?;
         }
         Ok(Self(nanos))
     }

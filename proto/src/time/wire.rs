@@ -24,7 +24,10 @@ impl NtpTimestamp {
         reason = "the seconds are taken modulo 2^32 by definition; the fraction is below 2^32"
     )]
     pub fn from_wall(wall: Wall) -> Self {
-        let seconds = wall.as_nanos().div_euclid(NANOS).wrapping_add(NTP_UNIX_OFFSET) as u32;
+        let seconds = wall
+            .as_nanos()
+            .div_euclid(NANOS)
+            .wrapping_add(NTP_UNIX_OFFSET) as u32;
         let nanos = wall.as_nanos().rem_euclid(NANOS) as u64;
         // Rounded up, so that truncation on the way back returns the same nanosecond.
         let fraction = ((nanos << 32).div_ceil(1_000_000_000)) as u32;
@@ -67,5 +70,9 @@ fn unwrap_era(seconds: i64, nanos: i64, near: Wall) -> Wall {
     let behind = near_seconds - seconds;
     // Round to the nearest whole number of eras.
     let eras = (behind + ERA / 2).div_euclid(ERA);
-    Wall::from_nanos((seconds + eras * ERA).saturating_mul(NANOS).saturating_add(nanos))
+    Wall::from_nanos(
+        (seconds + eras * ERA)
+            .saturating_mul(NANOS)
+            .saturating_add(nanos),
+    )
 }

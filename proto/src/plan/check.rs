@@ -1,0 +1,231 @@
+//! What a plan must satisfy beyond its syntax.
+
+use super::{Destination, Plan, SessionPlan};
+use crate::record::{AgentName, SessionName};
+use crate::stamp::Ssid;
+use crate::time::Span;
+use std::collections::BTreeSet;
+
+/// Why a plan cannot be carried out. Each sentence says where and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Two things of one kind share a name.
+    #[error("{kind} `{name}` is declared twice; give each {kind} a name of its own")]
+    Duplicate {
+        /// `agent`, `session`, `echo` or `path`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A reference to an agent that is not declared.
+    #[error(
+        "{user} names the agent `{agent}`, which is not declared; add an [[agent]] with that name or correct it"
+    )]
+    UnknownAgent {
+        /// Who refers to it.
+        user: String,
+        /// The unknown name.
+        agent: AgentName,
+    },
+    /// A value outside of its range.
+    #[error("session `{session}`: {key} is {value}, but must be {range}")]
+    Range {
+        /// The session.
+        session: SessionName,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A session from an agent to itself.
+    #[error("session `{0}` goes from an agent to itself; name another agent in `to`")]
+    ToItself(SessionName),
+    /// Two sessions of one agent would use the same source port or SSID.
+    #[error(
+        "sessions `{first}` and `{second}` of agent `{agent}` share {what}; give one of them another `{key}`"
+    )]
+    Overlap {
+        /// The agent.
+        agent: AgentName,
+        /// One session.
+        first: SessionName,
+        /// The other.
+        second: SessionName,
+        /// What they share.
+        what: String,
+        /// The key to change.
+        key: &'static str,
+    },
+    /// A path without conditions would fit every route.
+    #[error("path `{0}` has no condition; give it `passes` or `target_at_hop`")]
+    PathWithoutCondition(String),
+}
+
+impl Plan {
+    /// Checks what the syntax cannot, and gives every session its SSID.
+    ///
+    /// # Errors
+    /// The first thing that stands against carrying out the plan.
+    pub fn checked(mut self) -> Result<Self, PlanError> {
+        unique("agent", self.agents.iter().map(|a| a.name.as_str()))?;
+        unique("session", self.sessions.iter().map(|s| s.name.as_str()))?;
+        unique("echo", self.echoes.iter().map(|e| e.name.as_str()))?;
+        unique("path", self.paths.iter().map(|p| p.name.as_str()))?;
+        for session in &self.sessions {
+            self.known(format!("session `{}`", session.name), &session.from)?;
+            if let Destination::Agent(to) = &session.to {
+                self.known(format!("session `{}`", session.name), to)?;
+                if to == &session.from {
+                    return Err(PlanError::ToItself(session.name.clone()));
+                }
+            }
+            in_range(session)?;
+        }
+        for echo in &self.echoes {
+            self.known(format!("echo `{}`", echo.name), &echo.from)?;
+        }
+        for path in &self.paths {
+            if path.passes.is_empty() && path.target_at_hop.is_none() {
+                return Err(PlanError::PathWithoutCondition(path.name.to_string()));
+            }
+        }
+        self.number_sessions();
+        self.no_overlap()?;
+        Ok(self)
+    }
+
+    fn known(&self, user: String, agent: &AgentName) -> Result<(), PlanError> {
+        match self.agent(agent) {
+            Some(_) => Ok(()),
+            None => Err(PlanError::UnknownAgent {
+                user,
+                agent: agent.clone(),
+            }),
+        }
+    }
+
+    /// Sessions without an SSID get one by their place, 64 apart.
+    fn number_sessions(&mut self) {
+        for (place, session) in self.sessions.iter_mut().enumerate() {
+            let block = u16::try_from(place % 511).unwrap_or(0);
+            session.ssid.get_or_insert(Ssid(1 + block * 64));
+        }
+    }
+
+    fn no_overlap(&self) -> Result<(), PlanError> {
+        for (i, a) in self.sessions.iter().enumerate() {
+            for b in self.sessions.iter().skip(i + 1) {
+                let overlap = |what: String, key| PlanError::Overlap {
+                    agent: a.from.clone(),
+                    first: a.name.clone(),
+                    second: b.name.clone(),
+                    what,
+                    key,
+                };
+                let apart = |x: u16, y: u16| {
+                    x.saturating_add(u16::from(a.flows)) <= y
+                        || y.saturating_add(u16::from(b.flows)) <= x
+                };
+                if a.from == b.from && !apart(a.source_port, b.source_port) {
+                    return Err(overlap("source ports".to_owned(), "source_port"));
+                }
+                let (ssid_a, ssid_b) = (a.ssid.unwrap_or_default(), b.ssid.unwrap_or_default());
+                if a.to == b.to && !apart(ssid_a.0, ssid_b.0) {
+                    return Err(overlap("SSIDs at one reflector".to_owned(), "ssid"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), PlanError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(PlanError::Duplicate {
+                kind,
+                name: name.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn in_range(session: &SessionPlan) -> Result<(), PlanError> {
+    let fail = |key, value: String, range| {
+        Err(PlanError::Range {
+            session: session.name.clone(),
+            key,
+            value,
+            range,
+        })
+    };
+    let span = |key, value: Span, low: Span, high: Span, range| {
+        if (low..=high).contains(&value) {
+            Ok(())
+        } else {
+            fail(key, value.to_config_text(), range)
+        }
+    };
+    let (ms, s) = (Span::from_millis(1), Span::from_secs(1));
+    span("interval", session.interval, ms, s * 10, "1ms to 10s")?;
+    span("timeout", session.timeout, ms * 10, s * 60, "10ms to 60s")?;
+    span(
+        "time_unit",
+        session.time_unit,
+        Span::from_nanos(1),
+        ms,
+        "1ns to 1ms",
+    )?;
+    if session.trace_interval != Span::ZERO {
+        span(
+            "trace_interval",
+            session.trace_interval,
+            ms * 100,
+            s * 3600,
+            "0s (none) or 100ms to 1h",
+        )?;
+    }
+    if !(1..=64).contains(&session.flows) {
+        return fail("flows", session.flows.to_string(), "1 to 64");
+    }
+    if session.dscp > 63 {
+        return fail("dscp", session.dscp.to_string(), "0 to 63");
+    }
+    let flows = u16::from(session.flows);
+    if session.source_port < 1024 || session.source_port.checked_add(flows - 1).is_none() {
+        return fail(
+            "source_port",
+            session.source_port.to_string(),
+            "1024 to 65535 for every flow",
+        );
+    }
+    // Reserved in Azure: probes from it would be lost by design.
+    if (session.source_port..=session.source_port + (flows - 1)).contains(&65_330) {
+        return fail(
+            "source_port",
+            session.source_port.to_string(),
+            "such that no flow uses 65330, which Azure reserves",
+        );
+    }
+    if let Some(Ssid(ssid)) = session.ssid
+        && (ssid == 0 || ssid.saturating_add(flows) > 0x8000)
+    {
+        return fail("ssid", ssid.to_string(), "1 to 32767 for every flow");
+    }
+    if let Some(key) = &session.key {
+        let hex =
+            key.len() >= 32 && key.len() % 2 == 0 && key.chars().all(|c| c.is_ascii_hexdigit());
+        if !hex {
+            return fail(
+                "key",
+                "not readable".to_owned(),
+                "at least 32 hexadecimal digits",
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! What happened to the measurement itself, and evidence from the network.
+
+use super::FlowIndex;
+use crate::stamp::Seq;
+use crate::time::{ClockPair, Mono, Span};
+use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+
+/// Something that happened, on the recording agent's clock.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Mono,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EventKind {
+    /// The session began on this agent; its sequence numbers start here.
+    SessionStarted,
+    /// The session was ended in order; silence after it is not loss.
+    SessionStopped,
+    /// The two clocks read together, at the start and every ten seconds.
+    Clock(ClockReading),
+    /// The wall clock was stepped by this much.
+    ClockStepped(Span),
+    /// The sender was late by more than an interval and left out these slots of
+    /// its grid: nothing was sent in them.
+    SlotsSkipped {
+        /// The flow.
+        flow: FlowIndex,
+        /// When the first slot that was left out was due.
+        first: Mono,
+        /// How many were left out.
+        count: u32,
+    },
+    /// An ICMP error came back for one of the session's probes.
+    Icmp(IcmpEvidence),
+    /// The reflector's own counter went back: it was restarted.
+    ReflectorRestarted {
+        /// The flow on which it was noticed.
+        flow: FlowIndex,
+    },
+    /// A reply that belongs to no probe known, or that could not be read.
+    StrayReplies {
+        /// How many since the last such event.
+        count: u32,
+    },
+    /// Probes that this agent's reflector did not answer, since the last such event.
+    ReflectorDropped {
+        /// Why.
+        reason: DropReason,
+        /// How many.
+        count: u32,
+    },
+    /// Records lost by the agent itself: a spool that was full or failed.
+    RecordsLost {
+        /// How many blocks.
+        blocks: u32,
+    },
+}
+
+/// Why a reflector did not answer a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// It could not be read as a STAMP packet.
+    Malformed,
+    /// Its HMAC was absent or wrong.
+    Unauthenticated,
+    /// It belonged to no provisioned session.
+    Unprovisioned,
+    /// Its source port was a reflector's: answering could loop.
+    LoopGuard,
+    /// Its source exceeded its rate.
+    RateLimited,
+    /// The kernel refused the reply.
+    SendRefused,
+}
+
+/// An agent's two clocks, and what its kernel says of their quality (`adjtimex`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// Both clocks at one instant.
+    pub pair: ClockPair,
+    /// Whether the kernel calls the wall clock synchronised.
+    pub synchronised: bool,
+    /// The kernel's bound on the wall clock's error; meaningless when not synchronised.
+    pub max_error: Span,
+}
+
+/// An ICMP error that a probe provoked: which router lost the route, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IcmpEvidence {
+    /// The flow of the probe.
+    pub flow: FlowIndex,
+    /// The probe, where enough of it was quoted.
+    pub seq: Option<Seq>,
+    /// The router that sent the error.
+    pub from: IpAddr,
+    /// ICMP (or ICMPv6) type.
+    pub icmp_type: u8,
+    /// ICMP (or ICMPv6) code.
+    pub code: u8,
+    /// The next hop's MTU in bytes, for 'too big' errors.
+    pub mtu: Option<u32>,
+}
