@@ -1,0 +1,520 @@
+//! What analysis found, ready to be shown: every number that a report prints.
+//!
+//! Instants are the sender's own send times set on UTC by the sender's clock
+//! (or, for markers, the collector's clock). Lengths of time come from one
+//! monotonic clock each and need no synchronisation.
+
+use crate::schema::{Nanos, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Everything found in one stretch of time.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Findings {
+    /// First and last instant that was judged; `None` without any record.
+    pub window: Option<Window>,
+    /// What people noted, in the order of time.
+    pub markers: Vec<Marker>,
+    /// One entry for each session of the plan, in its order.
+    pub sessions: Vec<SessionFindings>,
+    /// Failovers, failbacks and interruptions, in the order of time.
+    pub transitions: Vec<Transition>,
+    /// ICMP echo of targets without an agent.
+    pub echoes: Vec<EchoFindings>,
+    /// What is judged against the objective, and how it came out.
+    pub verdict: Verdict,
+    /// What the reader must know before believing the rest: stalls, refused sends,
+    /// clock steps, missing data, drops by policy. One sentence each.
+    pub caveats: Vec<String>,
+}
+
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Window {
+    /// Its start.
+    pub from: Utc,
+    /// Its end.
+    pub to: Utc,
+}
+
+/// A note that a person (or a script) made while measuring.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub struct Marker {
+    /// When, on the collector's clock.
+    pub at: Utc,
+    /// What it announces.
+    pub kind: MarkerKind,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a marker announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkerKind {
+    /// Traffic is now moved away from the primary path.
+    Failover,
+    /// Traffic is now moved back to the primary path.
+    Failback,
+    /// Anything else.
+    Note,
+}
+
+/// One of the two directions of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the Session-Sender to the Session-Reflector.
+    Forward,
+    /// From the Session-Reflector back.
+    Reverse,
+    /// One of the two, unknown which: the reflector neither logs nor counts.
+    Unknown,
+}
+
+/// What was found of one session.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct SessionFindings {
+    /// The session's name.
+    pub session: String,
+    /// The agent that sends.
+    pub from: String,
+    /// The agent (or address) that reflects.
+    pub to: String,
+    /// Time between two probes of a flow.
+    pub interval_ns: Nanos,
+    /// How the direction of a loss is known.
+    pub direction_source: DirectionSource,
+    /// Counts over all flows.
+    pub counts: Counts,
+    /// One entry for each flow.
+    pub flows: Vec<FlowFindings>,
+    /// Round-trip latency by the pair of paths, over all flows.
+    pub latency: Vec<PathLatency>,
+    /// Whole seconds: sent, lost, latency, for plots.
+    pub seconds: Vec<Second>,
+    /// Stretches in which the two directions took different named paths.
+    pub asymmetries: Vec<Asymmetry>,
+}
+
+/// How the direction of a loss is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectionSource {
+    /// The reflector's own log of what it received: per packet.
+    ReflectorLog,
+    /// The reflector's counter in its replies: per gap; positions only where a gap
+    /// is all of one direction.
+    ReflectorCounter,
+    /// Neither: a stateless reflector.
+    None,
+}
+
+/// Probe counts. `sent = answered + late + lost_forward + lost_reverse +
+/// lost_unknown + pending`; refused and skipped probes never left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Counts {
+    /// Probes that left the sender.
+    pub sent: u64,
+    /// Answered within Tmax.
+    pub answered: u64,
+    /// Answered after Tmax: late, not lost.
+    pub late: u64,
+    /// Lost on the way to the reflector.
+    pub lost_forward: u64,
+    /// Received by the reflector, lost on the way back.
+    pub lost_reverse: u64,
+    /// Lost, direction unknown.
+    pub lost_unknown: u64,
+    /// Received but, by the reflector's policy, not answered: not loss.
+    pub dropped_by_policy: u64,
+    /// Too recent to be judged when the data ends.
+    pub pending: u64,
+    /// Refused by the sender's own kernel: never left.
+    pub refused: u64,
+    /// Slots left out because the sender was late: never sent.
+    pub skipped: u64,
+    /// Replies beyond the first for one probe (RFC 5560).
+    pub duplicated: u64,
+    /// Probes that reached the reflector out of order (RFC 4737).
+    pub reordered_forward: u64,
+    /// Replies that came back out of order (RFC 4737).
+    pub reordered_reverse: u64,
+}
+
+/// What was found of one flow.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct FlowFindings {
+    /// Its index.
+    pub flow: u8,
+    /// Its source port.
+    pub source_port: u16,
+    /// Its counts.
+    pub counts: Counts,
+    /// Its outages, in the order of time.
+    pub outages: Vec<Outage>,
+    /// Loss periods too small to be an outage (background loss, RFC 3357).
+    pub background: Vec<LossPeriod>,
+    /// Its path epochs in the forward direction, in the order of time.
+    pub forward_paths: Vec<PathEpoch>,
+    /// Its path epochs in the reverse direction, in the order of time.
+    pub reverse_paths: Vec<PathEpoch>,
+}
+
+/// One probe as a point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProbePoint {
+    /// Its sequence number.
+    pub seq: u32,
+    /// Its actual send time.
+    pub sent: Utc,
+}
+
+/// Loss of connectivity in one direction of one flow.
+///
+/// From the actual send times S of the lost probes a..b, one on/off outage
+/// lasted at least S_b − S_a and at most S_(b+1) − S_(a−1), on the sender's
+/// monotonic clock.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Outage {
+    /// Which direction failed.
+    pub direction: Direction,
+    /// The last probe that made it before; `None` where the data begins with loss.
+    pub last_good: Option<ProbePoint>,
+    /// The first lost probe.
+    pub first_lost: ProbePoint,
+    /// The last lost probe.
+    pub last_lost: ProbePoint,
+    /// The first probe that made it again; `None` while the outage goes on.
+    pub first_good: Option<ProbePoint>,
+    /// It lasted at least this long.
+    pub at_least_ns: Nanos,
+    /// It lasted at most this long; `None` where one end lies outside of the data.
+    pub at_most_ns: Option<Nanos>,
+    /// Probes lost in it.
+    pub lost: u64,
+    /// Probes within it that made it (between its loss periods).
+    pub passed: u64,
+    /// Its loss periods (RFC 3357): runs of consecutive lost probes.
+    pub loss_periods: Vec<LossPeriod>,
+    /// Slots skipped and sends refused between last good and first good: they widen
+    /// the bounds and are not counted as lost.
+    pub unsent: u64,
+}
+
+/// A run of consecutive lost probes (RFC 3357).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LossPeriod {
+    /// Direction of the loss.
+    pub direction: Direction,
+    /// The first lost probe.
+    pub first: ProbePoint,
+    /// The last lost probe.
+    pub last: ProbePoint,
+    /// How many were lost.
+    pub lost: u64,
+}
+
+/// A stretch in which one direction of a flow took one path.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct PathEpoch {
+    /// The named path; `None` where no declared path fits.
+    pub path: Option<String>,
+    /// How the name was found.
+    pub named_by: NamedBy,
+    /// Number of the hop that the far end is, as a traceroute shows it (routers + 1).
+    pub target_at_hop: Option<u8>,
+    /// The first probe seen on it.
+    pub first: ProbePoint,
+    /// The last probe seen on it.
+    pub last: ProbePoint,
+    /// Probes seen on it.
+    pub probes: u64,
+    /// Hops that traceroutes saw in this epoch, hop 1 first; `None` for a silent hop.
+    /// Empty where no traceroute ran in it.
+    pub hops: Vec<Option<String>>,
+}
+
+/// How an epoch's name was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NamedBy {
+    /// A traceroute on the flow's own 5-tuple, within the epoch.
+    Trace,
+    /// The hop count alone, which only one declared path has.
+    HopCount,
+    /// Nothing fits.
+    Nothing,
+}
+
+/// Round-trip latency over probes of one pair of paths.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct PathLatency {
+    /// Named path of the forward direction.
+    pub forward: Option<String>,
+    /// Named path of the reverse direction.
+    pub reverse: Option<String>,
+    /// The latency.
+    pub round_trip: Latency,
+}
+
+/// The distribution of round-trip times, exact order statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Latency {
+    /// How many values.
+    pub count: u64,
+    /// Smallest.
+    pub min_ns: Nanos,
+    /// Median.
+    pub p50_ns: Nanos,
+    /// 90th percentile.
+    pub p90_ns: Nanos,
+    /// 99th percentile.
+    pub p99_ns: Nanos,
+    /// 99.9th percentile.
+    pub p999_ns: Nanos,
+    /// Largest.
+    pub max_ns: Nanos,
+}
+
+/// One whole second of a session, over all flows.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Second {
+    /// Its start.
+    pub at: Utc,
+    /// Probes sent in it.
+    pub sent: u64,
+    /// Of these, lost forward.
+    pub lost_forward: u64,
+    /// Of these, lost on the way back.
+    pub lost_reverse: u64,
+    /// Of these, lost with unknown direction.
+    pub lost_unknown: u64,
+    /// Median round trip of those answered.
+    pub p50_ns: Option<Nanos>,
+    /// 99th percentile of the round trip.
+    pub p99_ns: Option<Nanos>,
+    /// The named forward path of most probes answered in it.
+    pub path: Option<String>,
+}
+
+/// A stretch in which the directions of a flow took different named paths.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Asymmetry {
+    /// The flow.
+    pub flow: u8,
+    /// Named path of the forward direction.
+    pub forward: Option<String>,
+    /// Named path of the reverse direction.
+    pub reverse: Option<String>,
+    /// Its first probe.
+    pub first: ProbePoint,
+    /// Its last probe.
+    pub last: ProbePoint,
+    /// Its length, from first to last probe.
+    pub lasted_ns: Nanos,
+}
+
+/// What kind of change it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransitionKind {
+    /// Flows moved from a primary to a backup path.
+    Failover,
+    /// Flows moved from a backup to a primary path.
+    Failback,
+    /// Flows moved between paths of one role (such as the two circuits of one ExpressRoute).
+    Reroute,
+    /// Loss of connectivity without a change of path.
+    Interruption,
+}
+
+/// One change of the network, over all sessions and flows.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Transition {
+    /// What it was.
+    pub kind: TransitionKind,
+    /// The marker that announced it, where one did.
+    pub marker: Option<Marker>,
+    /// First instant that was impaired or on a new path (RFC 6412, Convergence Event seen).
+    pub started: Utc,
+    /// All flows unimpaired from here on and for the objective's `stable` time (RFC 6412,
+    /// Convergence Recovery Instant); `None` where the data ends before.
+    pub recovered: Option<Utc>,
+    /// From the marker to the first lost probe.
+    pub marker_to_loss_ns: Option<Nanos>,
+    /// From the marker to the first probe on a new path.
+    pub marker_to_new_path_ns: Option<Nanos>,
+    /// From the marker to recovery.
+    pub marker_to_stable_ns: Option<Nanos>,
+    /// One row for each session and direction.
+    pub directions: Vec<TransitionDirection>,
+    /// Route of one flow, as a traceroute shows it, before, during and after.
+    pub hop_tables: Vec<HopTable>,
+    /// ICMP errors that came in during it.
+    pub icmp: Vec<IcmpFinding>,
+    /// The longest outage of any flow: at least.
+    pub worst_at_least_ns: Nanos,
+    /// The longest outage of any flow: at most; `None` while one goes on.
+    pub worst_at_most_ns: Option<Nanos>,
+    /// Sentences for the reader, such as 'half of the flows were affected'.
+    pub remarks: Vec<String>,
+}
+
+/// One direction of one session in a transition.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TransitionDirection {
+    /// The session.
+    pub session: String,
+    /// The direction.
+    pub direction: Direction,
+    /// The host that this direction leaves.
+    pub from: String,
+    /// The host that it reaches.
+    pub to: String,
+    /// How many of the session's flows had an outage.
+    pub flows_affected: u64,
+    /// How many flows the session has.
+    pub flows: u64,
+    /// One row for each flow.
+    pub rows: Vec<TransitionFlow>,
+    /// Round-trip latency of the session before (the last `stable` seconds).
+    pub latency_before: Option<Latency>,
+    /// During.
+    pub latency_during: Option<Latency>,
+    /// After.
+    pub latency_after: Option<Latency>,
+}
+
+/// One direction of one flow in a transition.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct TransitionFlow {
+    /// The flow.
+    pub flow: u8,
+    /// Its source port.
+    pub source_port: u16,
+    /// Its outages in this transition, in the order of time; empty where it had none.
+    pub outages: Vec<Outage>,
+    /// Probes of this flow and direction within the transition: lost.
+    pub lost: u64,
+    /// Late.
+    pub late: u64,
+    /// Duplicated.
+    pub duplicated: u64,
+    /// Reordered.
+    pub reordered: u64,
+    /// The path before.
+    pub path_before: Option<String>,
+    /// The path after.
+    pub path_after: Option<String>,
+    /// Last probe on the old path.
+    pub last_on_old_path: Option<ProbePoint>,
+    /// First probe on the new path; the change lies between the two.
+    pub first_on_new_path: Option<ProbePoint>,
+}
+
+/// The route of one flow as a traceroute shows it, in three phases.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HopTable {
+    /// The session.
+    pub session: String,
+    /// The flow.
+    pub flow: u8,
+    /// The source port of the flow.
+    pub source_port: u16,
+    /// The last complete traceroute before.
+    pub before: Option<Route>,
+    /// A traceroute during the change: incomplete or on a third route.
+    pub during: Option<Route>,
+    /// The first complete traceroute after it settled.
+    pub after: Option<Route>,
+}
+
+/// One traceroute.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Route {
+    /// When it was taken.
+    pub at: Utc,
+    /// The named path that it fits.
+    pub path: Option<String>,
+    /// Whether the target answered.
+    pub reached: bool,
+    /// Its hops, hop 1 first.
+    pub hops: Vec<RouteHop>,
+}
+
+/// One line of a traceroute.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct RouteHop {
+    /// Its number.
+    pub hop: u8,
+    /// Who answered; `None` for a silent hop.
+    pub address: Option<String>,
+    /// Best round trip of its answers.
+    pub round_trip_ns: Option<Nanos>,
+    /// What an ICMP unreachable said, where the answer was one.
+    pub unreachable: Option<String>,
+}
+
+/// ICMP errors of one kind from one router.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct IcmpFinding {
+    /// The session whose probes provoked them.
+    pub session: String,
+    /// The router.
+    pub from: String,
+    /// What they said, such as 'network unreachable'.
+    pub meaning: String,
+    /// How many.
+    pub count: u64,
+    /// The first.
+    pub first: Utc,
+    /// The last.
+    pub last: Utc,
+}
+
+/// ICMP echo of one target.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct EchoFindings {
+    /// The target's name.
+    pub target: String,
+    /// The agent that asked.
+    pub from: String,
+    /// Its address.
+    pub address: String,
+    /// Requests sent.
+    pub sent: u64,
+    /// Replies received.
+    pub answered: u64,
+    /// Round trips, by user-space times.
+    pub round_trip: Option<Latency>,
+    /// Stretches of at least `min_lost` requests without reply: first and last request.
+    pub silent: Vec<Window>,
+}
+
+/// How it came out against the objective.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Verdict {
+    /// The result.
+    pub result: VerdictResult,
+    /// The objective: no flow without connectivity for longer than this.
+    pub objective_ns: Nanos,
+    /// The longest outage: at least.
+    pub worst_at_least_ns: Nanos,
+    /// The longest outage: at most; `None` while one goes on or is cut by the data's end.
+    pub worst_at_most_ns: Option<Nanos>,
+    /// One sentence that says it.
+    pub sentence: String,
+}
+
+/// The result against the objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictResult {
+    /// Even the upper bounds of all outages are within the objective.
+    Met,
+    /// The lower bound of an outage exceeds the objective.
+    Missed,
+    /// The bounds straddle the objective, or data is missing.
+    Undecided,
+}

@@ -1,0 +1,80 @@
+//! What analysis works on.
+
+use crate::findings::Marker;
+use hopgap_proto::plan::Plan;
+use hopgap_proto::record::{
+    AgentName, Echo, Event, Probe, Reception, RunId, SessionName, TargetName, Trace,
+};
+use hopgap_proto::time::{ClockPair, Wall};
+
+/// All records that concern a stretch of time, in any order, duplicates allowed.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// The plan in force: sessions, named paths, objective.
+    pub plan: Plan,
+    /// Only what was sent within is judged; `None` judges everything.
+    pub window: Option<(Wall, Wall)>,
+    /// One entry for each session; sessions without records are reported as 'no data'.
+    pub sessions: Vec<SessionRecords>,
+    /// What people noted during the drill.
+    pub markers: Vec<Marker>,
+    /// ICMP echo of targets without an agent.
+    pub echoes: Vec<EchoRecords>,
+}
+
+/// The records of one session, from both ends.
+#[derive(Clone, Debug)]
+pub struct SessionRecords {
+    /// The session.
+    pub session: SessionName,
+    /// The Session-Sender's account, a run each.
+    pub sender: Vec<SenderRun>,
+    /// The Session-Reflector's own log, a run each; empty where the reflector is not
+    /// one of ours, and then the direction of a loss comes from its counter alone.
+    pub reflector: Vec<ReflectorRun>,
+}
+
+/// One run of the sending agent.
+#[derive(Clone, Debug)]
+pub struct SenderRun {
+    /// The agent.
+    pub agent: AgentName,
+    /// The run: times and sequence numbers of different runs are not comparable.
+    pub run: RunId,
+    /// Its clocks, read together at different times; at least one.
+    pub clocks: Vec<ClockPair>,
+    /// Its probes.
+    pub probes: Vec<Probe>,
+    /// Its traceroutes.
+    pub traces: Vec<Trace>,
+    /// Its events for this session.
+    pub events: Vec<Event>,
+}
+
+/// One run of the reflecting agent.
+#[derive(Clone, Debug)]
+pub struct ReflectorRun {
+    /// The agent.
+    pub agent: AgentName,
+    /// The run.
+    pub run: RunId,
+    /// Its clocks, read together at different times; at least one.
+    pub clocks: Vec<ClockPair>,
+    /// The probes that reached it.
+    pub receptions: Vec<Reception>,
+    /// Its events for this session.
+    pub events: Vec<Event>,
+}
+
+/// The ICMP echo records of one target.
+#[derive(Clone, Debug)]
+pub struct EchoRecords {
+    /// The target.
+    pub target: TargetName,
+    /// The agent that sent.
+    pub agent: AgentName,
+    /// That agent's clocks, read together at different times.
+    pub clocks: Vec<ClockPair>,
+    /// The records.
+    pub echoes: Vec<Echo>,
+}
