@@ -9,3 +9,4 @@
 pub mod findings;
 pub mod input;
 pub mod schema;
+pub mod text;

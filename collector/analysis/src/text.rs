@@ -1,0 +1,333 @@
+//! How findings read as plain text: instants, lengths of time, bounds,
+//! traceroutes and tables, in ASCII, for a terminal or a change ticket.
+//!
+//! Everything here is a pure function of its arguments. A bound is rounded
+//! outwards (a lower bound down, an upper bound up), so that what is printed is
+//! as true as what was measured.
+
+mod table;
+
+pub use table::{Align, Table};
+
+use crate::findings::{
+    Direction, Latency, MarkerKind, NamedBy, Route, TransitionKind, VerdictResult,
+};
+use crate::schema::{Nanos, Utc};
+use hopgap_proto::time::Span;
+use jiff::Timestamp;
+
+/// What stands where a path has no name.
+pub const UNNAMED: &str = "(unnamed)";
+
+/// Time of day with milliseconds, cut and not rounded: `02:12:00.412`.
+pub fn clock(at: Utc) -> String {
+    strftime(at, "%H:%M:%S%.3f")
+}
+
+/// Date and time with milliseconds: `2026-11-23 02:12:00.412`.
+pub fn date_time(at: Utc) -> String {
+    strftime(at, "%Y-%m-%d %H:%M:%S%.3f")
+}
+
+/// Date and time with nothing below the second: `2026-11-23 02:12:00`.
+pub fn date_seconds(at: Utc) -> String {
+    strftime(at, "%Y-%m-%d %H:%M:%S")
+}
+
+/// `at` by a `strftime` format; `%.3f` and its like cut and do not round.
+pub fn strftime(at: Utc, format: &str) -> String {
+    match Timestamp::from_nanosecond(i128::from(at.0.as_nanos())) {
+        Ok(at) => at.strftime(format).to_string(),
+        Err(_) => at.to_string(),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Rounding {
+    Down,
+    Nearest,
+    Up,
+}
+
+/// `nanos / unit` with `places` decimals.
+fn decimal(nanos: i64, unit: i64, places: u32, rounding: Rounding) -> String {
+    let tens = 10_i64.pow(places);
+    let quantum = (unit / tens).max(1);
+    let add = match rounding {
+        Rounding::Down => 0,
+        Rounding::Nearest => quantum / 2,
+        Rounding::Up => quantum - 1,
+    };
+    let (sign, size) = if nanos < 0 {
+        ("-", nanos.saturating_neg())
+    } else {
+        ("", nanos)
+    };
+    let steps = size.saturating_add(add) / quantum;
+    if places == 0 {
+        return format!("{sign}{steps}");
+    }
+    let width = usize::try_from(places).unwrap_or(0);
+    format!("{sign}{}.{:0width$}", steps / tens, steps % tens)
+}
+
+fn length(span: Span, rounding: Rounding) -> String {
+    const MINUTE: i64 = 60_000_000_000;
+    let ns = span.as_nanos();
+    let size = ns.saturating_abs();
+    match size {
+        0 => "0 ms".to_owned(),
+        1..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => decimal(ns, 1_000, 0, rounding) + " us",
+        1_000_000..1_000_000_000 => decimal(ns, 1_000_000, 1, rounding) + " ms",
+        1_000_000_000..120_000_000_000 => decimal(ns, 1_000_000_000, 3, rounding) + " s",
+        120_000_000_000..7_200_000_000_000 => format!(
+            "{} min {} s",
+            ns / MINUTE,
+            decimal(size % MINUTE, 1_000_000_000, 1, rounding)
+        ),
+        _ => format!(
+            "{} h {} min",
+            ns / (60 * MINUTE),
+            decimal(size % (60 * MINUTE), MINUTE, 0, rounding)
+        ),
+    }
+}
+
+/// A length of time, rounded to the nearest: `1.301 s`, `893.2 ms`, `41 us`.
+pub fn span(span: Nanos) -> String {
+    length(span.0, Rounding::Nearest)
+}
+
+/// A lower bound: rounded down.
+pub fn lower(bound: Nanos) -> String {
+    length(bound.0, Rounding::Down)
+}
+
+/// An upper bound: rounded up.
+pub fn upper(bound: Nanos) -> String {
+    length(bound.0, Rounding::Up)
+}
+
+/// Both bounds of an outage: `1.300 s to 1.321 s`, `up to 19.9 ms`, `at least 3.002 s`.
+pub fn bounds(at_least: Nanos, at_most: Option<Nanos>) -> String {
+    match at_most {
+        None => format!("at least {}", lower(at_least)),
+        Some(most) if at_least.0 <= Span::ZERO => format!("up to {}", upper(most)),
+        Some(most) => {
+            let (low, high) = (lower(at_least), upper(most));
+            // One unit said once reads better: '828.0 to 830.1 ms'.
+            match (low.split_once(' '), high.split_once(' ')) {
+                (Some((a, unit)), Some((b, other))) if unit == other && !unit.contains(' ') => {
+                    format!("{a} to {b} {unit}")
+                }
+                _ => format!("{low} to {high}"),
+            }
+        }
+    }
+}
+
+/// A round trip in milliseconds, three decimals and no unit, for a column.
+pub fn millis(value: Nanos) -> String {
+    decimal(value.0.as_nanos(), 1_000_000, 3, Rounding::Nearest)
+}
+
+/// The distribution of a latency in one line, in milliseconds.
+pub fn latency(of: &Latency) -> String {
+    if of.count == 0 {
+        return "no value".to_owned();
+    }
+    format!(
+        "min {}  p50 {}  p99 {}  max {} ms",
+        millis(of.min_ns),
+        millis(of.p50_ns),
+        millis(of.p99_ns),
+        millis(of.max_ns)
+    )
+}
+
+/// `part` of `whole` in per cent. Something is never shown as nothing, nor nearly all as all.
+pub fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let basis = u128::from(part) * 10_000 / u128::from(whole);
+    match basis {
+        0 if part > 0 => "<0.01 %".to_owned(),
+        _ => format!("{}.{:02} %", basis / 100, basis % 100),
+    }
+}
+
+/// `1 flow`, `2 flows`.
+pub fn plural(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Source ports, with runs drawn together: `50000-50003, 50006`.
+pub fn ports(ports: impl IntoIterator<Item = u16>) -> String {
+    let mut sorted: Vec<u16> = ports.into_iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in sorted {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+            _ => runs.push((port, port)),
+        }
+    }
+    let runs: Vec<String> = runs
+        .into_iter()
+        .map(|(a, b)| match b - a {
+            0 => a.to_string(),
+            1 => format!("{a}, {b}"),
+            _ => format!("{a}-{b}"),
+        })
+        .collect();
+    runs.join(", ")
+}
+
+/// A path's name, or what stands for none.
+pub fn path(name: Option<&str>) -> String {
+    name.map_or_else(|| UNNAMED.to_owned(), ascii)
+}
+
+/// Text that is safe in a ticket or on a terminal: what is not printable ASCII
+/// is shown as its escape.
+pub fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            '\u{2013}' | '\u{2014}' => out.push('-'),
+            '\u{2018}' | '\u{2019}' => out.push('\''),
+            '\u{2192}' => out.push_str("->"),
+            '\u{b5}' | '\u{3bc}' => out.push('u'),
+            _ => out.extend(c.escape_default()),
+        }
+    }
+    out
+}
+
+/// `text` broken at spaces to lines of at most `width` characters, the first
+/// behind `first`, the others behind as many spaces. A longer word stays whole.
+pub fn wrap(text: &str, width: usize, first: &str) -> Vec<String> {
+    let indent = " ".repeat(first.len());
+    let mut lines = Vec::new();
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.len() + 1 + word.len() > width {
+            lines.push(core::mem::replace(&mut line, indent.clone()));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
+/// A traceroute's hops as `tracert` shows them, with one round trip each:
+///
+/// ```text
+///   3   0.412 ms  192.168.11.18
+///   4      *      Request timed out.
+/// ```
+pub fn route_lines(route: &Route) -> Vec<String> {
+    let mut lines = Vec::with_capacity(route.hops.len());
+    for hop in &route.hops {
+        let time = hop
+            .round_trip_ns
+            .map_or_else(|| "*".to_owned(), |t| millis(t) + " ms");
+        match &hop.address {
+            None => lines.push(format!("{:>3}      *      Request timed out.", hop.hop)),
+            Some(address) => lines.push(format!("{:>3} {time:>10}  {}", hop.hop, ascii(address))),
+        }
+        if let Some(said) = &hop.unreachable {
+            lines.push(format!("                reports: {}", ascii(said)));
+        }
+    }
+    if !route.reached {
+        lines.push("    (the target did not answer)".to_owned());
+    }
+    lines
+}
+
+/// Columns of lines beside each other where they fit into `width`, else below each other.
+pub fn side_by_side(columns: &[Vec<String>], width: usize) -> Vec<String> {
+    const GAP: &str = "  ";
+    let widths: Vec<usize> = columns
+        .iter()
+        .map(|c| c.iter().map(String::len).max().unwrap_or(0))
+        .collect();
+    let total = widths.iter().sum::<usize>() + GAP.len() * columns.len().saturating_sub(1);
+    if total > width {
+        return columns.join(&String::new());
+    }
+    let rows = columns.iter().map(Vec::len).max().unwrap_or(0);
+    (0..rows)
+        .map(|row| {
+            let cells: Vec<String> = columns
+                .iter()
+                .zip(&widths)
+                .map(|(column, width)| {
+                    let cell = column.get(row).map_or("", String::as_str);
+                    format!("{cell:<width$}")
+                })
+                .collect();
+            cells.join(GAP).trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// A direction in one word.
+pub fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "forward",
+        Direction::Reverse => "reverse",
+        Direction::Unknown => "unknown direction",
+    }
+}
+
+/// A transition's kind in one word.
+pub fn transition(kind: TransitionKind) -> &'static str {
+    match kind {
+        TransitionKind::Failover => "failover",
+        TransitionKind::Failback => "failback",
+        TransitionKind::Reroute => "reroute",
+        TransitionKind::Interruption => "interruption",
+    }
+}
+
+/// A marker's kind in one word.
+pub fn marker(kind: MarkerKind) -> &'static str {
+    match kind {
+        MarkerKind::Failover => "failover",
+        MarkerKind::Failback => "failback",
+        MarkerKind::Note => "note",
+    }
+}
+
+/// A verdict in one word.
+pub fn verdict(result: VerdictResult) -> &'static str {
+    match result {
+        VerdictResult::Met => "MET",
+        VerdictResult::Missed => "MISSED",
+        VerdictResult::Undecided => "UNDECIDED",
+    }
+}
+
+/// How a path's name was found, in a few words.
+pub fn named_by(how: NamedBy) -> &'static str {
+    match how {
+        NamedBy::Trace => "traceroute",
+        NamedBy::HopCount => "hop count",
+        NamedBy::Nothing => "nothing fits",
+    }
+}
+
+#[cfg(test)]
+mod tests;
