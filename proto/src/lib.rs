@@ -2,6 +2,7 @@
 //! and the uplink. No I/O, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+pub mod icmp;
 pub mod plan;
 pub mod record;
 pub mod stamp;

@@ -1,0 +1,195 @@
+//! Keys, and the HMAC that they make (RFC 8762 section 4.4).
+
+use super::layout::{AUTHENTICATED_LEN, HMAC_COVERS, OPEN_LEN};
+use core::fmt;
+use core::str::FromStr;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// Size of an HMAC in a packet: HMAC-SHA-256 truncated to 128 bits.
+pub const TAG_LEN: usize = 16;
+
+/// A shared key. Its text is never shown; a copy is cheap.
+#[derive(Clone)]
+pub struct AuthKey(Hmac<Sha256>);
+
+/// A key that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It is too short to protect anything.
+    #[error("the key has {0} bytes; use at least {min} (`openssl rand -hex 32` makes a good one)", min = AuthKey::MIN_LEN)]
+    TooShort(usize),
+    /// Its text is not hexadecimal.
+    #[error("the key is not hexadecimal: write two digits 0-9 a-f for each byte, without spaces")]
+    NotHex,
+}
+
+impl AuthKey {
+    /// The fewest bytes a key may have: as many as the HMAC it makes.
+    pub const MIN_LEN: usize = TAG_LEN;
+
+    /// A key of `bytes`.
+    ///
+    /// # Errors
+    /// Where there are fewer than [`Self::MIN_LEN`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        if bytes.len() < Self::MIN_LEN {
+            return Err(KeyError::TooShort(bytes.len()));
+        }
+        Hmac::new_from_slice(bytes)
+            .map(Self)
+            .map_err(|_| KeyError::TooShort(bytes.len()))
+    }
+
+    /// The tag of the concatenated `parts`.
+    pub(super) fn tag(&self, parts: [&[u8]; 2]) -> [u8; TAG_LEN] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        let whole: [u8; 32] = mac.finalize().into_bytes().into();
+        super::layout::array_at(&whole, 0)
+    }
+
+    /// Whether `tag` is that of `parts`, in time that does not tell how much of it is.
+    pub(super) fn verifies(&self, parts: [&[u8]; 2], tag: &[u8]) -> bool {
+        self.tag(parts).ct_eq(tag).into()
+    }
+}
+
+impl FromStr for AuthKey {
+    type Err = KeyError;
+
+    /// Reads hexadecimal digits, two for each byte.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let digits = text.trim().as_bytes();
+        if !digits.len().is_multiple_of(2) {
+            return Err(KeyError::NotHex);
+        }
+        let bytes = digits
+            .chunks_exact(2)
+            .map(|pair| {
+                let digit = |c: u8| char::from(c).to_digit(16);
+                let value = digit(pair[0])? << 4 | digit(pair[1])?;
+                u8::try_from(value).ok()
+            })
+            .collect::<Option<Vec<u8>>>()
+            .ok_or(KeyError::NotHex)?;
+        Self::from_bytes(&bytes)
+    }
+}
+
+impl fmt::Debug for AuthKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthKey(redacted)")
+    }
+}
+
+/// The two keys of a session. They may be one; but a packet that was reflected
+/// is itself a valid request, so that only a key for each direction stops two
+/// reflectors from answering each other for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'k> {
+    /// What the Session-Sender signs with.
+    pub request: &'k AuthKey,
+    /// What the Session-Reflector signs with.
+    pub reply: &'k AuthKey,
+}
+
+impl<'k> Keys<'k> {
+    /// The same key in both directions, as most peers have it.
+    pub const fn shared(key: &'k AuthKey) -> Self {
+        Self {
+            request: key,
+            reply: key,
+        }
+    }
+}
+
+/// How one packet is protected: with the key of its own direction.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'k> {
+    /// RFC 8762 sections 4.2.1 and 4.3.1: 44 bytes.
+    Open,
+    /// RFC 8762 sections 4.2.2 and 4.3.2: 112 bytes with an HMAC.
+    Authenticated(&'k AuthKey),
+}
+
+impl Mode<'_> {
+    /// Size of a base packet, sender's and reflector's alike.
+    pub const fn base_len(self) -> usize {
+        match self {
+            Self::Open => OPEN_LEN,
+            Self::Authenticated(_) => AUTHENTICATED_LEN,
+        }
+    }
+
+    pub(super) const fn is_authenticated(self) -> bool {
+        matches!(self, Self::Authenticated(_))
+    }
+
+    /// Writes the HMAC of a base packet; nothing where there is none.
+    pub(super) fn sign(self, base: &mut [u8]) {
+        if let Self::Authenticated(key) = self
+            && let Some((covered, rest)) = base.split_at_mut_checked(HMAC_COVERS)
+        {
+            super::layout::put(rest, 0, key.tag([covered, &[]]));
+        }
+    }
+
+    /// Whether a base packet may be believed.
+    pub(super) fn accepts(self, base: &[u8]) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Authenticated(key) => {
+                base.split_at_checked(HMAC_COVERS)
+                    .is_some_and(|(covered, rest)| {
+                        rest.get(..TAG_LEN)
+                            .is_some_and(|tag| key.verifies([covered, &[]], tag))
+                    })
+            }
+        }
+    }
+}
+
+/// How a session is protected, as its reflector knows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Security<'k> {
+    /// Unauthenticated packets. With keys, an HMAC TLV is verified and made
+    /// (RFC 8972 section 4.8); without, a packet that has one fails.
+    Open {
+        /// The keys of HMAC TLVs.
+        tlv: Option<Keys<'k>>,
+    },
+    /// Authenticated packets, whose keys are also those of HMAC TLVs.
+    Authenticated(Keys<'k>),
+}
+
+impl<'k> Security<'k> {
+    /// No key at all.
+    pub const OPEN: Self = Self::Open { tlv: None };
+
+    /// How a request is protected.
+    pub const fn request(self) -> Mode<'k> {
+        match self {
+            Self::Open { .. } => Mode::Open,
+            Self::Authenticated(keys) => Mode::Authenticated(keys.request),
+        }
+    }
+
+    /// How a reply is protected.
+    pub const fn reply(self) -> Mode<'k> {
+        match self {
+            Self::Open { .. } => Mode::Open,
+            Self::Authenticated(keys) => Mode::Authenticated(keys.reply),
+        }
+    }
+
+    pub(super) const fn tlv_keys(self) -> Option<Keys<'k>> {
+        match self {
+            Self::Open { tlv } => tlv,
+            Self::Authenticated(keys) => Some(keys),
+        }
+    }
+}

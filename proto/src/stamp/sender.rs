@@ -1,0 +1,116 @@
+//! What a Session-Sender sends: RFC 8762 section 4.2.
+
+use super::error::ErrorEstimateField;
+use super::layout::{COMPATIBLE_LEN, SenderLayout, put, u16_at, u32_at, u64_at};
+use super::tlv::Tlvs;
+use super::{BufferTooSmall, Compatibility, ErrorEstimate, Mode, ParseError, Seq, Ssid, Timestamp};
+
+/// The base packet of a Session-Sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderPacket {
+    /// Counts the packets of a flow, from zero.
+    pub sequence: Seq,
+    /// T1, when the packet was sent, in the format of `error_estimate`.
+    pub timestamp: Timestamp,
+    /// What the sender says of its clock.
+    pub error_estimate: ErrorEstimate,
+    /// The session; zero where it has no identifier.
+    pub ssid: Ssid,
+}
+
+impl SenderPacket {
+    /// Writes the base packet at the start of `out` and leaves the rest of
+    /// `out`, where TLVs may stand, as it is. Returns the base's length.
+    ///
+    /// The format of `error_estimate` is what a reader goes by; `timestamp`
+    /// is expected in it.
+    ///
+    /// # Errors
+    /// Where `out` is shorter than the base packet of `mode`.
+    pub fn write(&self, mode: Mode<'_>, out: &mut [u8]) -> Result<usize, BufferTooSmall> {
+        let layout = SenderLayout::of(mode.is_authenticated());
+        let len = out.len();
+        let need = layout.len;
+        let base = out.get_mut(..need).ok_or(BufferTooSmall { len, need })?;
+        base.fill(0);
+        self.put(layout, base);
+        mode.sign(base);
+        Ok(need)
+    }
+
+    fn put(&self, layout: &SenderLayout, base: &mut [u8]) {
+        put(base, 0, self.sequence.0.to_be_bytes());
+        put(base, layout.timestamp, self.timestamp.raw.to_be_bytes());
+        put(
+            base,
+            layout.error_estimate,
+            self.error_estimate.to_bits().to_be_bytes(),
+        );
+        put(base, layout.ssid, self.ssid.0.to_be_bytes());
+    }
+
+    /// Reads a request, and what follows its base packet.
+    ///
+    /// A request of TWAMP Light below 44 bytes, where `compatibility` allows
+    /// it, has no session identifier: it reads as zero.
+    ///
+    /// # Errors
+    /// Where the datagram is too short, its HMAC is wrong, or its Error
+    /// Estimate marks it as corrupt.
+    pub fn parse<'a>(
+        datagram: &'a [u8],
+        mode: Mode<'_>,
+        compatibility: Compatibility,
+    ) -> Result<(Self, Tlvs<'a>), ParseError> {
+        let authenticated = mode.is_authenticated();
+        let layout = SenderLayout::of(authenticated);
+        let Some((base, extension)) = datagram.split_at_checked(layout.len) else {
+            return Self::parse_short(datagram, mode, compatibility);
+        };
+        if !mode.accepts(base) {
+            return Err(ParseError::WrongHmac);
+        }
+        Ok((Self::take(layout, base)?, Tlvs::new(extension)))
+    }
+
+    #[cold]
+    fn parse_short<'a>(
+        datagram: &'a [u8],
+        mode: Mode<'_>,
+        compatibility: Compatibility,
+    ) -> Result<(Self, Tlvs<'a>), ParseError> {
+        let need = match (mode, compatibility) {
+            (Mode::Open, Compatibility::TwampLight) => COMPATIBLE_LEN,
+            _ => mode.base_len(),
+        };
+        if datagram.len() < need {
+            return Err(ParseError::TooShort {
+                len: datagram.len(),
+                need,
+            });
+        }
+        let packet = Self::take(SenderLayout::of(false), datagram)?;
+        // The sender's padding begins where STAMP has the identifier.
+        Ok((
+            Self {
+                ssid: Ssid(0),
+                ..packet
+            },
+            Tlvs::default(),
+        ))
+    }
+
+    fn take(layout: &SenderLayout, base: &[u8]) -> Result<Self, ParseError> {
+        let error_estimate = ErrorEstimate::from_bits(u16_at(base, layout.error_estimate))
+            .map_err(|_| ParseError::ZeroMultiplier(ErrorEstimateField::Own))?;
+        Ok(Self {
+            sequence: Seq(u32_at(base, 0)),
+            timestamp: Timestamp {
+                raw: u64_at(base, layout.timestamp),
+                format: error_estimate.format(),
+            },
+            error_estimate,
+            ssid: Ssid(u16_at(base, layout.ssid)),
+        })
+    }
+}
