@@ -111,7 +111,8 @@ pub enum DirectionSource {
 }
 
 /// Probe counts. `sent = answered + late + lost_forward + lost_reverse +
-/// lost_unknown + pending`; refused and skipped probes never left.
+/// lost_unknown + dropped_by_policy + no_data + pending`; refused and skipped
+/// probes never left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Counts {
     /// Probes that left the sender.
@@ -128,6 +129,8 @@ pub struct Counts {
     pub lost_unknown: u64,
     /// Received but, by the reflector's policy, not answered: not loss.
     pub dropped_by_policy: u64,
+    /// Unanswered while the reflecting agent is known not to have run: no data, not loss.
+    pub no_data: u64,
     /// Too recent to be judged when the data ends.
     pub pending: u64,
     /// Refused by the sender's own kernel: never left.
@@ -174,7 +177,9 @@ pub struct ProbePoint {
 ///
 /// From the actual send times S of the lost probes a..b, one on/off outage
 /// lasted at least S_b − S_a and at most S_(b+1) − S_(a−1), on the sender's
-/// monotonic clock.
+/// monotonic clock. Stretches within, in which no probe tells anything of this
+/// direction (none was sent, or none got as far), are left out of the lower bound.
+/// Reverse outages, too, are dated by the times at which the *probes* were sent.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Outage {
     /// Which direction failed.

@@ -4,9 +4,104 @@
 //! reports and the agent's stand-alone `measure` both use it. [`analyse`] is a
 //! pure function of its [`Input`]: the same records in any order, delivered
 //! once or more, give the same [`Findings`](findings::Findings).
+//!
+//! The records' way: `align` makes one account of each run and joins the reflector's
+//! log to it, `loss` decides what became of each probe, `path` which way it went,
+//! `outage` what that means for a flow; `drill` sees all flows and sessions together.
 #![forbid(unsafe_code)]
 
+mod align;
+mod asymmetry;
+mod caveat;
+mod drill;
+mod echo;
 pub mod findings;
 pub mod input;
+mod latency;
+mod loss;
+mod outage;
+mod path;
 pub mod schema;
-pub mod text;
+mod seconds;
+mod session;
+mod verdict;
+
+use crate::findings::{Findings, Marker, SessionFindings, Window};
+use crate::input::Input;
+use crate::path::Paths;
+use crate::schema::Utc;
+
+/// Finds everything that a report shows.
+///
+/// Deterministic: the order of the records, and how often each was delivered, make no
+/// difference. Any input is answered, a damaged one with caveats; nothing panics.
+pub fn analyse(input: &Input) -> Findings {
+    let plan = &input.plan;
+    let paths = Paths(&plan.paths);
+    let mut sessions = align::sessions(input);
+    let epochs = path::find(&mut sessions, plan);
+    let found: Vec<SessionFindings> = sessions
+        .iter()
+        .zip(&epochs)
+        .map(|(session, epochs)| session::find(session, epochs, paths, &plan.objective))
+        .collect();
+    let markers = markers(input);
+    let transitions = drill::find(&drill::Scene {
+        sessions: &sessions,
+        epochs: &epochs,
+        found: &found,
+        markers: &markers,
+        paths,
+        objective: &plan.objective,
+    });
+    let verdict = verdict::judge(&sessions, &found, &plan.objective);
+    let caveats = caveat::all(input, &sessions, &found);
+    Findings {
+        window: window(&sessions),
+        markers,
+        sessions: found,
+        transitions,
+        echoes: echo::find(input),
+        verdict,
+        caveats,
+    }
+}
+
+/// What people noted within the window, in the order of time.
+fn markers(input: &Input) -> Vec<Marker> {
+    let mut markers: Vec<Marker> = input
+        .markers
+        .iter()
+        .filter(|m| {
+            input
+                .window
+                .is_none_or(|(from, to)| from <= m.at.0 && m.at.0 <= to)
+        })
+        .cloned()
+        .collect();
+    markers.sort();
+    markers.dedup();
+    markers
+}
+
+/// From the first to the last probe that was sent.
+fn window(sessions: &[align::Session<'_>]) -> Option<Window> {
+    let sent = || {
+        sessions.iter().flat_map(|s| &s.runs).flat_map(|run| {
+            run.flows.values().flat_map(|f| {
+                // A step of the clock may invert the order on UTC: look at both ends
+                // of every stretch, which are among the samples themselves.
+                f.samples.iter().map(|s| Utc(run.timeline.utc(s.sent)))
+            })
+        })
+    };
+    Some(Window {
+        from: sent().min()?,
+        to: sent().max()?,
+    })
+}
+
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+mod tests;

@@ -94,9 +94,16 @@ fn length(span: Span, rounding: Rounding) -> String {
     }
 }
 
-/// A length of time, rounded to the nearest: `1.301 s`, `893.2 ms`, `41 us`.
+/// A length of time, rounded to the nearest: `1.301 s`, `893.2 ms`, `10 s`, `41 us`.
 pub fn span(span: Nanos) -> String {
-    length(span.0, Rounding::Nearest)
+    let text = length(span.0, Rounding::Nearest);
+    match text.rsplit_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            let number = number.trim_end_matches('0').trim_end_matches('.');
+            format!("{number} {unit}")
+        }
+        _ => text,
+    }
 }
 
 /// A lower bound: rounded down.
@@ -247,7 +254,7 @@ pub fn route_lines(route: &Route) -> Vec<String> {
             Some(address) => lines.push(format!("{:>3} {time:>10}  {}", hop.hop, ascii(address))),
         }
         if let Some(said) = &hop.unreachable {
-            lines.push(format!("                reports: {}", ascii(said)));
+            lines.push(format!("      ! {}", ascii(said)));
         }
     }
     if !route.reached {

@@ -31,6 +31,10 @@ fn bounds_are_rounded_outwards() {
 #[test]
 fn spans_take_the_unit_that_fits() {
     assert_eq!(span(ns(0)), "0 ms");
+    assert_eq!(span(ns(10_000_000_000)), "10 s");
+    assert_eq!(span(ns(10_100_000_000)), "10.1 s");
+    assert_eq!(span(ns(360_000_000_000)), "6 min 0 s");
+    assert_eq!(span(ns(500_000_000)), "500 ms");
     assert_eq!(span(ns(999)), "999 ns");
     assert_eq!(span(ns(41_400)), "41 us");
     assert_eq!(span(ns(-12_340_000)), "-12.3 ms");

@@ -1,0 +1,423 @@
+//! One account of each run, from records in any order and delivered any number
+//! of times.
+//!
+//! The rules:
+//! - Records with the same flow and sequence number are one probe. Where some say
+//!   'unanswered' and one says 'answered', the reply came late: answered wins. Several
+//!   answered records with different arrival times are duplicated replies (RFC 5560):
+//!   the earliest counts. Identical records are one record delivered again.
+//! - A refused send is no probe: it is kept apart, whether or not its sequence number
+//!   was used again.
+//! - Sequence numbers and monotonic times of different runs are not comparable, so
+//!   every run is judged on its own and only its instants on UTC are set side by side.
+
+mod join;
+mod timeline;
+
+pub(crate) use join::{Coverage, ReflectorLog};
+pub(crate) use timeline::Timeline;
+
+use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};
+use crate::loss::Fate;
+use crate::path::PathId;
+use hopgap_proto::plan::{Destination, SessionPlan};
+use hopgap_proto::record::{AgentName, Event, EventKind, Probe, ProbeFate, Reply, RunId, Trace};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use std::collections::BTreeMap;
+
+/// What is known of one probe that left its sender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Its sequence number.
+    pub(crate) seq: u32,
+    /// The reflector's sequence number in the earliest reply; meaningless without reply.
+    pub(crate) reflector_seq: u32,
+    /// Place in the order of sending: the sequence number without its wrapping.
+    pub(crate) order: i64,
+    /// When it was sent.
+    pub(crate) sent: Mono,
+    /// When the earliest reply came; meaningless without reply.
+    pub(crate) received: Mono,
+    /// Round trip without the reflector's residence; meaningless without reply.
+    pub(crate) round_trip: Span,
+    /// When it reached the reflector, on one of the reflector's clocks set on its wall
+    /// clock; meaningless where it is not known to have reached it.
+    pub(crate) arrival: Wall,
+    /// Whether a reply came, in time or late.
+    pub(crate) replied: bool,
+    /// What the reflector's own log says of it.
+    pub(crate) logged: Logged,
+    /// What became of it.
+    pub(crate) fate: Fate,
+    /// Replies beyond the first.
+    pub(crate) extra_replies: u16,
+    /// IP TTL at the reflector.
+    pub(crate) forward_ttl: Option<u8>,
+    /// IP TTL of the reply at the sender.
+    pub(crate) reverse_ttl: Option<u8>,
+    /// The named path that it took out.
+    pub(crate) forward_path: Option<PathId>,
+    /// The named path that its reply took back.
+    pub(crate) reverse_path: Option<PathId>,
+    /// Whether a probe sent later overtook it on the way out (RFC 4737).
+    pub(crate) reordered_forward: bool,
+    /// Whether a reply sent later overtook its reply (RFC 4737).
+    pub(crate) reordered_reverse: bool,
+}
+
+/// What the reflector's own log says of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logged {
+    /// Nothing.
+    Absent,
+    /// It arrived and was answered.
+    Answered,
+    /// It arrived and was not answered, by the reflector's policy.
+    Dropped,
+}
+
+/// One flow in one run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FlowRun {
+    /// Its probes that left, in the order of sending.
+    pub(crate) samples: Vec<Sample>,
+    /// Sends that the kernel refused: when, and with which `errno`.
+    pub(crate) refused: Vec<(Mono, i32)>,
+    /// Refused sequence numbers that no other probe used, in increasing order.
+    pub(crate) refused_orders: Vec<i64>,
+    /// Slots left out: when the first was due, and how many.
+    pub(crate) skipped: Vec<(Mono, u32)>,
+    /// Losses whose number, but not whose place, is known for each direction.
+    pub(crate) mixed: crate::loss::Mixed,
+}
+
+/// One run of a session's sender.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// The sending agent.
+    pub(crate) agent: AgentName,
+    /// Its monotonic clock on UTC.
+    pub(crate) timeline: Timeline,
+    /// Its flows.
+    pub(crate) flows: BTreeMap<u8, FlowRun>,
+    /// Its traceroutes, in the order of time.
+    pub(crate) traces: Vec<Trace>,
+    /// Its events, in the order of time.
+    pub(crate) events: Vec<Event>,
+    /// The last instant that any of its records knows.
+    pub(crate) end: Mono,
+}
+
+/// One session, with both ends' records of it put together.
+#[derive(Clone, Debug)]
+pub(crate) struct Session<'a> {
+    /// Its plan.
+    pub(crate) plan: &'a SessionPlan,
+    /// Its sender's runs, in the order of their starts.
+    pub(crate) runs: Vec<Run>,
+    /// What the reflector's own log covers.
+    pub(crate) log: ReflectorLog,
+}
+
+impl Session<'_> {
+    /// Whether the reflector is one of ours: stateful, with an initial TTL of 255.
+    pub(crate) fn reflector_is_agent(&self) -> bool {
+        matches!(self.plan.to, Destination::Agent(_))
+    }
+
+    /// The flows of the plan and those that have records, in order.
+    pub(crate) fn flow_indices(&self) -> Vec<u8> {
+        let mut flows: Vec<u8> = (0..self.plan.flows).collect();
+        flows.extend(self.runs.iter().flat_map(|r| r.flows.keys().copied()));
+        flows.sort_unstable();
+        flows.dedup();
+        flows
+    }
+
+    /// Source port of a flow.
+    pub(crate) fn source_port(&self, flow: u8) -> u16 {
+        self.plan.source_port.saturating_add(u16::from(flow))
+    }
+
+    /// The far end's name, or its address where it is no agent.
+    pub(crate) fn to_name(&self) -> String {
+        match &self.plan.to {
+            Destination::Agent(name) => name.to_string(),
+            Destination::Foreign(address) => address.to_string(),
+        }
+    }
+}
+
+/// Puts the records of every session of the plan together.
+pub(crate) fn sessions(input: &Input) -> Vec<Session<'_>> {
+    input
+        .plan
+        .sessions
+        .iter()
+        .map(|plan| {
+            let records: Vec<&SessionRecords> = input
+                .sessions
+                .iter()
+                .filter(|r| r.session == plan.name)
+                .collect();
+            session(plan, &records, input.window)
+        })
+        .collect()
+}
+
+fn session<'a>(
+    plan: &'a SessionPlan,
+    records: &[&SessionRecords],
+    window: Option<(Wall, Wall)>,
+) -> Session<'a> {
+    let mut by_run: BTreeMap<(RunId, &AgentName), Vec<&SenderRun>> = BTreeMap::new();
+    for run in records.iter().flat_map(|r| &r.sender) {
+        by_run.entry((run.run, &run.agent)).or_default().push(run);
+    }
+    let mut runs: Vec<Run> = by_run
+        .into_iter()
+        .map(|((_, agent), parts)| sender_run(agent, &parts))
+        .collect();
+
+    let mut reflectors: BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>> = BTreeMap::new();
+    for run in records.iter().flat_map(|r| &r.reflector) {
+        reflectors
+            .entry((run.run, &run.agent))
+            .or_default()
+            .push(run);
+    }
+    let log = ReflectorLog::join(&mut runs, &reflectors);
+
+    let mut session = Session { plan, runs, log };
+    crate::loss::judge(&mut session);
+    if let Some((from, to)) = window {
+        for run in &mut session.runs {
+            keep_window(run, from, to);
+        }
+    }
+    session
+}
+
+/// Restricts a run to what was sent within the window. Fates are judged before,
+/// with all that is known.
+fn keep_window(run: &mut Run, from: Wall, to: Wall) {
+    let timeline = &run.timeline;
+    let within = |at: Mono| {
+        let at = timeline.utc(at);
+        from <= at && at <= to
+    };
+    for flow in run.flows.values_mut() {
+        flow.samples.retain(|s| within(s.sent));
+        flow.refused.retain(|(at, _)| within(*at));
+        flow.skipped.retain(|(at, _)| within(*at));
+        flow.mixed.retain(|at| within(at));
+    }
+    run.traces.retain(|t| within(t.started));
+    run.events.retain(|e| within(e.at));
+}
+
+fn sender_run(agent: &AgentName, parts: &[&SenderRun]) -> Run {
+    let events = merged(parts.iter().flat_map(|p| &p.events));
+    let traces = merged(parts.iter().flat_map(|p| &p.traces));
+    let timeline = Timeline::new(
+        clocks(parts.iter().flat_map(|p| &p.clocks), &events),
+        &events,
+    );
+
+    let mut by_flow: BTreeMap<u8, Vec<Probe>> = BTreeMap::new();
+    for probe in parts.iter().flat_map(|p| &p.probes) {
+        by_flow.entry(probe.flow.0).or_default().push(*probe);
+    }
+    let mut end = timeline.last_reading().unwrap_or(Mono::MIN);
+    let mut flows: BTreeMap<u8, FlowRun> = BTreeMap::new();
+    for (flow, probes) in by_flow {
+        for probe in &probes {
+            end = end.max(probe.sent.at);
+            if let ProbeFate::Answered(reply) = probe.fate {
+                end = end.max(reply.received.at);
+            }
+        }
+        flows.insert(flow, flow_run(probes));
+    }
+    for event in &events {
+        end = end.max(event.at);
+        if let EventKind::SlotsSkipped { flow, first, count } = event.kind {
+            flows
+                .entry(flow.0)
+                .or_default()
+                .skipped
+                .push((first, count));
+        }
+    }
+    end = traces.iter().fold(end, |end, t| end.max(t.finished));
+    Run {
+        agent: agent.clone(),
+        timeline,
+        flows,
+        traces,
+        events,
+        end,
+    }
+}
+
+/// All clock readings of a run: those of its blocks and those of its events.
+fn clocks<'a>(pairs: impl Iterator<Item = &'a ClockPair>, events: &[Event]) -> Vec<ClockPair> {
+    pairs
+        .copied()
+        .chain(events.iter().filter_map(|e| match e.kind {
+            EventKind::Clock(reading) => Some(reading.pair),
+            _ => None,
+        }))
+        .collect()
+}
+
+/// A set of records, in one order.
+fn merged<'a, T: Ord + Clone + 'a>(records: impl Iterator<Item = &'a T>) -> Vec<T>
+where
+    T: WhenOf,
+{
+    let mut all: Vec<T> = records.cloned().collect();
+    all.sort_by(|a, b| a.when().cmp(&b.when()).then_with(|| a.cmp(b)));
+    all.dedup();
+    all
+}
+
+trait WhenOf {
+    fn when(&self) -> Mono;
+}
+impl WhenOf for Event {
+    fn when(&self) -> Mono {
+        self.at
+    }
+}
+impl WhenOf for Trace {
+    fn when(&self) -> Mono {
+        self.started
+    }
+}
+
+/// Two sends of one sequence number this far apart are two probes: the number
+/// wrapped. At 1 kHz it wraps after 49 days; no reply is a day late.
+const WRAPPED: Span = Span::from_secs(86_400);
+
+fn flow_run(mut probes: Vec<Probe>) -> FlowRun {
+    let key = |p: &Probe| (p.seq, p.sent.at);
+    probes.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.cmp(b)));
+    probes.dedup();
+
+    let mut flow = FlowRun {
+        samples: Vec::with_capacity(probes.len()),
+        ..FlowRun::default()
+    };
+    let mut refused: Vec<(u32, Mono)> = Vec::new();
+    for probe in &probes {
+        if let ProbeFate::Refused(errno) = probe.fate {
+            flow.refused.push((probe.sent.at, errno));
+            refused.push((probe.seq.0, probe.sent.at));
+            continue;
+        }
+        let reply = match probe.fate {
+            ProbeFate::Answered(reply) => Some(reply),
+            ProbeFate::Unanswered | ProbeFate::Refused(_) => None,
+        };
+        match flow.samples.last_mut() {
+            Some(last) if last.seq == probe.seq.0 && probe.sent.at - last.sent < WRAPPED => {
+                if let Some(reply) = reply {
+                    add_reply(last, probe.sent.at, &reply);
+                }
+            }
+            _ => flow.samples.push(sample(probe, reply.as_ref())),
+        }
+    }
+    flow.refused.sort_unstable();
+    unwrap_sequence(&mut flow, &mut refused);
+    flow
+}
+
+fn sample(probe: &Probe, reply: Option<&Reply>) -> Sample {
+    let mut sample = Sample {
+        seq: probe.seq.0,
+        reflector_seq: 0,
+        order: 0,
+        sent: probe.sent.at,
+        received: Mono::ZERO,
+        round_trip: Span::ZERO,
+        arrival: Wall::ZERO,
+        replied: false,
+        logged: Logged::Absent,
+        fate: Fate::Pending,
+        extra_replies: 0,
+        forward_ttl: None,
+        reverse_ttl: None,
+        forward_path: None,
+        reverse_path: None,
+        reordered_forward: false,
+        reordered_reverse: false,
+    };
+    if let Some(reply) = reply {
+        add_reply(&mut sample, probe.sent.at, reply);
+    }
+    sample
+}
+
+fn add_reply(sample: &mut Sample, sent: Mono, reply: &Reply) {
+    if sample.replied {
+        if reply.received.at == sample.received {
+            return;
+        }
+        sample.extra_replies = sample.extra_replies.saturating_add(1);
+        if reply.received.at > sample.received {
+            return;
+        }
+    }
+    let total = reply.received.at - sent;
+    let residence = reply.reflector_sent - reply.reflector_received;
+    // A reflector whose clock was stepped between its two stamps, or that lies,
+    // must not make a round trip negative: then the whole time counts.
+    let honest = !residence.is_negative() && residence <= total;
+    sample.replied = true;
+    sample.sent = sent;
+    sample.received = reply.received.at;
+    sample.round_trip = if honest { total - residence } else { total };
+    sample.arrival = reply.reflector_received;
+    sample.reflector_seq = reply.reflector_seq.0;
+    sample.forward_ttl = reply.forward_ttl;
+    sample.reverse_ttl = reply.reverse_ttl;
+}
+
+/// Puts samples in the order of sending and counts their wraps.
+fn unwrap_sequence(flow: &mut FlowRun, refused: &mut [(u32, Mono)]) {
+    flow.samples.sort_by_key(|s| (s.sent, s.seq));
+    let mut order = flow.samples.first().map_or(0, |s| i64::from(s.seq));
+    let mut previous = flow.samples.first().map_or(0, |s| s.seq);
+    for sample in &mut flow.samples {
+        order = order.saturating_add(distance(previous, sample.seq));
+        previous = sample.seq;
+        sample.order = order;
+    }
+    // A refused number is placed by its neighbour in time.
+    refused.sort_unstable_by_key(|(seq, at)| (*at, *seq));
+    for &(seq, at) in refused.iter() {
+        let next = flow.samples.partition_point(|s| s.sent <= at);
+        let order = match flow.samples.get(next.saturating_sub(1)) {
+            Some(near) => near.order.saturating_add(distance(near.seq, seq)),
+            None => i64::from(seq),
+        };
+        flow.refused_orders.push(order);
+    }
+    // Stamps of two kinds may invert two close sends; numbers do not.
+    flow.samples.sort_by_key(|s| (s.order, s.sent));
+    let samples = &flow.samples;
+    flow.refused_orders
+        .retain(|order| samples.binary_search_by_key(order, |s| s.order).is_err());
+    flow.refused_orders.sort_unstable();
+    flow.refused_orders.dedup();
+}
+
+/// How far `to` lies after `from` on the circle of sequence numbers.
+fn distance(from: u32, to: u32) -> i64 {
+    i64::from(to.wrapping_sub(from).cast_signed())
+}
+
+#[cfg(test)]
+mod tests;

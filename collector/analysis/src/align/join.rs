@@ -1,0 +1,282 @@
+//! The reflector's own log joined to the sender's account.
+//!
+//! Sequence numbers restart with each run of the sender, so a reception belongs to
+//! the probe of its flow and number whose *expected* arrival is nearest. What is
+//! expected comes from the reflector's wall clock in replies to other probes sent
+//! close by; only a run without a single reply is placed by the two hosts' wall
+//! clocks, with a wider tolerance.
+//!
+//! A probe that is not in the log is known to be lost on the way out only where the
+//! log is known to be there: between the reflector run's first and last evidence.
+//! Blocks of receptions are shipped when they are full, so after the last reception
+//! the log is taken to be complete only up to [`UNSHIPPED`] before the agent's last
+//! clock reading.
+
+use super::{Logged, Run, Sample, Timeline, clocks, merged};
+use crate::input::ReflectorRun;
+use hopgap_proto::record::{AgentName, EventKind, Reception, RunId};
+use hopgap_proto::time::{Mono, Span, Wall};
+use std::collections::BTreeMap;
+
+/// An agent may hold a block of receptions for this long before it ships it (10 s by
+/// default, and some slack).
+const UNSHIPPED: Span = Span::from_secs(12);
+
+/// A reception this far from where its probe is expected belongs to another run.
+const TOLERANCE: Span = Span::from_secs(10);
+
+/// The same, where only the two hosts' wall clocks tell.
+const TOLERANCE_BY_WALL_CLOCKS: Span = Span::from_secs(60);
+
+/// One reply in this much time is enough to tell when the others were expected.
+const ANCHOR_EVERY: Span = Span::from_millis(100);
+
+/// What the reflector's log says of an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coverage {
+    /// The log is there: what is not in it did not arrive.
+    Covered,
+    /// The reflecting agent did not run.
+    NotRunning,
+    /// Nothing is known.
+    Unknown,
+}
+
+/// When the reflector's log is there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReflectorLog {
+    /// Whether any run of the reflector is known.
+    pub(crate) present: bool,
+    /// Stretches of the reflector's wall clock in which its log is there.
+    covered: Vec<(Wall, Wall)>,
+    /// Stretches in which records were lost.
+    holes: Vec<(Wall, Wall)>,
+    /// Stretches between two runs of the agent.
+    pub(crate) not_running: Vec<(Wall, Wall)>,
+    /// Probes that arrived but belong to no probe on record.
+    pub(crate) strays: u64,
+    /// What the reflector's events say, on its wall clock.
+    pub(crate) events: Vec<(Wall, EventKind)>,
+    /// Steps of the reflector's wall clock: its time before, and by how much.
+    pub(crate) steps: Vec<(Wall, Span)>,
+    /// For each sender run, how its clock relates to the reflector's wall clock.
+    anchors: Vec<Anchors>,
+}
+
+/// One arrival: sequence number, wall clock, TTL, whether it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Arrival {
+    seq: u32,
+    at: Wall,
+    ttl: Option<u8>,
+    answered: bool,
+}
+
+impl ReflectorLog {
+    /// Joins the reflector's runs to the sender's and notes what the log covers.
+    pub(crate) fn join(
+        runs: &mut [Run],
+        reflectors: &BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>>,
+    ) -> Self {
+        let mut log = Self {
+            anchors: runs.iter().map(Anchors::of).collect(),
+            ..Self::default()
+        };
+        let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();
+        let mut previous_end: BTreeMap<&AgentName, Wall> = BTreeMap::new();
+        for ((_, agent), parts) in reflectors {
+            if let Some((begin, end)) = log.add_run(parts, &mut arrivals) {
+                let before = previous_end.entry(agent).or_insert(end);
+                if *before < begin {
+                    log.not_running.push((*before, begin));
+                }
+                *before = (*before).max(end);
+            }
+        }
+        for (flow, arrivals) in &mut arrivals {
+            arrivals.sort_unstable();
+            log.strays += assign(*flow, arrivals, runs, &log.anchors);
+        }
+        log
+    }
+
+    /// Adds one run of the reflector; its first and last evidence.
+    fn add_run(
+        &mut self,
+        parts: &[&ReflectorRun],
+        arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
+    ) -> Option<(Wall, Wall)> {
+        let events = merged(parts.iter().flat_map(|p| &p.events));
+        let timeline = Timeline::new(
+            clocks(parts.iter().flat_map(|p| &p.clocks), &events),
+            &events,
+        );
+        self.present = true;
+        let (first_reading, last_reading) = (timeline.first_reading()?, timeline.last_reading()?);
+
+        let mut receptions: Vec<&Reception> = parts.iter().flat_map(|p| &p.receptions).collect();
+        receptions.sort_by_key(|r| (r.flow, r.received.at, r.seq));
+        receptions.dedup();
+        let mut begin = first_reading;
+        let mut last_reception = None;
+        for r in receptions {
+            begin = begin.min(r.received.at);
+            last_reception = last_reception.max(Some(r.received.at));
+            arrivals.entry(r.flow.0).or_default().push(Arrival {
+                seq: r.seq.0,
+                at: timeline.utc(r.received.at),
+                ttl: r.ttl,
+                answered: r.reflector_seq.is_some(),
+            });
+        }
+        let mut last = last_reading.max(last_reception.unwrap_or(Mono::MIN));
+        let mut complete = (last_reading - UNSHIPPED).max(last_reception.unwrap_or(Mono::MIN));
+        for event in &events {
+            begin = begin.min(event.at);
+            last = last.max(event.at);
+            let at = timeline.utc(event.at);
+            match event.kind {
+                EventKind::SessionStopped => complete = complete.max(event.at),
+                EventKind::RecordsLost { blocks } => {
+                    let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
+                    self.holes.push((at - reach, at + UNSHIPPED));
+                }
+                _ => {}
+            }
+            self.events.push((at, event.kind.clone()));
+        }
+        self.steps
+            .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
+        let (begin, last) = (timeline.utc(begin), timeline.utc(last));
+        self.covered.push((begin, timeline.utc(complete)));
+        Some((begin, last))
+    }
+
+    /// When a probe of sender run `run` was expected at the reflector, on its wall clock.
+    pub(crate) fn expected(&self, run: usize, timeline: &Timeline, sent: Mono) -> Wall {
+        self.anchors
+            .get(run)
+            .map_or_else(|| timeline.utc(sent), |a| a.expected(timeline, sent).0)
+    }
+
+    /// What the log says of an instant on the reflector's wall clock.
+    pub(crate) fn coverage(&self, at: Wall) -> Coverage {
+        let within = |(from, to): &(Wall, Wall)| *from <= at && at <= *to;
+        if self.holes.iter().any(within) {
+            Coverage::Unknown
+        } else if self.covered.iter().any(within) {
+            Coverage::Covered
+        } else if self.not_running.iter().any(within) {
+            Coverage::NotRunning
+        } else {
+            Coverage::Unknown
+        }
+    }
+}
+
+/// Replies that tell how a sender run's monotonic clock relates to the reflector's
+/// wall clock, in the order of sending.
+#[derive(Clone, Debug, Default)]
+struct Anchors(Vec<(Mono, Wall)>);
+
+impl Anchors {
+    fn of(run: &Run) -> Self {
+        let mut anchors = Vec::new();
+        for flow in run.flows.values() {
+            let mut last: Option<Mono> = None;
+            for s in flow.samples.iter().filter(|s| s.replied) {
+                if last.is_none_or(|last| s.sent - last >= ANCHOR_EVERY) {
+                    anchors.push((s.sent, s.arrival));
+                    last = Some(s.sent);
+                }
+            }
+        }
+        anchors.sort_unstable();
+        Self(anchors)
+    }
+
+    /// When a probe was expected, and how far off that may be.
+    fn expected(&self, timeline: &Timeline, sent: Mono) -> (Wall, Span) {
+        let after = self.0.partition_point(|(at, _)| *at < sent);
+        let near = [after.checked_sub(1), Some(after)]
+            .into_iter()
+            .flatten()
+            .filter_map(|i| self.0.get(i))
+            .min_by_key(|(at, _)| (*at - sent).abs());
+        match near {
+            Some((at, arrival)) => (*arrival + (sent - *at), TOLERANCE),
+            None => (timeline.utc(sent), TOLERANCE_BY_WALL_CLOCKS),
+        }
+    }
+}
+
+/// Gives each arrival to the nearest probe of its number; how many found none.
+fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors]) -> u64 {
+    // Positions by number: the samples themselves are in the order of sending, in which
+    // a number may come again.
+    let index: Vec<Vec<(u32, usize)>> = runs
+        .iter()
+        .map(|run| {
+            let samples = run.flows.get(&flow).map_or(&[][..], |f| &f.samples);
+            let mut index: Vec<_> = samples
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (s.seq, i))
+                .collect();
+            index.sort_unstable();
+            index
+        })
+        .collect();
+    let mut cursors = vec![0_usize; index.len()];
+    let mut strays = 0;
+    for arrival in arrivals {
+        let mut best: Option<(Span, usize, usize)> = None;
+        for (r, ((index, cursor), run)) in index.iter().zip(&mut cursors).zip(&*runs).enumerate() {
+            // Both sides are sorted by number: walk them together.
+            while index
+                .get(*cursor)
+                .is_some_and(|(seq, _)| *seq < arrival.seq)
+            {
+                *cursor += 1;
+            }
+            let Some(flow) = run.flows.get(&flow) else {
+                continue;
+            };
+            for (_, i) in index
+                .get(*cursor..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|(seq, _)| *seq == arrival.seq)
+            {
+                let (Some(sample), Some(anchors)) = (flow.samples.get(*i), anchors.get(r)) else {
+                    continue;
+                };
+                let (expected, tolerance) = anchors.expected(&run.timeline, sample.sent);
+                let off = (arrival.at - expected).abs();
+                if off <= tolerance && best.is_none_or(|(least, ..)| off < least) {
+                    best = Some((off, r, *i));
+                }
+            }
+        }
+        let sample =
+            best.and_then(|(_, r, i)| runs.get_mut(r)?.flows.get_mut(&flow)?.samples.get_mut(i));
+        match sample {
+            Some(sample) => note(sample, arrival),
+            None => strays += 1,
+        }
+    }
+    strays
+}
+
+fn note(sample: &mut Sample, arrival: &Arrival) {
+    // Arrivals of one number come in the order of time: the first is the probe, the
+    // others are copies that the network made.
+    if sample.logged == Logged::Absent {
+        sample.arrival = arrival.at;
+        sample.forward_ttl = sample.forward_ttl.or(arrival.ttl);
+    }
+    sample.logged = match (sample.logged, arrival.answered) {
+        (Logged::Answered, _) | (_, true) => Logged::Answered,
+        _ => Logged::Dropped,
+    };
+}

@@ -1,0 +1,46 @@
+//! What the reader must know before believing the rest.
+
+mod session;
+
+use crate::align::Session;
+use crate::findings::SessionFindings;
+use crate::input::Input;
+use std::collections::BTreeSet;
+
+/// All caveats, one sentence each: those of the input first, then by session in the
+/// plan's order.
+pub(crate) fn all(
+    input: &Input,
+    sessions: &[Session<'_>],
+    found: &[SessionFindings],
+) -> Vec<String> {
+    let mut caveats = Vec::new();
+    let unknown: BTreeSet<&str> = input
+        .sessions
+        .iter()
+        .map(|s| &s.session)
+        .filter(|name| input.plan.session(name).is_none())
+        .map(|name| name.as_str())
+        .collect();
+    for name in unknown {
+        caveats.push(format!(
+            "Session `{name}` has records but is not in the plan; it is left out."
+        ));
+    }
+    for (session, found) in sessions.iter().zip(found) {
+        session::add(session, found, &mut caveats);
+    }
+    // Both sessions between two agents notice the same step of a clock.
+    let mut said = BTreeSet::new();
+    caveats.retain(|c| said.insert(c.clone()));
+    caveats
+}
+
+/// A number with its noun: `1 probe`, `3 probes`.
+pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
+    if n == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{n} {many}")
+    }
+}

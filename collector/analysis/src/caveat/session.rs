@@ -1,0 +1,294 @@
+//! The caveats of one session.
+
+use super::counted;
+use crate::align::{Logged, Run, Session};
+use crate::findings::{DirectionSource, SessionFindings};
+use crate::loss::{Fate, len};
+use crate::schema::Utc;
+use hopgap_proto::record::{DropReason, EventKind};
+use hopgap_proto::time::{Span, Wall};
+use std::collections::BTreeMap;
+
+/// A step below this is slewing seen through noisy readings, and no news.
+const STEP_WORTH_TELLING: Span = Span::from_millis(2);
+
+/// A pause is told when it is this many intervals long, and a second.
+const PAUSE_INTERVALS: i64 = 10;
+const PAUSE: Span = Span::from_secs(1);
+
+pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    let name = &session.plan.name;
+    if found.counts.sent == 0 && found.counts.refused == 0 {
+        out.push(format!(
+            "Session `{name}`: no data from the sender `{}`.",
+            session.plan.from
+        ));
+    }
+    direction(session, found, out);
+    for run in &session.runs {
+        clocks(run, out);
+        events(session, run, out);
+        pauses(session, run, out);
+    }
+    refused(session, out);
+    unrecorded(session, out);
+    let skipped = found.counts.skipped;
+    if skipped > 0 {
+        out.push(format!(
+            "Session `{name}`: the sender left out {} because it was late; nothing was sent in them, and that is not loss.",
+            counted(skipped, "slot", "slots")
+        ));
+    }
+    reflector(session, found, out);
+}
+
+fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    let name = &session.plan.name;
+    let lost = counted(found.counts.lost_unknown, "loss has", "losses have");
+    let missing = found.counts.sent > 0 && session.reflector_is_agent() && !session.log.present;
+    if missing {
+        out.push(format!(
+            "Session `{name}`: no data from the reflector `{}`; the direction of a loss comes from the counter in its replies.",
+            session.to_name()
+        ));
+    }
+    if found.counts.lost_unknown > 0 {
+        let why = match found.direction_source {
+            DirectionSource::ReflectorLog => "the reflector's log does not cover that time",
+            DirectionSource::ReflectorCounter => {
+                "the reflector's counter does not tell it (it went back, or no reply came after)"
+            }
+            DirectionSource::None => "the reflector neither logs nor counts what it receives",
+        };
+        out.push(format!(
+            "Session `{name}`: {lost} no known direction: {why}."
+        ));
+    }
+}
+
+fn clocks(run: &Run, out: &mut Vec<String>) {
+    let agent = &run.agent;
+    if !run.timeline.is_known() {
+        out.push(format!(
+            "Agent `{agent}`: no clock reading came with its records; its instants are not on UTC."
+        ));
+    }
+    for (at, by) in run.timeline.steps() {
+        let before = run.timeline.utc(at) - by;
+        out.extend(step(agent.as_str(), before, by));
+    }
+    let unsynchronised = run
+        .events
+        .iter()
+        .any(|e| matches!(e.kind, EventKind::Clock(r) if !r.synchronised));
+    if unsynchronised {
+        out.push(format!(
+            "Agent `{agent}`: its wall clock was not synchronised; its instants may be off against those of others. Lengths of time are not affected."
+        ));
+    }
+}
+
+fn step(agent: &str, before: Wall, by: Span) -> Option<String> {
+    let direction = if by.is_negative() { "back" } else { "forward" };
+    (by.abs() >= STEP_WORTH_TELLING).then(|| {
+        format!(
+            "Agent `{agent}`: its wall clock was set {direction} by {} at {}; lengths of time are not affected.",
+            by.abs(),
+            Utc(before)
+        )
+    })
+}
+
+fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
+    let name = &session.plan.name;
+    let (mut restarts, mut strays, mut lost_blocks) = (0_u64, 0_u64, 0_u64);
+    for event in &run.events {
+        match event.kind {
+            EventKind::ReflectorRestarted { .. } => restarts += 1,
+            EventKind::StrayReplies { count } => strays += u64::from(count),
+            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(blocks),
+            _ => {}
+        }
+    }
+    if restarts > 0 {
+        out.push(format!(
+            "Session `{name}`: the reflector's counter began anew ({}); its counter does not tell the direction of losses around that.",
+            counted(restarts, "time", "times")
+        ));
+    }
+    if strays > 0 {
+        out.push(format!(
+            "Session `{name}`: {} belonged to no known probe or could not be read.",
+            counted(strays, "reply", "replies")
+        ));
+    }
+    records_lost(run.agent.as_str(), lost_blocks, out);
+}
+
+fn records_lost(agent: &str, blocks: u64, out: &mut Vec<String>) {
+    if blocks > 0 {
+        out.push(format!(
+            "Agent `{agent}`: {} of records were lost by the agent itself; what they held is missing here and is not counted as loss.",
+            counted(blocks, "block", "blocks")
+        ));
+    }
+}
+
+/// Stretches in which a sender sent nothing and did not say that it skipped slots.
+fn pauses(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
+    let least = PAUSE.max(session.plan.interval * PAUSE_INTERVALS);
+    let mut sends: Vec<_> = Vec::new();
+    for flow in run.flows.values() {
+        // One flow is enough to show that the agent was awake.
+        sends.extend(flow.samples.iter().map(|s| s.sent));
+        sends.extend(flow.refused.iter().map(|(at, _)| *at));
+    }
+    sends.sort();
+    for pair in sends.windows(2) {
+        if let [a, b] = pair
+            && *b - *a > least
+        {
+            out.push(format!(
+                "Session `{}`: `{}` sent nothing for {} from {}; that is no data, not loss.",
+                session.plan.name,
+                run.agent,
+                *b - *a,
+                Utc(run.timeline.utc(*a))
+            ));
+        }
+    }
+}
+
+fn refused(session: &Session<'_>, out: &mut Vec<String>) {
+    let mut by_errno: BTreeMap<i32, (u64, Wall, Wall)> = BTreeMap::new();
+    for run in &session.runs {
+        for (at, errno) in run.flows.values().flat_map(|f| &f.refused) {
+            let at = run.timeline.utc(*at);
+            let entry = by_errno.entry(*errno).or_insert((0, at, at));
+            *entry = (entry.0 + 1, entry.1.min(at), entry.2.max(at));
+        }
+    }
+    for (errno, (n, first, last)) in by_errno {
+        out.push(format!(
+            "Session `{}`: the sender's own kernel refused {} ({}) between {} and {}; they never left and are not counted as loss.",
+            session.plan.name,
+            counted(n, "send", "sends"),
+            errno_name(errno),
+            Utc(first),
+            Utc(last)
+        ));
+    }
+}
+
+/// Linux's name of an `errno` that a send may give.
+fn errno_name(errno: i32) -> String {
+    let name = match errno {
+        1 => "EPERM: a local firewall forbids it",
+        11 => "EAGAIN: the socket's buffer is full",
+        22 => "EINVAL",
+        90 => "EMSGSIZE: larger than the path's MTU",
+        99 => "EADDRNOTAVAIL: the source address is gone",
+        100 => "ENETDOWN: the network is down",
+        101 => "ENETUNREACH: no route",
+        105 => "ENOBUFS: the interface's queue is full",
+        111 => "ECONNREFUSED",
+        113 => "EHOSTUNREACH: the next hop does not answer",
+        _ => return format!("errno {errno}"),
+    };
+    name.to_owned()
+}
+
+/// Sequence numbers of which there is no record at all.
+fn unrecorded(session: &Session<'_>, out: &mut Vec<String>) {
+    let mut missing = 0_u64;
+    for flow in session.runs.iter().flat_map(|r| r.flows.values()) {
+        for pair in flow.samples.windows(2) {
+            let [a, b] = pair else { continue };
+            let between = flow.refused_orders.partition_point(|o| *o < b.order)
+                - flow
+                    .refused_orders
+                    .partition_point(|o| *o <= a.order)
+                    .min(flow.refused_orders.partition_point(|o| *o < b.order));
+            let numbers = b.order.saturating_sub(a.order).max(1).unsigned_abs() - 1;
+            missing = missing.saturating_add(numbers.saturating_sub(len(between)));
+        }
+    }
+    if missing > 0 {
+        out.push(format!(
+            "Session `{}`: there is no record of {} between recorded ones; that is missing data, not loss.",
+            session.plan.name,
+            counted(missing, "sequence number", "sequence numbers")
+        ));
+    }
+}
+
+fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    let name = &session.plan.name;
+    let log = &session.log;
+    let mut dropped: BTreeMap<DropReason, u64> = BTreeMap::new();
+    let mut lost_blocks = 0;
+    for (_, kind) in &log.events {
+        match kind {
+            EventKind::ReflectorDropped { reason, count } => {
+                *dropped.entry(*reason).or_default() += u64::from(*count);
+            }
+            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(*blocks),
+            _ => {}
+        }
+    }
+    let to = session.to_name();
+    records_lost(&to, lost_blocks, out);
+    for (at, by) in &log.steps {
+        out.extend(step(&to, *at - *by, *by));
+    }
+    for (reason, n) in dropped {
+        out.push(format!(
+            "Session `{name}`: the reflector `{to}` did not answer {}: {}.",
+            counted(n, "packet", "packets"),
+            drop_reason(reason)
+        ));
+    }
+    if found.counts.dropped_by_policy > 0 {
+        out.push(format!(
+            "Session `{name}`: {} reached the reflector, which sent no reply; that is not loss.",
+            counted(found.counts.dropped_by_policy, "probe", "probes")
+        ));
+    }
+    if found.counts.no_data > 0 {
+        out.push(format!(
+            "Session `{name}`: {} went unanswered while the agent `{to}` did not run; that is no data, not loss.",
+            counted(found.counts.no_data, "probe", "probes")
+        ));
+    }
+    if log.strays > 0 {
+        out.push(format!(
+            "Session `{name}`: {} in the reflector's log belong to no probe on record.",
+            counted(log.strays, "arrival", "arrivals")
+        ));
+    }
+    let unlogged = session
+        .runs
+        .iter()
+        .flat_map(|r| r.flows.values())
+        .flat_map(|f| &f.samples)
+        .filter(|s| log.present && s.logged == Logged::Absent)
+        .filter(|s| matches!(s.fate, Fate::Answered | Fate::Late))
+        .count();
+    if unlogged > 0 {
+        out.push(format!(
+            "Session `{name}`: {} not in the reflector's log: part of the log is missing, and losses close to it take their direction from the counter in the replies.",
+            counted(len(unlogged), "answered probe is", "answered probes are")
+        ));
+    }
+}
+
+fn drop_reason(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Malformed => "it could not be read as a STAMP packet",
+        DropReason::Unauthenticated => "its HMAC was absent or wrong",
+        DropReason::Unprovisioned => "it belonged to no provisioned session",
+        DropReason::LoopGuard => "its source port was a reflector's",
+        DropReason::RateLimited => "its source exceeded the reflector's rate",
+        DropReason::SendRefused => "the reflector's own kernel refused the reply",
+    }
+}

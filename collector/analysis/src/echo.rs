@@ -1,0 +1,110 @@
+//! ICMP echo of targets without an agent.
+
+use crate::align::Timeline;
+use crate::findings::{EchoFindings, Window};
+use crate::input::{EchoRecords, Input};
+use crate::latency;
+use crate::loss::len;
+use crate::schema::Utc;
+use hopgap_proto::record::{AgentName, Echo, TargetName};
+use hopgap_proto::time::{Mono, Span};
+use std::collections::BTreeMap;
+
+/// A request, and its best round trip.
+struct Request {
+    at: Utc,
+    round_trip: Option<Span>,
+}
+
+/// One entry for each target and asking agent, in the plan's order of targets; targets
+/// that the plan lacks come last.
+pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
+    let mut by_target: BTreeMap<(usize, &TargetName, &AgentName), Vec<&EchoRecords>> =
+        BTreeMap::new();
+    for records in &input.echoes {
+        let place = input
+            .plan
+            .echoes
+            .iter()
+            .position(|e| e.name == records.target)
+            .unwrap_or(usize::MAX);
+        by_target
+            .entry((place, &records.target, &records.agent))
+            .or_default()
+            .push(records);
+    }
+    by_target
+        .into_iter()
+        .map(|((place, target, agent), parts)| {
+            let address = input.plan.echoes.get(place).map(|e| e.target.to_string());
+            let requests = requests(input, &parts);
+            let mut round_trips: Vec<Span> = requests.iter().filter_map(|r| r.round_trip).collect();
+            EchoFindings {
+                target: target.to_string(),
+                from: agent.to_string(),
+                address: address.unwrap_or_default(),
+                sent: len(requests.len()),
+                answered: len(round_trips.len()),
+                round_trip: latency::of(&mut round_trips),
+                silent: silent(&requests, input.plan.objective.min_lost.max(1)),
+            }
+        })
+        .collect()
+}
+
+/// The requests in the order of time, each once, with its best answer.
+///
+/// Records do not name their run: those that came with the same clock readings are of
+/// one run, and each set is placed on UTC by its own readings.
+fn requests(input: &Input, parts: &[&EchoRecords]) -> Vec<Request> {
+    let mut by_clocks: BTreeMap<Vec<(Mono, i64)>, Vec<&Echo>> = BTreeMap::new();
+    for part in parts {
+        let mut clocks: Vec<_> = part
+            .clocks
+            .iter()
+            .map(|c| (c.mono, c.wall.as_nanos()))
+            .collect();
+        clocks.sort_unstable();
+        clocks.dedup();
+        by_clocks.entry(clocks).or_default().extend(&part.echoes);
+    }
+    let mut requests = Vec::new();
+    for (clocks, mut echoes) in by_clocks {
+        let pairs = clocks
+            .into_iter()
+            .map(|(mono, wall)| hopgap_proto::time::ClockPair {
+                mono,
+                wall: hopgap_proto::time::Wall::from_nanos(wall),
+            })
+            .collect();
+        let timeline = Timeline::new(pairs, &[]);
+        // An answer sorts before silence, and the quickest before the others.
+        let key = |e: &Echo| (e.sent.at, e.seq, e.round_trip.is_none(), e.round_trip);
+        echoes.sort_by_key(|e| key(e));
+        echoes.dedup_by_key(|e| (e.sent.at, e.seq));
+        requests.extend(echoes.into_iter().map(|e| Request {
+            at: Utc(timeline.utc(e.sent.at)),
+            round_trip: e.round_trip,
+        }));
+    }
+    if let Some((from, to)) = input.window {
+        requests.retain(|r| from <= r.at.0 && r.at.0 <= to);
+    }
+    requests.sort_by_key(|r| (r.at, r.round_trip.is_none(), r.round_trip));
+    requests
+}
+
+/// Stretches of at least `least` requests in a row without a reply.
+fn silent(requests: &[Request], least: u32) -> Vec<Window> {
+    requests
+        .chunk_by(|a, b| a.round_trip.is_none() == b.round_trip.is_none())
+        .filter(|chunk| len(chunk.len()) >= u64::from(least))
+        .filter_map(|chunk| {
+            let (first, last) = (chunk.first()?, chunk.last()?);
+            first.round_trip.is_none().then_some(Window {
+                from: first.at,
+                to: last.at,
+            })
+        })
+        .collect()
+}

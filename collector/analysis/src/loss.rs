@@ -1,0 +1,337 @@
+//! What became of each probe, and in which direction it was lost.
+//!
+//! - Answered later than the session's timeout: late, not lost (RFC 7680).
+//! - Unanswered, and sent less than a timeout before the run's last evidence: pending.
+//! - Unanswered and in the reflector's log: lost on the way back, or, where the
+//!   reflector sent no reply, dropped by its policy, which is not loss.
+//! - Unanswered and not in the log: lost on the way out, but only where the log is
+//!   known to be there. An answered probe that the log lacks shows a hole in the log:
+//!   the losses beside it have no direction by the log. While the reflecting agent is
+//!   known not to have run there is no data, and that is not loss either.
+//! - What the log leaves open is decided by the reflector's counter: between two
+//!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
+//!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
+//!   direction gives each of its probes that direction; a mixed gap gives counts and no
+//!   positions; a counter that went back, a negative term or a stateless reflector
+//!   gives nothing.
+
+use crate::align::{Coverage, FlowRun, Logged, ReflectorLog, Sample, Session, Timeline};
+use crate::findings::{Counts, DirectionSource};
+use hopgap_proto::time::{Mono, Span};
+
+/// What became of a probe that left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Answered in time.
+    Answered,
+    /// Answered after the timeout.
+    Late,
+    /// Lost on the way out.
+    LostForward,
+    /// Lost on the way back.
+    LostReverse,
+    /// Lost, direction unknown.
+    LostUnknown,
+    /// Received, but not answered by the reflector's policy.
+    Dropped,
+    /// Sent while the reflecting agent did not run.
+    NoData,
+    /// Too recent to be judged.
+    Pending,
+}
+
+impl Fate {
+    /// Whether it was lost, in whatever direction.
+    pub(crate) fn is_lost(self) -> bool {
+        matches!(
+            self,
+            Self::LostForward | Self::LostReverse | Self::LostUnknown
+        )
+    }
+
+    /// Whether it tells anything of the path.
+    pub(crate) fn is_evidence(self) -> bool {
+        !matches!(self, Self::NoData | Self::Pending)
+    }
+}
+
+/// Losses of gaps in which both directions lost probes: how many each, not which.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mixed(Vec<MixedGap>);
+
+#[derive(Clone, Copy, Debug)]
+struct MixedGap {
+    at: Mono,
+    forward: u64,
+    reverse: u64,
+}
+
+impl Mixed {
+    /// Keeps the gaps that begin at an instant of which `keep` holds.
+    pub(crate) fn retain(&mut self, keep: impl Fn(Mono) -> bool) {
+        self.0.retain(|gap| keep(gap.at));
+    }
+}
+
+/// A reply this much earlier than one that was sent before it is not out of order: a
+/// clock was stepped.
+const STEPPED: Span = Span::from_secs(1);
+
+/// Decides what became of every probe of a session.
+pub(crate) fn judge(session: &mut Session<'_>) {
+    let timeout = session.plan.timeout;
+    let agent = session.reflector_is_agent();
+    let log = &session.log;
+    for (index, run) in session.runs.iter_mut().enumerate() {
+        let stateful = agent
+            || run
+                .flows
+                .values()
+                .flat_map(|f| &f.samples)
+                .any(|s| s.replied && s.reflector_seq != s.seq);
+        for flow in run.flows.values_mut() {
+            for sample in &mut flow.samples {
+                sample.fate = by_the_sender(sample, timeout, run.end);
+            }
+            if log.present {
+                by_the_log(&mut flow.samples, log, index, &run.timeline);
+            }
+            if stateful {
+                by_the_counter(flow);
+            }
+            mark_reordered(&mut flow.samples);
+        }
+    }
+}
+
+/// What the sender and the reflector's log know at once; losses are left unknown.
+fn by_the_sender(sample: &Sample, timeout: Span, end: Mono) -> Fate {
+    if sample.replied {
+        if sample.received - sample.sent > timeout {
+            Fate::Late
+        } else {
+            Fate::Answered
+        }
+    } else if sample.logged == Logged::Dropped {
+        Fate::Dropped
+    } else if end - sample.sent < timeout {
+        Fate::Pending
+    } else if sample.logged == Logged::Answered {
+        Fate::LostReverse
+    } else {
+        Fate::LostUnknown
+    }
+}
+
+/// Losses on the way out, where the log is known to be there.
+fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: &Timeline) {
+    // From both sides: whether the nearest probe that certainly arrived is in the log.
+    let mut hole_before = Vec::with_capacity(samples.len());
+    let mut hole = false;
+    for s in samples.iter() {
+        hole = hole_beside(s, hole);
+        hole_before.push(hole);
+    }
+    let mut hole_after = false;
+    for (s, hole_before) in samples.iter_mut().zip(hole_before).rev() {
+        hole_after = hole_beside(s, hole_after);
+        if s.fate != Fate::LostUnknown {
+            continue;
+        }
+        match log.coverage(log.expected(run, timeline, s.sent)) {
+            Coverage::Covered if !hole_before && !hole_after => s.fate = Fate::LostForward,
+            Coverage::NotRunning => s.fate = Fate::NoData,
+            Coverage::Covered | Coverage::Unknown => {}
+        }
+    }
+}
+
+fn hole_beside(s: &Sample, so_far: bool) -> bool {
+    match (s.replied, s.logged) {
+        (_, Logged::Answered | Logged::Dropped) => false,
+        (true, Logged::Absent) => true,
+        (false, Logged::Absent) => so_far,
+    }
+}
+
+/// Losses that are still unknown, by the reflector's counter.
+fn by_the_counter(flow: &mut FlowRun) {
+    let mut before: Option<usize> = None;
+    for i in 0..flow.samples.len() {
+        if !flow.samples.get(i).is_some_and(|s| s.replied) {
+            continue;
+        }
+        if let Some(before) = before
+            && before + 1 < i
+        {
+            settle_gap(flow, before, i);
+        }
+        before = Some(i);
+    }
+}
+
+fn settle_gap(flow: &mut FlowRun, a: usize, b: usize) {
+    let (Some(first), Some(second)) = (flow.samples.get(a), flow.samples.get(b)) else {
+        return;
+    };
+    let between = flow.samples.get(a + 1..b).unwrap_or_default();
+    let count = |fate: Fate| -> i64 {
+        between
+            .iter()
+            .map(|s| i64::from(s.fate == fate))
+            .sum::<i64>()
+    };
+    let unknown = count(Fate::LostUnknown);
+    if unknown == 0 || count(Fate::Dropped) + count(Fate::NoData) + count(Fate::Pending) > 0 {
+        return;
+    }
+    let refused = flow
+        .refused_orders
+        .partition_point(|o| *o < second.order)
+        .saturating_sub(flow.refused_orders.partition_point(|o| *o <= first.order));
+    let refused = i64::try_from(refused).unwrap_or(i64::MAX);
+    let sent = second
+        .order
+        .saturating_sub(first.order)
+        .saturating_sub(refused);
+    let counted = i64::from(
+        second
+            .reflector_seq
+            .wrapping_sub(first.reflector_seq)
+            .cast_signed(),
+    );
+    if counted <= 0 {
+        return;
+    }
+    let forward = sent - counted - count(Fate::LostForward);
+    let reverse = counted - 1 - count(Fate::LostReverse);
+    // Probes without any record make the sum larger than the losses on record: then
+    // only a gap of one direction says anything of those that are known.
+    let direction = match (forward, reverse) {
+        (1.., 0) => Some(Fate::LostForward),
+        (0, 1..) => Some(Fate::LostReverse),
+        _ => None,
+    };
+    let at = first.sent;
+    if let Some(fate) = direction {
+        for s in flow.samples.get_mut(a + 1..b).unwrap_or_default() {
+            if s.fate == Fate::LostUnknown {
+                s.fate = fate;
+            }
+        }
+    } else if forward > 0 && reverse > 0 && forward + reverse == unknown {
+        flow.mixed.0.push(MixedGap {
+            at,
+            forward: forward.unsigned_abs(),
+            reverse: reverse.unsigned_abs(),
+        });
+    }
+}
+
+/// RFC 4737: a packet is reordered where one sent after it arrived before it.
+fn mark_reordered(samples: &mut [Sample]) {
+    let mut earliest: Option<hopgap_proto::time::Wall> = None;
+    for s in samples.iter_mut().rev() {
+        if !s.replied && s.logged == Logged::Absent {
+            continue;
+        }
+        match earliest {
+            Some(e) if s.arrival - e > STEPPED => earliest = Some(s.arrival),
+            Some(e) if s.arrival > e => s.reordered_forward = true,
+            _ => earliest = Some(s.arrival),
+        }
+    }
+    let mut replies: Vec<(hopgap_proto::time::Wall, i64, Mono, usize)> = samples
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.replied)
+        .map(|(i, s)| (s.arrival, s.order, s.received, i))
+        .collect();
+    replies.sort_unstable();
+    let mut earliest: Option<Mono> = None;
+    for (_, _, received, i) in replies.into_iter().rev() {
+        match earliest {
+            Some(e) if received - e > STEPPED => earliest = Some(received),
+            Some(e) if received > e => {
+                if let Some(s) = samples.get_mut(i) {
+                    s.reordered_reverse = true;
+                }
+            }
+            _ => earliest = Some(received),
+        }
+    }
+}
+
+/// Counts one flow of one run.
+pub(crate) fn count(flow: &FlowRun) -> Counts {
+    let mut c = Counts::default();
+    for s in &flow.samples {
+        c.sent += 1;
+        *match s.fate {
+            Fate::Answered => &mut c.answered,
+            Fate::Late => &mut c.late,
+            Fate::LostForward => &mut c.lost_forward,
+            Fate::LostReverse => &mut c.lost_reverse,
+            Fate::LostUnknown => &mut c.lost_unknown,
+            Fate::Dropped => &mut c.dropped_by_policy,
+            Fate::NoData => &mut c.no_data,
+            Fate::Pending => &mut c.pending,
+        } += 1;
+        c.duplicated += u64::from(s.extra_replies);
+        c.reordered_forward += u64::from(s.reordered_forward);
+        c.reordered_reverse += u64::from(s.reordered_reverse);
+    }
+    for gap in &flow.mixed.0 {
+        // A window may have cut the gap: never count more than it left.
+        let forward = gap.forward.min(c.lost_unknown);
+        let reverse = gap.reverse.min(c.lost_unknown - forward);
+        c.lost_unknown -= forward + reverse;
+        c.lost_forward += forward;
+        c.lost_reverse += reverse;
+    }
+    c.refused = len(flow.refused.len());
+    c.skipped = flow.skipped.iter().map(|(_, n)| u64::from(*n)).sum();
+    c
+}
+
+/// Adds `more` to `sum`.
+pub(crate) fn add(sum: &mut Counts, more: &Counts) {
+    sum.sent += more.sent;
+    sum.answered += more.answered;
+    sum.late += more.late;
+    sum.lost_forward += more.lost_forward;
+    sum.lost_reverse += more.lost_reverse;
+    sum.lost_unknown += more.lost_unknown;
+    sum.dropped_by_policy += more.dropped_by_policy;
+    sum.no_data += more.no_data;
+    sum.pending += more.pending;
+    sum.refused += more.refused;
+    sum.skipped += more.skipped;
+    sum.duplicated += more.duplicated;
+    sum.reordered_forward += more.reordered_forward;
+    sum.reordered_reverse += more.reordered_reverse;
+}
+
+/// How the direction of a loss is known in a session.
+pub(crate) fn direction_source(session: &Session<'_>) -> DirectionSource {
+    let counted = |s: &Sample| s.replied && s.reflector_seq != s.seq;
+    if session.log.present {
+        DirectionSource::ReflectorLog
+    } else if session.reflector_is_agent()
+        || session
+            .runs
+            .iter()
+            .flat_map(|r| r.flows.values())
+            .flat_map(|f| &f.samples)
+            .any(counted)
+    {
+        DirectionSource::ReflectorCounter
+    } else {
+        DirectionSource::None
+    }
+}
+
+/// A length as the counts have it.
+pub(crate) fn len(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,287 @@
+//! Which path each probe took, in both directions.
+//!
+//! **Hop counts date a change.** Every probe leaves with TTL 255, so its TTL at the
+//! reflector counts the routers between; the reply's TTL at the sender counts those of
+//! the way back. A change of either is a path change between two probes. A maximal run
+//! of probes with one hop count is an epoch; a micro-loop of a few probes is one too,
+//! without a name.
+//!
+//! **Traceroutes name an epoch.** Forward: the traceroutes of the flow's own 5-tuple
+//! that began in the epoch and found the target at its hop count. The first declared
+//! path that fits names it. A hop that stayed silent once is no evidence against a path:
+//! a traceroute that fits none has no say, and a path recognised by an address outranks
+//! one recognised by the hop count alone. Where traceroutes of one hop count name two
+//! paths one after the other, the epoch is split: at the outage between them if there is
+//! exactly one, else only the two traceroutes bound the change, and the probes between
+//! belong to neither.
+//!
+//! **Without traceroutes** the hop count names the path if only one declared path has
+//! it. Nobody traces the way back on the probes' own 5-tuple, so where several paths have
+//! its hop count, the traceroutes of the session in the other direction decide if those of
+//! that time name only one of them; else the flow's own way out if in that time it took
+//! only one of them. Otherwise the epoch has no name.
+
+mod name;
+mod split;
+
+use crate::align::{FlowRun, Logged, Run, Sample, Session};
+use crate::findings::{NamedBy, PathEpoch};
+use crate::outage::point;
+use hopgap_proto::plan::{Objective, PathPlan, PathRole, Plan};
+use hopgap_proto::time::{Mono, Wall};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub(crate) use name::{classify, trace_addresses};
+
+/// A declared path, by its place in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PathId(pub(crate) u16);
+
+/// The declared paths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paths<'a>(pub(crate) &'a [PathPlan]);
+
+impl Paths<'_> {
+    /// The path of this place.
+    pub(crate) fn plan(&self, id: Option<PathId>) -> Option<&PathPlan> {
+        self.0.get(usize::from(id?.0))
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self, id: Option<PathId>) -> Option<String> {
+        self.plan(id).map(|p| p.name.to_string())
+    }
+
+    /// All paths with their places; those that no [`PathId`] can hold are left out.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (PathId, &PathPlan)> {
+        (0..=u16::MAX).map(PathId).zip(self.0)
+    }
+}
+
+/// A stretch in which one direction of one flow of one run took one path.
+#[derive(Clone, Debug)]
+pub(crate) struct Epoch {
+    /// Which of the session's runs.
+    pub(crate) run: usize,
+    /// Number of the hop that the far end is.
+    pub(crate) hop: Option<u8>,
+    /// Position of its first probe among the flow's samples of that run.
+    pub(crate) first: usize,
+    /// Position of its last probe.
+    pub(crate) last: usize,
+    /// Probes seen on it.
+    pub(crate) probes: u64,
+    /// The path.
+    pub(crate) path: Option<PathId>,
+    /// How the path is known.
+    pub(crate) named_by: NamedBy,
+    /// What the path is for: known also where several declared paths of one role fit.
+    pub(crate) role: Option<PathRole>,
+    /// What traceroutes saw.
+    pub(crate) hops: Vec<Option<IpAddr>>,
+    /// Whether only traceroutes bound its beginning.
+    pub(crate) dated_by_traces: bool,
+    /// From its first to its last probe, on UTC.
+    pub(crate) span: (Wall, Wall),
+}
+
+impl Epoch {
+    /// Whether traffic on `self` and `other` went different ways, as far as is known.
+    pub(crate) fn differs(&self, other: &Self) -> bool {
+        let hops = self.hop.zip(other.hop).is_some_and(|(a, b)| a != b);
+        hops || self.path.zip(other.path).is_some_and(|(a, b)| a != b)
+    }
+}
+
+/// The epochs of one session, by flow, in the order of time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionEpochs {
+    /// The way out.
+    pub(crate) forward: BTreeMap<u8, Vec<Epoch>>,
+    /// The way back.
+    pub(crate) reverse: BTreeMap<u8, Vec<Epoch>>,
+}
+
+/// Finds the epochs of all sessions and notes in every sample which path it took.
+pub(crate) fn find(sessions: &mut [Session<'_>], plan: &Plan) -> Vec<SessionEpochs> {
+    let paths = Paths(&plan.paths);
+    let mut epochs: Vec<SessionEpochs> = sessions
+        .iter()
+        .map(|session| SessionEpochs {
+            forward: forward(session, paths, &plan.objective),
+            reverse: reverse(session),
+        })
+        .collect();
+    name::name_reverse(sessions, &mut epochs, paths);
+    for (session, epochs) in sessions.iter_mut().zip(&epochs) {
+        for (flow, epochs) in &epochs.forward {
+            attribute(session, *flow, epochs, |s| &mut s.forward_path);
+        }
+        for (flow, epochs) in &epochs.reverse {
+            attribute(session, *flow, epochs, |s| &mut s.reverse_path);
+        }
+    }
+    epochs
+}
+
+fn attribute(
+    session: &mut Session<'_>,
+    flow: u8,
+    epochs: &[Epoch],
+    field: impl Fn(&mut Sample) -> &mut Option<PathId>,
+) {
+    for epoch in epochs {
+        let samples = session
+            .runs
+            .get_mut(epoch.run)
+            .and_then(|r| r.flows.get_mut(&flow))
+            .and_then(|f| f.samples.get_mut(epoch.first..=epoch.last));
+        for sample in samples.unwrap_or_default() {
+            *field(sample) = epoch.path;
+        }
+    }
+}
+
+fn forward(
+    session: &Session<'_>,
+    paths: Paths<'_>,
+    objective: &Objective,
+) -> BTreeMap<u8, Vec<Epoch>> {
+    let foreign = !session.reflector_is_agent();
+    let mut by_flow: BTreeMap<u8, Vec<Epoch>> = BTreeMap::new();
+    for (index, run) in session.runs.iter().enumerate() {
+        for (flow, records) in &run.flows {
+            let reached = |s: &Sample| s.replied || s.logged != Logged::Absent;
+            let epochs = by_hops(index, run, &records.samples, reached, |s| {
+                forward_hop(s.forward_ttl?, foreign)
+            });
+            let named = split::by_traces(run, *flow, records, epochs, paths, objective);
+            by_flow.entry(*flow).or_default().extend(named);
+        }
+    }
+    by_flow
+}
+
+fn reverse(session: &Session<'_>) -> BTreeMap<u8, Vec<Epoch>> {
+    let foreign = !session.reflector_is_agent();
+    let mut by_flow: BTreeMap<u8, Vec<Epoch>> = BTreeMap::new();
+    for (index, run) in session.runs.iter().enumerate() {
+        for (flow, records) in &run.flows {
+            let epochs = by_hops(
+                index,
+                run,
+                &records.samples,
+                |s| s.replied,
+                |s| reverse_hop(s.reverse_ttl?, foreign),
+            );
+            by_flow.entry(*flow).or_default().extend(epochs);
+        }
+    }
+    by_flow
+}
+
+/// The reflector's hop number, by the TTL of a probe that left with 255. Zero is
+/// 'unknown' (RFC 8762), and so is 255 from a foreign reflector: many only copy it.
+fn forward_hop(ttl: u8, foreign: bool) -> Option<u8> {
+    match ttl {
+        0 => None,
+        255 if foreign => None,
+        ttl => (255 - ttl).checked_add(1),
+    }
+}
+
+/// The sender's hop number as seen from the reflector. Our agents reply with 255; a
+/// foreign reflector's initial TTL is the smallest usual one that is not below.
+fn reverse_hop(ttl: u8, foreign: bool) -> Option<u8> {
+    let initial = match ttl {
+        0 => return None,
+        1..=64 if foreign => 64,
+        65..=128 if foreign => 128,
+        _ => 255_u8,
+    };
+    (initial - ttl).checked_add(1)
+}
+
+/// Maximal runs of one hop count. Where no probe of the flow tells a hop count, the
+/// probes that made it are one epoch of unknown length.
+fn by_hops(
+    index: usize,
+    run: &Run,
+    samples: &[Sample],
+    made_it: impl Fn(&Sample) -> bool,
+    hop_of: impl Fn(&Sample) -> Option<u8>,
+) -> Vec<Epoch> {
+    let mut epochs: Vec<Epoch> = Vec::new();
+    let known = samples.iter().any(|s| made_it(s) && hop_of(s).is_some());
+    for (i, s) in samples.iter().enumerate().filter(|(_, s)| made_it(s)) {
+        let hop = hop_of(s);
+        if known && hop.is_none() {
+            continue;
+        }
+        match epochs.last_mut() {
+            Some(epoch) if epoch.hop == hop => {
+                epoch.last = i;
+                epoch.probes += 1;
+            }
+            _ => epochs.push(Epoch {
+                run: index,
+                hop,
+                first: i,
+                last: i,
+                probes: 1,
+                path: None,
+                named_by: NamedBy::Nothing,
+                role: None,
+                hops: Vec::new(),
+                dated_by_traces: false,
+                span: (Wall::ZERO, Wall::ZERO),
+            }),
+        }
+    }
+    for epoch in &mut epochs {
+        epoch.span = span(run, samples, epoch.first, epoch.last);
+    }
+    epochs
+}
+
+fn span(run: &Run, samples: &[Sample], first: usize, last: usize) -> (Wall, Wall) {
+    let at = |i| run.timeline.utc(sent_at(samples, i));
+    (at(first), at(last))
+}
+
+fn sent_at(samples: &[Sample], i: usize) -> Mono {
+    samples.get(i).map_or(Mono::ZERO, |s| s.sent)
+}
+
+/// One epoch as the findings show it.
+pub(crate) fn shown(
+    session: &Session<'_>,
+    flow: u8,
+    epoch: &Epoch,
+    paths: Paths<'_>,
+) -> Option<PathEpoch> {
+    let run = session.runs.get(epoch.run)?;
+    let samples = &run.flows.get(&flow)?.samples;
+    Some(PathEpoch {
+        path: paths.name(epoch.path),
+        named_by: epoch.named_by,
+        target_at_hop: epoch.hop,
+        first: point(run, samples.get(epoch.first)?),
+        last: point(run, samples.get(epoch.last)?),
+        probes: epoch.probes,
+        hops: epoch
+            .hops
+            .iter()
+            .map(|h| h.map(|a| a.to_string()))
+            .collect(),
+    })
+}
+
+/// The samples of one flow in one run.
+fn samples_of<'s>(session: &'s Session<'_>, run: usize, flow: u8) -> Option<&'s FlowRun> {
+    session.runs.get(run)?.flows.get(&flow)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Names for routes and hop counts.
+
+use super::{Epoch, PathId, Paths, SessionEpochs, samples_of};
+use crate::align::Session;
+use crate::findings::NamedBy;
+use hopgap_proto::plan::{Destination, PathPlan, PathRole};
+use hopgap_proto::record::Trace;
+use hopgap_proto::time::Wall;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Every address that answered a traceroute.
+pub(crate) fn trace_addresses(trace: &Trace) -> BTreeSet<IpAddr> {
+    trace
+        .hops
+        .iter()
+        .flat_map(|hop| &hop.replies)
+        .map(|reply| reply.from)
+        .collect()
+}
+
+/// The first declared path that a route fits: every condition that is given holds.
+pub(crate) fn classify(
+    paths: Paths<'_>,
+    addresses: &BTreeSet<IpAddr>,
+    hop: Option<u8>,
+) -> Option<PathId> {
+    paths
+        .all()
+        .find(|(_, path)| {
+            (path.passes.is_empty() || path.passes.iter().any(|a| addresses.contains(a)))
+                && path.target_at_hop.is_none_or(|at| hop == Some(at))
+        })
+        .map(|(id, _)| id)
+}
+
+/// Names an epoch without a traceroute that names it.
+pub(super) fn by_hop_count(epoch: &mut Epoch, paths: Paths<'_>) {
+    // A traceroute in which every hop answered shows that a path was not taken.
+    let routers = usize::from(epoch.hop.unwrap_or(0).saturating_sub(1));
+    let all_answered = !epoch.hops.is_empty()
+        && epoch
+            .hops
+            .get(..routers)
+            .is_some_and(|hops| hops.iter().all(Option::is_some));
+    let mut fitting: Vec<(PathId, &PathPlan)> = candidates(paths, epoch.hop).collect();
+    if all_answered {
+        fitting.retain(|(_, p)| p.passes.is_empty());
+    }
+    epoch.role = common_role(&fitting);
+    if let [(only, _)] = fitting.as_slice() {
+        epoch.path = Some(*only);
+        epoch.named_by = NamedBy::HopCount;
+    }
+}
+
+/// The declared paths that have this hop count.
+fn candidates<'p>(
+    paths: Paths<'p>,
+    hop: Option<u8>,
+) -> impl Iterator<Item = (PathId, &'p PathPlan)> {
+    (0..=u16::MAX)
+        .map(PathId)
+        .zip(paths.0)
+        .filter(move |(_, p)| hop.is_some() && p.target_at_hop == hop)
+}
+
+fn common_role(fitting: &[(PathId, &PathPlan)]) -> Option<PathRole> {
+    let mut roles = fitting.iter().map(|(_, p)| p.role);
+    let role = roles.next()?;
+    roles.all(|r| r == role).then_some(role)
+}
+
+/// Names the epochs of all ways back.
+pub(super) fn name_reverse(
+    sessions: &[Session<'_>],
+    epochs: &mut [SessionEpochs],
+    paths: Paths<'_>,
+) {
+    for (i, session) in sessions.iter().enumerate() {
+        let traced = traced_the_other_way(session, sessions, epochs);
+        let Some(SessionEpochs { forward, reverse }) = epochs.get_mut(i) else {
+            continue;
+        };
+        for (flow, reverse) in reverse {
+            let forward = forward.get(flow).map_or(&[][..], |f| f);
+            for epoch in reverse {
+                by_hop_count(epoch, paths);
+                if epoch.path.is_some() {
+                    continue;
+                }
+                let fitting: BTreeSet<PathId> =
+                    candidates(paths, epoch.hop).map(|(id, _)| id).collect();
+                let at_that_time =
+                    |(from, to): (Wall, Wall)| from <= epoch.span.1 && epoch.span.0 <= to;
+                let by_traces = traced
+                    .iter()
+                    .filter(|(_, span)| at_that_time(*span))
+                    .map(|(id, _)| *id);
+                let run = epoch.run;
+                let by_way_out = forward
+                    .iter()
+                    .filter(|f| f.run == run && at_that_time(f.span))
+                    .filter_map(|f| f.path);
+                let path = only(by_traces, &fitting).or_else(|| only(by_way_out, &fitting));
+                if path.is_some() && samples_of(session, run, *flow).is_some() {
+                    epoch.path = path;
+                    epoch.named_by = NamedBy::HopCount;
+                    epoch.role = paths.plan(path).map(|p| p.role);
+                }
+            }
+        }
+    }
+}
+
+/// The only one of `ids` that is among `fitting`.
+fn only(ids: impl Iterator<Item = PathId>, fitting: &BTreeSet<PathId>) -> Option<PathId> {
+    let found: BTreeSet<PathId> = ids.filter(|id| fitting.contains(id)).collect();
+    match found.len() {
+        1 => found.first().copied(),
+        _ => None,
+    }
+}
+
+/// What traceroutes of the opposite sessions named, and when.
+fn traced_the_other_way(
+    session: &Session<'_>,
+    sessions: &[Session<'_>],
+    epochs: &[SessionEpochs],
+) -> Vec<(PathId, (Wall, Wall))> {
+    let Destination::Agent(to) = &session.plan.to else {
+        return Vec::new();
+    };
+    sessions
+        .iter()
+        .zip(epochs)
+        .filter(|(other, _)| {
+            other.plan.from == *to
+                && matches!(&other.plan.to, Destination::Agent(back) if *back == session.plan.from)
+        })
+        .flat_map(|(_, e)| e.forward.values().flatten())
+        .filter(|e| e.named_by == NamedBy::Trace)
+        .filter_map(|e| Some((e.path?, e.span)))
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! The findings of one session.
+
+use crate::align::Session;
+use crate::findings::{Counts, Direction, FlowFindings, PathLatency, SessionFindings};
+use crate::loss::{self, Fate};
+use crate::path::{PathId, Paths, SessionEpochs};
+use crate::schema::Nanos;
+use crate::{asymmetry, latency, outage, path, seconds};
+use hopgap_proto::plan::Objective;
+use hopgap_proto::time::Span;
+use std::collections::BTreeMap;
+
+/// Everything found of one session.
+pub(crate) fn find(
+    session: &Session<'_>,
+    epochs: &SessionEpochs,
+    paths: Paths<'_>,
+    objective: &Objective,
+) -> SessionFindings {
+    let flows: Vec<FlowFindings> = session
+        .flow_indices()
+        .into_iter()
+        .map(|flow| find_flow(session, flow, epochs, paths, objective))
+        .collect();
+    let mut counts = Counts::default();
+    for flow in &flows {
+        loss::add(&mut counts, &flow.counts);
+    }
+    let mut asymmetries: Vec<_> = session
+        .runs
+        .iter()
+        .flat_map(|run| {
+            run.flows
+                .iter()
+                .map(move |(flow, records)| (run, flow, records))
+        })
+        .flat_map(|(run, flow, records)| asymmetry::find(run, *flow, &records.samples, &paths))
+        .collect();
+    asymmetries.sort_by_key(|a| (a.first.sent, a.flow, a.first.seq));
+    SessionFindings {
+        session: session.plan.name.to_string(),
+        from: session.plan.from.to_string(),
+        to: session.to_name(),
+        interval_ns: Nanos(session.plan.interval),
+        direction_source: loss::direction_source(session),
+        counts,
+        flows,
+        latency: latencies(session, paths),
+        seconds: seconds::of(session, &paths),
+        asymmetries,
+    }
+}
+
+fn find_flow(
+    session: &Session<'_>,
+    flow: u8,
+    epochs: &SessionEpochs,
+    paths: Paths<'_>,
+    objective: &Objective,
+) -> FlowFindings {
+    let mut counts = Counts::default();
+    let mut outages = Vec::new();
+    let mut background = Vec::new();
+    for run in &session.runs {
+        let Some(records) = run.flows.get(&flow) else {
+            continue;
+        };
+        loss::add(&mut counts, &loss::count(records));
+        for direction in [Direction::Forward, Direction::Reverse, Direction::Unknown] {
+            let found = outage::find(run, records, direction, objective, session.plan.interval);
+            outages.extend(found.outages);
+            background.extend(found.background);
+        }
+    }
+    outages.sort_by_key(|o| (o.first_lost.sent, o.direction, o.first_lost.seq));
+    background.sort_by_key(|p| (p.first.sent, p.direction, p.first.seq));
+    let shown = |epochs: &BTreeMap<u8, Vec<path::Epoch>>| {
+        epochs
+            .get(&flow)
+            .into_iter()
+            .flatten()
+            .filter_map(|e| path::shown(session, flow, e, paths))
+            .collect()
+    };
+    FlowFindings {
+        flow,
+        source_port: session.source_port(flow),
+        counts,
+        outages,
+        background,
+        forward_paths: shown(&epochs.forward),
+        reverse_paths: shown(&epochs.reverse),
+    }
+}
+
+/// Round-trip latency by the pair of paths, in the plan's order of paths; probes whose
+/// path has no name come last.
+fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
+    type Pair = (Option<PathId>, Option<PathId>);
+    let mut by_pair: BTreeMap<Pair, Vec<Span>> = BTreeMap::new();
+    for s in session
+        .runs
+        .iter()
+        .flat_map(|r| r.flows.values())
+        .flat_map(|f| &f.samples)
+        .filter(|s| s.fate == Fate::Answered)
+    {
+        by_pair
+            .entry((s.forward_path, s.reverse_path))
+            .or_default()
+            .push(s.round_trip);
+    }
+    let mut found: Vec<(Pair, PathLatency)> = by_pair
+        .into_iter()
+        .filter_map(|(pair, mut values)| {
+            let round_trip = latency::of(&mut values)?;
+            let (forward, reverse) = (paths.name(pair.0), paths.name(pair.1));
+            Some((
+                pair,
+                PathLatency {
+                    forward,
+                    reverse,
+                    round_trip,
+                },
+            ))
+        })
+        .collect();
+    found.sort_by_key(|((f, r), _)| (f.is_none(), r.is_none(), *f, *r));
+    found.into_iter().map(|(_, latency)| latency).collect()
+}
