@@ -1,0 +1,149 @@
+//! The system calls, each behind a safe function.
+#![expect(
+    unsafe_code,
+    reason = "the kernel's interfaces that no safe crate offers"
+)]
+
+pub(crate) mod batch;
+pub(crate) mod cmsg;
+pub(crate) mod name;
+
+use socket2::{SockAddr, SockAddrStorage};
+use std::ffi::{CString, c_int, c_uint};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// Kernel numbers that libc lacks or gives for some targets only.
+
+/// The `SO_TIMESTAMPING` whose stamps are 64 bits wide on every target (Linux 5.1).
+pub(crate) const SO_TIMESTAMPING_NEW: c_int = 65;
+/// Control message that sets the timestamp id of one packet (Linux 6.13).
+pub(crate) const SCM_TS_OPT_ID: c_int = 81;
+/// `IPV6_AUTOFLOWLABEL`.
+pub(crate) const IPV6_AUTOFLOWLABEL: c_int = 70;
+
+/// `AF_PACKET`, as wide as its field.
+const AF_PACKET: libc::sa_family_t = 17;
+/// `ETH_P_ALL`, as wide as its field.
+const ETH_P_ALL: u16 = 3;
+/// `PACKET_MR_PROMISC`, as wide as its field.
+const PACKET_MR_PROMISC: u16 = 1;
+
+/// Turns the C convention (-1 and errno) into a result.
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Values that socket options have here: plain data without padding.
+///
+/// # Safety
+/// Every bit pattern is a valid value and no byte is padding.
+unsafe trait Plain: Copy {}
+// SAFETY: integers have no padding and no invalid patterns.
+unsafe impl Plain for c_int {}
+// SAFETY: as above.
+unsafe impl Plain for c_uint {}
+// SAFETY: as above.
+unsafe impl Plain for [u32; 8] {}
+// SAFETY: i32, u16, u16, [u8; 8]: 16 bytes at alignment 4, without holes.
+unsafe impl Plain for libc::packet_mreq {}
+
+fn set<T: Plain>(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: T) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which lives through the call.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            len_of(size_of::<T>()),
+        )
+    })
+    .map(drop)
+}
+
+/// Sets an option that is an `int`.
+pub(crate) fn set_int(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> io::Result<()> {
+    set(fd, level, option, value)
+}
+
+/// Sets an option that is a set of flags.
+pub(crate) fn set_flags(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_uint,
+) -> io::Result<()> {
+    set(fd, level, option, value)
+}
+
+/// Sets an option that is a set of 256 bits, as `ICMP6_FILTER` is.
+pub(crate) fn set_bits(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: [u32; 8],
+) -> io::Result<()> {
+    set(fd, level, option, value)
+}
+
+/// Makes the interface pass on frames that are not addressed to it, for as long
+/// as the socket is open.
+pub(crate) fn set_promiscuous(fd: BorrowedFd<'_>, interface: c_uint) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: interface.cast_signed(),
+        mr_type: PACKET_MR_PROMISC,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, request)
+}
+
+/// The index of the interface named `interface` in the current namespace.
+pub(crate) fn interface_index(interface: &str) -> io::Result<c_uint> {
+    let name = CString::new(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    // SAFETY: `name` is a C string that lives through the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// The link-layer address that stands for all frames of the interface.
+pub(crate) fn link_address(interface: c_uint) -> SockAddr {
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: a `sockaddr_ll` fits the storage and zero is a valid value of it.
+    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    link.sll_family = AF_PACKET;
+    link.sll_protocol = ETH_P_ALL.to_be();
+    link.sll_ifindex = interface.cast_signed();
+    // SAFETY: the storage holds a `sockaddr_ll` of this length.
+    unsafe { SockAddr::new(storage, len_of(size_of::<libc::sockaddr_ll>())) }
+}
+
+/// Asks for a receive buffer of `bytes`: past the system's limit where the process
+/// may (`CAP_NET_ADMIN`), else up to `net.core.rmem_max`.
+pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+        .or_else(|_| set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
+}
+
+/// As [`receive_buffer`], for sending.
+pub(crate) fn send_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
+    set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+        .or_else(|_| set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
+}
+
+/// A length or count as the kernel takes it; every one here is below a thousand.
+fn len_of(len: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(len).unwrap_or(libc::socklen_t::MAX)
+}
