@@ -1,0 +1,535 @@
+//! The Session-Reflector of all sessions that an agent answers: stateful (RFC 8762
+//! section 4.3.1), with its own log of what it received.
+//!
+//! It answers provisioned sessions, and whoever comes only in open mode. What it
+//! does not answer it counts by reason, because a reflector's silence looks like
+//! forward loss to everybody else. A reply is never larger than its request.
+//!
+//! A shell reads a batch, calls [`Reflector::handle`] for each datagram, sends the
+//! replies, calls [`Reflector::handle_refused`] for those that the kernel refused,
+//! and drains [`Reflector::poll_output`]. The way of a packet allocates nothing
+//! but the growth of the output queue.
+
+mod drops;
+mod limit;
+mod session;
+
+use core::net::{IpAddr, SocketAddr};
+use drops::Drops;
+use hopgap_proto::plan::{Destination, Plan};
+use hopgap_proto::record::{
+    AgentName, DropReason, Event, FlowIndex, Reception, SessionName, Stamp,
+};
+use hopgap_proto::stamp::{
+    AuthKey, Compatibility, DscpSet, ErrorEstimate, KeyError, Keys, Numbering, ParseError,
+    ReplyContext, Request, Security, Ssid,
+};
+use hopgap_proto::time::{Mono, Span, Wall};
+use limit::Bucket;
+pub use limit::Rate;
+use session::{Counter, Open, Provisioned};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// STAMP's and TWAMP's port (RFC 8762 section 4.1): nobody measures from it.
+const WELL_KNOWN_PORT: u16 = 862;
+/// Drops are counted up over this long.
+const REPORT_INTERVAL: Span = Span::from_secs(1);
+
+/// What a [`Reflector`] needs to know.
+#[derive(Clone, Debug)]
+pub struct ReflectorConfig {
+    /// The UDP ports that it answers on; packets *from* them could loop.
+    pub ports: Vec<u16>,
+    /// The sessions that it answers and records.
+    pub sessions: Vec<ReflectedSession>,
+    /// Whether, and how, it answers others too.
+    pub open: Option<OpenMode>,
+    /// A flow that was silent for longer begins again at 0. At least 600 s, so that
+    /// it outlives a BGP hold time of 180 s.
+    pub idle_timeout: Span,
+    /// What the kernel says of this host's wall clock.
+    pub error_estimate: ErrorEstimate,
+}
+
+impl ReflectorConfig {
+    /// A reflector of nothing yet on `port`, with an idle timeout of 600 s.
+    pub fn new(port: u16, error_estimate: ErrorEstimate) -> Self {
+        Self {
+            ports: vec![port],
+            sessions: Vec::new(),
+            open: None,
+            idle_timeout: Span::from_secs(600),
+            error_estimate,
+        }
+    }
+}
+
+/// A session that a reflector answers, as the plan provisions it.
+#[derive(Clone, Debug)]
+pub struct ReflectedSession {
+    /// Its name in the plan.
+    pub name: SessionName,
+    /// The sending agent's address.
+    pub from: IpAddr,
+    /// Source port of flow 0; flow `i` uses the port `i` above it.
+    pub source_port: u16,
+    /// SSID of flow 0; flow `i` uses the SSID `i` above it.
+    pub ssid: Ssid,
+    /// Number of flows.
+    pub flows: u8,
+    /// Key of requests and replies; absent: unauthenticated.
+    pub key: Option<AuthKey>,
+    /// More than this is not answered.
+    pub rate: Rate,
+}
+
+/// A session's key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("session `{session}`: {source}")]
+pub struct UnusableKey {
+    /// The session.
+    pub session: SessionName,
+    /// What is wrong with its key.
+    pub source: KeyError,
+}
+
+impl ReflectedSession {
+    /// The sessions of a checked plan that the agent `name` reflects.
+    ///
+    /// # Errors
+    /// The first session whose key cannot be used, and why.
+    pub fn from_plan(plan: &Plan, name: &AgentName) -> Result<Vec<Self>, UnusableKey> {
+        let mut sessions = Vec::new();
+        for session in &plan.sessions {
+            let Some(from) = plan.agent(&session.from) else {
+                continue;
+            };
+            if !matches!(&session.to, Destination::Agent(to) if to == name) {
+                continue;
+            }
+            let key = match session.key.as_deref().map(str::parse) {
+                None => None,
+                Some(Ok(key)) => Some(key),
+                Some(Err(source)) => {
+                    return Err(UnusableKey {
+                        session: session.name.clone(),
+                        source,
+                    });
+                }
+            };
+            sessions.push(Self {
+                name: session.name.clone(),
+                from: from.address,
+                source_port: session.source_port,
+                ssid: session.ssid.unwrap_or(Ssid(1)),
+                flows: session.flows,
+                key,
+                rate: Rate::of_session(session.interval, session.flows),
+            });
+        }
+        Ok(sessions)
+    }
+}
+
+/// How whoever comes is answered.
+#[derive(Clone, Debug)]
+pub struct OpenMode {
+    /// At most this many sessions (address, port and SSID) at a time.
+    pub max_sessions: usize,
+    /// Each source address may send this much.
+    pub rate: Rate,
+    /// Key of requests and replies; absent: unauthenticated.
+    pub key: Option<AuthKey>,
+    /// Whether requests below STAMP's size are answered, as TWAMP Light sends them.
+    pub compatibility: Compatibility,
+}
+
+/// A datagram that came to a reflector's port.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Its payload.
+    pub bytes: &'a [u8],
+    /// Source address and port.
+    pub from: SocketAddr,
+    /// The address and port that it was sent to.
+    pub to: SocketAddr,
+    /// TTL or hop limit on arrival.
+    pub ttl: Option<u8>,
+    /// TOS or Traffic Class octet.
+    pub tos: Option<u8>,
+    /// When it arrived, on the monotonic clock.
+    pub received: Stamp,
+    /// T2: the same instant on the wall clock.
+    pub received_wall: Wall,
+}
+
+/// What to do with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send the reply, to where the datagram came from, from where it was sent to,
+    /// with TTL 255.
+    Reply {
+        /// DSCP of the reply where a Class of Service TLV decides it.
+        dscp: Option<u8>,
+        /// For [`Reflector::handle_refused`].
+        ticket: Ticket,
+    },
+    /// Send nothing. It is counted.
+    Drop(DropReason),
+}
+
+/// A reply that was given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Place of its reception among all receptions; `None` for traceroute packets and
+    /// open mode, which are not recorded.
+    reception: Option<u64>,
+    /// Index of the provisioned session.
+    session: Option<usize>,
+}
+
+/// What a [`Reflector`] has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A probe of a provisioned session arrived.
+    Reception(Arc<SessionName>, Reception),
+    /// Packets were dropped; of this session, or of none that is known.
+    Event(Option<Arc<SessionName>>, Event),
+}
+
+/// Counts since the reflector began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Replies given out to probes.
+    pub answered: u64,
+    /// Replies given out to traceroute packets.
+    pub traced: u64,
+    /// Datagrams that were not answered.
+    pub dropped: u64,
+}
+
+/// A stateful Session-Reflector.
+#[derive(Debug)]
+pub struct Reflector {
+    config: Settings,
+    sessions: Vec<Provisioned>,
+    /// By address and first source port.
+    index: BTreeMap<(IpAddr, u16), usize>,
+    open: Option<Open>,
+    /// Of datagrams of no known session.
+    drops: Drops,
+    reported: Mono,
+    outputs: VecDeque<Output>,
+    /// How many outputs were ever put into the queue before its first.
+    drained: u64,
+    totals: Totals,
+}
+
+#[derive(Debug)]
+struct Settings {
+    ports: Vec<u16>,
+    idle_timeout: Span,
+    error_estimate: ErrorEstimate,
+}
+
+impl Reflector {
+    /// A reflector that answers by `config`.
+    pub fn new(config: ReflectorConfig) -> Self {
+        let mut reflector = Self {
+            config: Settings {
+                ports: config.ports,
+                idle_timeout: config.idle_timeout,
+                error_estimate: config.error_estimate,
+            },
+            sessions: Vec::new(),
+            index: BTreeMap::new(),
+            open: config.open.map(Open::new),
+            drops: Drops::default(),
+            reported: Mono::MIN,
+            outputs: VecDeque::new(),
+            drained: 0,
+            totals: Totals::default(),
+        };
+        reflector.set_sessions(config.sessions);
+        reflector
+    }
+
+    /// Answers these sessions from now on. Those that it answered before count on.
+    pub fn set_sessions(&mut self, sessions: Vec<ReflectedSession>) {
+        let mut before = core::mem::take(&mut self.sessions);
+        self.sessions = sessions
+            .into_iter()
+            .map(|session| {
+                let place = before.iter().position(|b| b.is_same(&session));
+                let counters = place.map(|i| before.swap_remove(i).counters);
+                Provisioned::new(session, counters)
+            })
+            .collect();
+        self.index = self
+            .sessions
+            .iter()
+            .enumerate()
+            .map(|(i, s)| ((s.session.from, s.session.source_port), i))
+            .collect();
+    }
+
+    /// What the kernel now says of the wall clock; written into replies from now on.
+    pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
+        self.config.error_estimate = error_estimate;
+    }
+
+    /// Counts since the reflector began.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Judges a datagram. For [`Verdict::Reply`] the reply stands in `reply` (which is
+    /// cleared first). `sending` is T3: the wall clock now.
+    pub fn handle(
+        &mut self,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let (verdict, session) = self.judge(datagram, sending, reply);
+        match verdict {
+            Verdict::Reply { .. } => {}
+            Verdict::Drop(reason) => {
+                reply.clear();
+                self.count_drop(session, reason);
+            }
+        }
+        verdict
+    }
+
+    /// The kernel refused to send this reply. To be told before the outputs are drained.
+    pub fn handle_refused(&mut self, ticket: Ticket) {
+        self.count_drop(ticket.session, DropReason::SendRefused);
+        let place = ticket
+            .reception
+            .and_then(|n| usize::try_from(n.checked_sub(self.drained)?).ok());
+        if let Some(Output::Reception(_, reception)) =
+            place.and_then(|place| self.outputs.get_mut(place))
+        {
+            reception.reflector_seq = None;
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to report; `None` when nothing was dropped.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        let pending = !self.drops.is_empty() || self.sessions.iter().any(|s| !s.drops.is_empty());
+        pending.then(|| self.reported + REPORT_INTERVAL)
+    }
+
+    /// Reports drops, at most once a second, and forgets sessions of open mode that
+    /// have been silent for long.
+    pub fn handle_timeout(&mut self, now: Mono) {
+        if now < self.reported + REPORT_INTERVAL {
+            return;
+        }
+        self.reported = now;
+        let outputs = &mut self.outputs;
+        self.drops
+            .report(now, |event| outputs.push_back(Output::Event(None, event)));
+        for session in &mut self.sessions {
+            let name = &session.name;
+            session.drops.report(now, |event| {
+                outputs.push_back(Output::Event(Some(Arc::clone(name)), event));
+            });
+        }
+        if let Some(open) = &mut self.open {
+            open.forget_idle(now, self.config.idle_timeout);
+        }
+    }
+
+    /// The next thing to record.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front()?;
+        self.drained += 1;
+        Some(output)
+    }
+
+    fn count_drop(&mut self, session: Option<usize>, reason: DropReason) {
+        self.totals.dropped += 1;
+        match session.and_then(|i| self.sessions.get_mut(i)) {
+            Some(session) => session.drops.count(reason),
+            None => self.drops.count(reason),
+        }
+    }
+
+    /// The verdict, and whose session it was.
+    fn judge(
+        &mut self,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> (Verdict, Option<usize>) {
+        let port = datagram.from.port();
+        if port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port) {
+            return (Verdict::Drop(DropReason::LoopGuard), None);
+        }
+        if let Some((i, flow)) = self.provisioned(datagram.from) {
+            let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
+            return (verdict, Some(i));
+        }
+        (self.judge_open(datagram, sending, reply), None)
+    }
+
+    /// The session and flow that send from this address and port.
+    fn provisioned(&self, from: SocketAddr) -> Option<(usize, FlowIndex)> {
+        let (ip, port) = (from.ip().to_canonical(), from.port());
+        let (_, i) = self.index.range((ip, 0)..=(ip, port)).next_back()?;
+        let session = &self.sessions.get(*i)?.session;
+        let flow = u8::try_from(port.checked_sub(session.source_port)?).ok()?;
+        (flow < session.flows).then_some((*i, FlowIndex(flow)))
+    }
+
+    fn judge_provisioned(
+        &mut self,
+        index: usize,
+        flow: FlowIndex,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let Some(provisioned) = self.sessions.get_mut(index) else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let security = security_of(provisioned.session.key.as_ref());
+        let request = match Request::parse(datagram.bytes, security, Compatibility::Strict) {
+            Ok(request) => request,
+            Err(error) => return Verdict::Drop(reason_of(error)),
+        };
+        // Only what is authentic may use up the session's rate.
+        let Some(traced) = provisioned.traced(flow, request.packet().ssid) else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let now = datagram.received.at;
+        if !provisioned.bucket.admits(provisioned.session.rate, now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let Some(counter) = provisioned.counters.of(flow, traced) else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let Some((dscp, seq)) = answer(&self.config, &request, counter, datagram, sending, reply)
+        else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        if traced {
+            self.totals.traced += 1;
+            let ticket = Ticket {
+                reception: None,
+                session: Some(index),
+            };
+            return Verdict::Reply { dscp, ticket };
+        }
+        self.totals.answered += 1;
+        let place = self.drained + self.outputs.len() as u64;
+        self.outputs.push_back(Output::Reception(
+            Arc::clone(&provisioned.name),
+            Reception {
+                flow,
+                seq: request.packet().sequence,
+                received: datagram.received,
+                ttl: datagram.ttl,
+                reflector_seq: Some(seq),
+            },
+        ));
+        let ticket = Ticket {
+            reception: Some(place),
+            session: Some(index),
+        };
+        Verdict::Reply { dscp, ticket }
+    }
+
+    fn judge_open(
+        &mut self,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let Some(open) = &mut self.open else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let (now, idle_timeout) = (datagram.received.at, self.config.idle_timeout);
+        let mode = &open.mode;
+        let security = security_of(mode.key.as_ref());
+        let request = match Request::parse(datagram.bytes, security, mode.compatibility) {
+            Ok(request) => request,
+            Err(error) => return Verdict::Drop(reason_of(error)),
+        };
+        let from = (datagram.from.ip().to_canonical(), datagram.from.port());
+        let ssid = request.packet().ssid;
+        let sessions = &mut open.sessions;
+        let Some(counter) =
+            sessions.of((from.0, from.1, ssid), mode.max_sessions, now, idle_timeout)
+        else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
+        if !bucket.admits(mode.rate, now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        match answer(&self.config, &request, counter, datagram, sending, reply) {
+            Some((dscp, _)) => {
+                if session::is_trace(ssid) {
+                    self.totals.traced += 1;
+                } else {
+                    self.totals.answered += 1;
+                }
+                let ticket = Ticket {
+                    reception: None,
+                    session: None,
+                };
+                Verdict::Reply { dscp, ticket }
+            }
+            None => Verdict::Drop(DropReason::Malformed),
+        }
+    }
+}
+
+/// Writes the reply. Returns the DSCP that it must have and the number that it got.
+fn answer(
+    config: &Settings,
+    request: &Request<'_, '_>,
+    counter: &mut Counter,
+    datagram: &Datagram<'_>,
+    sending: Wall,
+    reply: &mut Vec<u8>,
+) -> Option<(Option<u8>, hopgap_proto::stamp::Seq)> {
+    let count = counter.count(datagram.received.at, config.idle_timeout);
+    let context = ReplyContext {
+        received_ttl: datagram.ttl,
+        received_tos: datagram.tos,
+        numbering: Numbering::Stateful {
+            sequence: count.seq,
+            follow_up: None,
+        },
+        counters: Some((count.packets, count.packets)),
+        addresses: Some((datagram.from, datagram.to)),
+        permitted_dscp: DscpSet::NONE,
+        ..ReplyContext::stateless(datagram.received_wall, sending, config.error_estimate)
+    };
+    reply.clear();
+    reply.resize(datagram.bytes.len(), 0);
+    let written = request.reply(&context, reply).ok()?;
+    reply.truncate(written.len);
+    Some((written.dscp, count.seq))
+}
+
+fn security_of(key: Option<&AuthKey>) -> Security<'_> {
+    key.map_or(Security::OPEN, |key| {
+        Security::Authenticated(Keys::shared(key))
+    })
+}
+
+fn reason_of(error: ParseError) -> DropReason {
+    match error {
+        ParseError::WrongHmac => DropReason::Unauthenticated,
+        ParseError::TooShort { .. } | ParseError::ZeroMultiplier(_) => DropReason::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

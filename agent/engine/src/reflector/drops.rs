@@ -1,0 +1,47 @@
+//! Counting what was not answered, by reason.
+
+use hopgap_proto::record::{DropReason, Event, EventKind};
+use hopgap_proto::time::Mono;
+
+const REASONS: [DropReason; 6] = [
+    DropReason::Malformed,
+    DropReason::Unauthenticated,
+    DropReason::Unprovisioned,
+    DropReason::LoopGuard,
+    DropReason::RateLimited,
+    DropReason::SendRefused,
+];
+
+/// Drops since the last report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drops([u32; REASONS.len()]);
+
+impl Drops {
+    pub(super) fn count(&mut self, reason: DropReason) {
+        for (count, of) in self.0.iter_mut().zip(REASONS) {
+            if of == reason {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|count| *count == 0)
+    }
+
+    /// Reports each reason's count and begins anew.
+    pub(super) fn report(&mut self, at: Mono, mut record: impl FnMut(Event)) {
+        for (count, reason) in self.0.iter_mut().zip(REASONS) {
+            if *count > 0 {
+                record(Event {
+                    at,
+                    kind: EventKind::ReflectorDropped {
+                        reason,
+                        count: *count,
+                    },
+                });
+                *count = 0;
+            }
+        }
+    }
+}

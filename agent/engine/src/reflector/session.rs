@@ -1,0 +1,156 @@
+//! The state of what is answered: one counter for each flow's probes, one for its traceroutes.
+
+use super::limit::Bucket;
+use super::{Drops, OpenMode, ReflectedSession};
+use core::net::IpAddr;
+use hopgap_proto::plan::TRACE_SSID_BIT;
+use hopgap_proto::record::{FlowIndex, SessionName};
+use hopgap_proto::stamp::{Seq, Ssid};
+use hopgap_proto::time::{Mono, Span};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Whether an SSID is that of traceroute packets.
+pub(super) fn is_trace(ssid: Ssid) -> bool {
+    ssid.0 & TRACE_SSID_BIT != 0
+}
+
+/// Counts one STAMP session's replies (RFC 8762 section 4.3.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counter {
+    next: u32,
+    last: Option<Mono>,
+}
+
+/// What a reply is numbered with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Count {
+    pub(super) seq: Seq,
+    /// Packets of the session so far, this one included.
+    pub(super) packets: u32,
+}
+
+impl Counter {
+    pub(super) fn count(&mut self, now: Mono, idle_timeout: Span) -> Count {
+        if self.is_idle(now, idle_timeout) {
+            self.next = 0;
+        }
+        self.last = Some(now);
+        let seq = Seq(self.next);
+        self.next = self.next.wrapping_add(1);
+        Count {
+            seq,
+            packets: self.next,
+        }
+    }
+
+    fn is_idle(&self, now: Mono, idle_timeout: Span) -> bool {
+        self.last.is_some_and(|last| now - last > idle_timeout)
+    }
+}
+
+/// The counters of a provisioned session.
+#[derive(Clone, Debug)]
+pub(super) struct Counters {
+    probes: Vec<Counter>,
+    traces: Vec<Counter>,
+}
+
+impl Counters {
+    pub(super) fn of(&mut self, flow: FlowIndex, traced: bool) -> Option<&mut Counter> {
+        let counters = if traced {
+            &mut self.traces
+        } else {
+            &mut self.probes
+        };
+        counters.get_mut(usize::from(flow.0))
+    }
+}
+
+/// A provisioned session at work.
+#[derive(Debug)]
+pub(super) struct Provisioned {
+    pub(super) name: Arc<SessionName>,
+    pub(super) session: ReflectedSession,
+    pub(super) bucket: Bucket,
+    pub(super) counters: Counters,
+    pub(super) drops: Drops,
+}
+
+impl Provisioned {
+    pub(super) fn new(session: ReflectedSession, counters: Option<Counters>) -> Self {
+        let fresh = || vec![Counter::default(); usize::from(session.flows)];
+        let counters = counters.unwrap_or_else(|| Counters {
+            probes: fresh(),
+            traces: fresh(),
+        });
+        Self {
+            name: Arc::new(session.name.clone()),
+            bucket: Bucket::default(),
+            counters,
+            drops: Drops::default(),
+            session,
+        }
+    }
+
+    /// Whether `other` is the same STAMP sessions, so that they count on.
+    pub(super) fn is_same(&self, other: &ReflectedSession) -> bool {
+        let key = |s: &ReflectedSession| (s.from, s.source_port, s.ssid, s.flows);
+        self.session.name == other.name && key(&self.session) == key(other)
+    }
+
+    /// Whether an SSID is that of the flow's traceroutes; `None` where it is not the flow's.
+    pub(super) fn traced(&self, flow: FlowIndex, ssid: Ssid) -> Option<bool> {
+        let own = crate::sender::ssid_of(self.session.ssid, flow);
+        (ssid.0 & !TRACE_SSID_BIT == own.0).then(|| is_trace(ssid))
+    }
+}
+
+/// Open mode at work.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) mode: OpenMode,
+    pub(super) sessions: OpenSessions,
+    pub(super) sources: BTreeMap<IpAddr, Bucket>,
+}
+
+type OpenKey = (IpAddr, u16, Ssid);
+
+/// Sessions of whoever came, as many as are allowed.
+#[derive(Debug, Default)]
+pub(super) struct OpenSessions(BTreeMap<OpenKey, Counter>);
+
+impl OpenSessions {
+    /// The session's counter; `None` for a new session when there are as many as may be.
+    pub(super) fn of(
+        &mut self,
+        key: OpenKey,
+        most: usize,
+        now: Mono,
+        idle_timeout: Span,
+    ) -> Option<&mut Counter> {
+        if self.0.len() >= most && !self.0.contains_key(&key) {
+            let idle = self.0.iter().find(|(_, c)| c.is_idle(now, idle_timeout));
+            let idle = *idle?.0;
+            self.0.remove(&idle);
+        }
+        Some(self.0.entry(key).or_default())
+    }
+}
+
+impl Open {
+    pub(super) fn new(mode: OpenMode) -> Self {
+        Self {
+            mode,
+            sessions: OpenSessions::default(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn forget_idle(&mut self, now: Mono, idle_timeout: Span) {
+        self.sessions
+            .0
+            .retain(|_, counter| !counter.is_idle(now, idle_timeout));
+        self.sources.retain(|_, bucket| !bucket.is_full(now));
+    }
+}

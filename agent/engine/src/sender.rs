@@ -1,0 +1,490 @@
+//! The Session-Sender of one session: several flows, each a STAMP session of its
+//! own (RFC 8762 section 4.2) with its own source port, SSID and sequence numbers.
+//!
+//! How a shell drives it, at every waking:
+//!
+//! 1. [`Sender::poll_transmit`] until `None`; send each packet at once, then call
+//!    [`Sender::handle_sent`] or [`Sender::handle_refused`].
+//! 2. Read `now`, then empty the sockets' error and receive queues into
+//!    [`Sender::handle_tx_stamp`], [`Sender::handle_icmp`] and
+//!    [`Sender::handle_datagram`].
+//! 3. [`Sender::handle_timeout`] with the `now` from before the emptying: a reply
+//!    that the kernel had stamped by then is in, so what is now called unanswered
+//!    had no reply in time, however late the shell woke.
+//! 4. [`Sender::poll_output`] until `None`.
+//! 5. Sleep until [`Sender::poll_timeout`], or until a socket can be read.
+
+mod evidence;
+mod matcher;
+
+use crate::schedule::Grid;
+use crate::tracer::is_trace_seq;
+use core::net::IpAddr;
+use evidence::Evidence;
+use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
+use hopgap_proto::record::{Event, EventKind, FlowIndex, IcmpEvidence, Probe, Reply, Stamp};
+use hopgap_proto::stamp::{
+    AuthKey, Compatibility, ErrorEstimate, Mode, ReflectorPacket, SenderPacket, Seq, Ssid,
+    Timestamp,
+};
+use hopgap_proto::time::{Mono, Span, Wall};
+use matcher::{Matcher, Waits};
+use std::collections::VecDeque;
+
+/// Deadlines this close after a send's are left to the send's waking.
+const COALESCE: Span = Span::from_millis(50);
+/// Stray replies are counted up over this long.
+const STRAY_INTERVAL: Span = Span::from_secs(1);
+
+/// What a [`Sender`] needs to know.
+#[derive(Clone, Debug)]
+pub struct SenderConfig {
+    /// When slot 0 of flow 0 is due.
+    pub origin: Mono,
+    /// Time between two probes of one flow.
+    pub interval: Span,
+    /// Number of flows, at least one.
+    pub flows: u8,
+    /// SSID of flow 0; flow `i` uses the SSID `i` above it.
+    pub ssid: Ssid,
+    /// Tmax: a probe without a reply for this long is unanswered.
+    pub timeout: Span,
+    /// How long after Tmax a late reply is still recognised.
+    pub late_window: Span,
+    /// How long a kernel transmit stamp is waited for before a probe is recorded
+    /// with the program's own. Zero where the kernel gives none.
+    pub stamp_grace: Span,
+    /// Key of authenticated mode (RFC 8762 section 4.4); absent: unauthenticated.
+    pub key: Option<AuthKey>,
+    /// What the kernel says of this host's wall clock.
+    pub error_estimate: ErrorEstimate,
+    /// Sequence number of each flow's first probe; 0 but for tests of the wrap.
+    pub first_seq: Seq,
+}
+
+impl SenderConfig {
+    /// The configuration that a session's plan asks for, beginning at `origin`.
+    /// `key` is the plan's key, read.
+    pub fn from_plan(
+        plan: &SessionPlan,
+        origin: Mono,
+        key: Option<AuthKey>,
+        error_estimate: ErrorEstimate,
+    ) -> Self {
+        Self {
+            origin,
+            interval: plan.interval,
+            flows: plan.flows,
+            ssid: plan.ssid.unwrap_or(Ssid(1)),
+            timeout: plan.timeout,
+            late_window: Span::from_secs(10).max(plan.timeout * 5),
+            stamp_grace: Span::from_millis(50),
+            key,
+            error_estimate,
+            first_seq: Seq(0),
+        }
+    }
+}
+
+/// A probe to be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// From this flow's source port.
+    pub flow: FlowIndex,
+    /// Its sequence number, by which the shell reports what became of the send.
+    pub seq: Seq,
+    /// When its slot was due.
+    pub due: Mono,
+}
+
+/// What a [`Sender`] has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For the record.
+    Probe(Probe),
+    /// For the record.
+    Event(Event),
+    /// For the session's [`Tracer`](crate::tracer::Tracer): its packet reached the target.
+    TraceReply(TraceReply),
+}
+
+/// The reflector's reply to a traceroute packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceReply {
+    /// The flow.
+    pub flow: FlowIndex,
+    /// The sequence number that the tracer gave it.
+    pub seq: Seq,
+    /// When it arrived.
+    pub received: Stamp,
+    /// TTL with which the packet reached the target, where the reflector says it.
+    pub forward_ttl: Option<u8>,
+}
+
+/// An ICMP error as read from a socket's error queue, or from a raw socket.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpError<'a> {
+    /// The UDP payload that it quotes, as much of it as there is; may be empty.
+    pub quoted_payload: &'a [u8],
+    /// Who sent it.
+    pub from: IpAddr,
+    /// ICMP (or ICMPv6) type.
+    pub icmp_type: u8,
+    /// ICMP (or ICMPv6) code.
+    pub code: u8,
+    /// The next hop's MTU in bytes, for 'too big' errors.
+    pub mtu: Option<u32>,
+    /// When it arrived.
+    pub at: Mono,
+}
+
+/// Whose packet provoked an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpOwner {
+    /// A probe, or what cannot be told; it is taken as evidence.
+    Probe,
+    /// The traceroute packet of this sequence number: for the tracer.
+    Trace(Seq),
+}
+
+/// The Session-Sender of one session.
+#[derive(Debug)]
+pub struct Sender {
+    config: SenderConfig,
+    grid: Grid,
+    flows: Vec<Flow>,
+    evidence: Evidence,
+    outputs: VecDeque<Output>,
+    strays: u32,
+    strays_since: Mono,
+    /// The wall clock as it was last given: near enough to tell an era of NTP time.
+    wall: Wall,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Flow {
+    matcher: Matcher,
+    /// The reflector's counter and receive time in the reply that it received last.
+    newest: Option<(Seq, Wall)>,
+}
+
+impl Sender {
+    /// A sender whose session begins at the configured origin.
+    pub fn new(config: SenderConfig) -> Self {
+        let waits = Waits {
+            timeout: config.timeout,
+            late: config.late_window,
+            grace: config.stamp_grace,
+        };
+        let flows = (0..config.flows.max(1))
+            .map(|i| Flow {
+                matcher: Matcher::new(FlowIndex(i), config.first_seq, config.interval, waits),
+                newest: None,
+            })
+            .collect();
+        let started = Event {
+            at: config.origin,
+            kind: EventKind::SessionStarted,
+        };
+        Self {
+            grid: Grid::new(config.origin, config.interval, config.flows),
+            flows,
+            evidence: Evidence::default(),
+            outputs: VecDeque::from([Output::Event(started)]),
+            strays: 0,
+            strays_since: config.origin,
+            wall: Wall::ZERO,
+            stopped: false,
+            config,
+        }
+    }
+
+    /// What the kernel now says of the wall clock; written into probes from now on.
+    pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
+        self.config.error_estimate = error_estimate;
+    }
+
+    /// When the next slot is due, for whoever wants to spin up to it; `None` after
+    /// [`Sender::stop`].
+    pub fn next_due(&self) -> Option<Mono> {
+        (!self.stopped).then(|| self.grid.next_due())
+    }
+
+    /// When the shell must be awake next; `None` when all is done.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        let deadline = self.flows.iter().filter_map(|f| f.matcher.deadline()).min();
+        match (self.next_due(), deadline) {
+            (Some(due), Some(deadline)) if deadline + COALESCE < due => Some(deadline),
+            (Some(due), _) => Some(due),
+            (None, deadline) => deadline,
+        }
+    }
+
+    /// The next probe that is due at `now`, written to `packet` (cleared first);
+    /// `None` when none is. `wall` is the wall clock at `now`. The packet is to be
+    /// sent at once, and what became of it told by [`Self::handle_sent`] or
+    /// [`Self::handle_refused`]; until then it counts as sent at `now`.
+    pub fn poll_transmit(
+        &mut self,
+        now: Mono,
+        wall: Wall,
+        packet: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if self.stopped {
+            return None;
+        }
+        let outputs = &mut self.outputs;
+        let slot = self.grid.take_due(now, |skipped| {
+            outputs.push_back(Output::Event(Event {
+                at: now,
+                kind: EventKind::SlotsSkipped {
+                    flow: skipped.flow,
+                    first: skipped.first,
+                    count: skipped.count,
+                },
+            }));
+        })?;
+        self.wall = wall;
+        let flow = self.flows.get_mut(usize::from(slot.flow.0))?;
+        let seq = flow.matcher.next_seq();
+        let mode = mode_of(self.config.key.as_ref());
+        let error_estimate = self.config.error_estimate;
+        let timestamp = Timestamp::from_wall(wall, error_estimate.format());
+        packet.clear();
+        packet.resize(mode.base_len(), 0);
+        let request = SenderPacket {
+            sequence: seq,
+            timestamp,
+            error_estimate,
+            ssid: ssid_of(self.config.ssid, slot.flow),
+        };
+        // The buffer has the base packet's length.
+        request.write(mode, packet).ok()?;
+        flow.matcher.push(now, timestamp.raw, &mut self.outputs);
+        Some(Transmit {
+            flow: slot.flow,
+            seq,
+            due: slot.due,
+        })
+    }
+
+    /// A probe was handed to the kernel at `at` by the program's own reading, taken
+    /// before the send call.
+    pub fn handle_sent(&mut self, flow: FlowIndex, seq: Seq, at: Mono) {
+        if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
+            flow.matcher.sent(seq, at);
+        }
+    }
+
+    /// The kernel's or the interface's transmit stamp of a probe.
+    pub fn handle_tx_stamp(&mut self, flow: FlowIndex, seq: Seq, stamp: Stamp) {
+        if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
+            flow.matcher.stamped(seq, stamp, &mut self.outputs);
+        }
+    }
+
+    /// The kernel refused to send a probe at `at`, with `errno`.
+    pub fn handle_refused(&mut self, flow: FlowIndex, seq: Seq, at: Mono, errno: i32) {
+        if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
+            flow.matcher.refused(seq, at, errno, &mut self.outputs);
+        }
+    }
+
+    /// A datagram that arrived on a flow's socket at `received` with this TTL or hop limit.
+    pub fn handle_datagram(
+        &mut self,
+        flow: FlowIndex,
+        bytes: &[u8],
+        received: Stamp,
+        ttl: Option<u8>,
+    ) {
+        let mode = mode_of(self.config.key.as_ref());
+        let reply = ReflectorPacket::parse(bytes, mode, Compatibility::TwampLight);
+        let taken = reply.is_ok_and(|(reply, _)| self.take_reply(flow, &reply, received, ttl));
+        if !taken {
+            self.strays = self.strays.saturating_add(1);
+        }
+    }
+
+    /// An ICMP error for a packet of this flow.
+    pub fn handle_icmp(&mut self, flow: FlowIndex, error: &IcmpError<'_>) -> IcmpOwner {
+        let quoted = error.quoted_payload;
+        let seq = quoted
+            .first_chunk()
+            .map(|bytes| Seq(u32::from_be_bytes(*bytes)));
+        let ssid = quoted_ssid(quoted, self.config.key.is_some());
+        let known = |seq| {
+            self.flows
+                .get(usize::from(flow.0))
+                .is_some_and(|f| f.matcher.knows(seq))
+        };
+        let own = ssid_of(self.config.ssid, flow);
+        if let Some(seq) = seq {
+            let traced = match ssid {
+                Some(ssid) => ssid.0 == own.0 | TRACE_SSID_BIT,
+                None => is_trace_seq(seq) && !known(seq),
+            };
+            if traced {
+                return IcmpOwner::Trace(seq);
+            }
+        }
+        let evidence = IcmpEvidence {
+            flow,
+            seq: seq.filter(|s| known(*s)),
+            from: error.from,
+            icmp_type: error.icmp_type,
+            code: error.code,
+            mtu: error.mtu,
+        };
+        let events = self.evidence.take(error.at, evidence);
+        self.outputs
+            .extend(events.into_iter().flatten().map(Output::Event));
+        IcmpOwner::Probe
+    }
+
+    /// Records what is certain at `now`: probes unanswered after Tmax, probes whose
+    /// transmit stamp did not come, counts. All that arrived before `now` must have
+    /// been handed in.
+    pub fn handle_timeout(&mut self, now: Mono) {
+        for flow in &mut self.flows {
+            flow.matcher.expire(now, &mut self.outputs);
+        }
+        let outputs = &mut self.outputs;
+        self.evidence
+            .expire(now, |event| outputs.push_back(Output::Event(event)));
+        if self.stopped || now - self.strays_since >= STRAY_INTERVAL {
+            self.report_strays(now);
+        }
+    }
+
+    /// Ends the session in order: nothing is sent any more. Keep driving it until
+    /// [`Self::is_drained`], so that the last probes get their due time.
+    pub fn stop(&mut self, now: Mono) {
+        if !self.stopped {
+            self.stopped = true;
+            self.outputs.push_back(Output::Event(Event {
+                at: now,
+                kind: EventKind::SessionStopped,
+            }));
+        }
+    }
+
+    /// Whether the session was stopped and every probe's fate is recorded.
+    pub fn is_drained(&self) -> bool {
+        self.stopped && self.flows.iter().all(|f| f.matcher.is_settled())
+    }
+
+    /// The next thing to record or to pass on.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether the reply was to one of our packets.
+    fn take_reply(
+        &mut self,
+        index: FlowIndex,
+        packet: &ReflectorPacket,
+        received: Stamp,
+        ttl: Option<u8>,
+    ) -> bool {
+        let own = ssid_of(self.config.ssid, index);
+        let seq = packet.sender_sequence;
+        // Absent or zero: the peer does not know RFC 8972 (its section 3).
+        let ssid = packet.ssid.filter(|s| s.0 != 0);
+        let forward_ttl = packet.sender_ttl.filter(|ttl| *ttl != 0);
+        let Some(flow) = self.flows.get_mut(usize::from(index.0)) else {
+            return false;
+        };
+        let traced = match ssid {
+            Some(ssid) => ssid.0 == own.0 | TRACE_SSID_BIT,
+            None => is_trace_seq(seq) && !flow.matcher.knows(seq),
+        };
+        if traced {
+            self.outputs.push_back(Output::TraceReply(TraceReply {
+                flow: index,
+                seq,
+                received,
+                forward_ttl,
+            }));
+            return true;
+        }
+        if ssid.is_some_and(|ssid| ssid != own) {
+            return false;
+        }
+        // A T1 that is not ours is a reply to an earlier run's probe of the same number.
+        if flow.matcher.t1(seq) != Some(packet.sender_timestamp.raw) {
+            return false;
+        }
+        let reply = Reply {
+            received,
+            reflector_received: packet.receive_timestamp.to_wall(self.wall),
+            reflector_sent: packet.timestamp.to_wall(self.wall),
+            reflector_seq: packet.sequence,
+            forward_ttl,
+            reverse_ttl: ttl,
+        };
+        if flow.matcher.replied(seq, reply, &mut self.outputs).is_err() {
+            return false;
+        }
+        let copied = packet.sequence == seq;
+        if flow.went_back(reply.reflector_seq, reply.reflector_received, copied) {
+            self.outputs.push_back(Output::Event(Event {
+                at: received.at,
+                kind: EventKind::ReflectorRestarted { flow: index },
+            }));
+        }
+        true
+    }
+
+    fn report_strays(&mut self, now: Mono) {
+        self.strays_since = now;
+        if self.strays > 0 {
+            self.outputs.push_back(Output::Event(Event {
+                at: now,
+                kind: EventKind::StrayReplies { count: self.strays },
+            }));
+            self.strays = 0;
+        }
+    }
+}
+
+impl Flow {
+    /// Whether the reflector's counter went back. Replies overtake each other, so
+    /// they are put in order by the reflector's own receive time: what it received
+    /// later must carry a higher number, unless it began to count anew.
+    ///
+    /// A stateless reflector copies our number: what overtook on the way out then
+    /// shows as going back, and means nothing.
+    fn went_back(&mut self, seq: Seq, received: Wall, copied: bool) -> bool {
+        if self.newest.is_some_and(|(_, at)| received <= at) {
+            return false;
+        }
+        let behind = self
+            .newest
+            .map_or(0, |(newest, _)| newest.0.wrapping_sub(seq.0));
+        self.newest = Some((seq, received));
+        !copied && behind != 0 && behind < 1 << 31
+    }
+}
+
+/// How a session's packets are protected, with one key for both directions.
+pub(crate) fn mode_of(key: Option<&AuthKey>) -> Mode<'_> {
+    key.map_or(Mode::Open, Mode::Authenticated)
+}
+
+/// The SSID in what an ICMP error quotes, which may end anywhere in the packet.
+fn quoted_ssid(quoted: &[u8], authenticated: bool) -> Option<Ssid> {
+    // RFC 8972 section 3: after the Error Estimate.
+    let at = if authenticated { 26 } else { 14 };
+    let bytes = quoted.get(at..)?.first_chunk()?;
+    Some(Ssid(u16::from_be_bytes(*bytes)))
+}
+
+/// The SSID of a flow's probes.
+pub(crate) fn ssid_of(first: Ssid, flow: FlowIndex) -> Ssid {
+    Ssid(first.0.wrapping_add(u16::from(flow.0)))
+}
+
+#[cfg(test)]
+mod tests;

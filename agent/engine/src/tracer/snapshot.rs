@@ -1,0 +1,363 @@
+//! One flow's snapshots: which TTLs to ask, and when enough was heard.
+
+use super::packet::PacketId;
+use super::{HopReply, HopReplyKind};
+use core::net::IpAddr;
+use hopgap_proto::record::{FlowIndex, Hop, Trace};
+use hopgap_proto::stamp::Seq;
+use hopgap_proto::time::{Mono, Span};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Snapshots over which it is remembered whether a TTL answered.
+const MEMORY: u32 = 8;
+/// Even a TTL that never answers is asked in full once in this many snapshots.
+const RECHECK: u32 = 16;
+/// The shortest wait for answers once the path's round trip is known.
+const SHORTEST_WAIT: Span = Span::from_millis(100);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_ttl: u8,
+    pub(super) attempts: u8,
+    pub(super) wait: Span,
+}
+
+#[derive(Debug)]
+pub(super) struct FlowTracer {
+    flow: FlowIndex,
+    target: IpAddr,
+    limits: Limits,
+    round: u32,
+    snapshot: Option<Snapshot>,
+    /// The last snapshot, whose late answers still teach how long to wait.
+    previous: Option<Snapshot>,
+    /// The target's distance as last known; `None` since it stopped answering there.
+    distance: Option<u8>,
+    /// The longest round trip of late, fading.
+    longest: Option<Span>,
+    /// By TTL − 1: bit `k` says whether it answered `k` snapshots ago.
+    memory: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    round: u32,
+    started: Mono,
+    /// When its last packet was sent.
+    asked: Mono,
+    /// When its last answer came.
+    heard: Option<Mono>,
+    attempt: u8,
+    /// TTLs still to be sent in this attempt.
+    queue: VecDeque<u8>,
+    /// By TTL − 1.
+    asks: Vec<Ask>,
+    reached_at: Option<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Ask {
+    packets: Vec<Packet>,
+    replies: Vec<HopReply>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    id: PacketId,
+    sent: Mono,
+    checksum: u16,
+    answered: bool,
+}
+
+impl FlowTracer {
+    pub(super) fn new(flow: FlowIndex, target: IpAddr, limits: Limits) -> Self {
+        Self {
+            flow,
+            target,
+            limits,
+            round: 0,
+            snapshot: None,
+            previous: None,
+            distance: None,
+            longest: None,
+            memory: vec![0; usize::from(limits.max_ttl)],
+        }
+    }
+
+    pub(super) fn hint_distance(&mut self, hops: u8) {
+        if (1..=self.limits.max_ttl).contains(&hops) {
+            self.distance = Some(hops);
+        }
+    }
+
+    /// Begins a snapshot, unless one is under way.
+    pub(super) fn start(&mut self, now: Mono) {
+        if self.snapshot.is_some() {
+            return;
+        }
+        // One beyond the target: it answers there too, and a path grown by one shows at once.
+        let furthest = self.distance.map_or(self.limits.max_ttl, |d| {
+            d.saturating_add(1).min(self.limits.max_ttl)
+        });
+        self.snapshot = Some(Snapshot {
+            round: self.round,
+            started: now,
+            asked: now,
+            heard: None,
+            attempt: 0,
+            queue: (1..=furthest).collect(),
+            asks: vec![Ask::default(); usize::from(furthest)],
+            reached_at: None,
+        });
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// The packet to be sent next, now.
+    pub(super) fn next_packet(&self) -> Option<PacketId> {
+        let snapshot = self.snapshot.as_ref()?;
+        Some(PacketId {
+            round: snapshot.round,
+            attempt: snapshot.attempt,
+            ttl: *snapshot.queue.front()?,
+        })
+    }
+
+    /// That packet is being sent.
+    pub(super) fn packet_taken(&mut self, id: PacketId, now: Mono, checksum: u16) {
+        let Some(snapshot) = self.snapshot.as_mut() else {
+            return;
+        };
+        snapshot.queue.pop_front();
+        if snapshot.asks.iter().all(|a| a.packets.is_empty()) {
+            snapshot.started = now;
+        }
+        snapshot.asked = now;
+        if let Some(ask) = snapshot.ask_mut(id.ttl) {
+            ask.packets.push(Packet {
+                id,
+                sent: now,
+                checksum,
+                answered: false,
+            });
+        }
+    }
+
+    pub(super) fn sent(&mut self, seq: Seq, at: Mono) {
+        if let Some(packet) = self.packet_mut(seq) {
+            packet.sent = at;
+        }
+    }
+
+    pub(super) fn refused(&mut self, seq: Seq) {
+        if let Some(snapshot) = self.snapshot.as_mut() {
+            for ask in &mut snapshot.asks {
+                ask.packets.retain(|p| p.answered || !p.id.has_seq(seq));
+            }
+        }
+    }
+
+    /// Which packet it was, by whichever part of its identity is known.
+    pub(super) fn find(
+        &self,
+        seq: Option<Seq>,
+        ip_id: Option<u16>,
+        checksum: Option<u16>,
+    ) -> Option<PacketId> {
+        let by = |fits: &dyn Fn(&Packet) -> bool| {
+            let mut found = self.packets().filter(|p| fits(p)).map(|p| p.id);
+            let first = found.next()?;
+            // Two that fit tell nothing.
+            found.next().is_none().then_some(first)
+        };
+        seq.and_then(|seq| by(&|p| p.id.has_seq(seq)))
+            .or_else(|| ip_id.and_then(|ip_id| by(&|p| p.id.ip_id() == ip_id)))
+            .or_else(|| checksum.and_then(|sum| by(&|p| p.checksum == sum)))
+    }
+
+    /// An answer to a packet came.
+    pub(super) fn answered(
+        &mut self,
+        id: PacketId,
+        from: IpAddr,
+        at: Mono,
+        kind: HopReplyKind,
+        out: &mut VecDeque<Trace>,
+    ) {
+        let target = self.target;
+        let both = [self.snapshot.as_mut(), self.previous.as_mut()];
+        let Some(snapshot) = both.into_iter().flatten().find(|s| s.round == id.round) else {
+            return;
+        };
+        let Some(ask) = snapshot.ask_mut(id.ttl) else {
+            return;
+        };
+        let Some(packet) = ask.packets.iter_mut().find(|p| p.id == id && !p.answered) else {
+            return;
+        };
+        packet.answered = true;
+        let round_trip = at - packet.sent;
+        ask.replies.push(HopReply {
+            from,
+            round_trip,
+            kind,
+        });
+        snapshot.heard = Some(snapshot.heard.map_or(at, |heard| heard.max(at)));
+        if kind == HopReplyKind::Reflected || (from == target && kind != HopReplyKind::TimeExceeded)
+        {
+            let nearest = snapshot.reached_at.map_or(id.ttl, |ttl| ttl.min(id.ttl));
+            snapshot.reached_at = Some(nearest);
+        }
+        self.longest = Some(self.longest.map_or(round_trip, |l| l.max(round_trip)));
+        if self.snapshot.as_ref().is_some_and(Snapshot::is_complete) {
+            self.finish(at, out);
+        }
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let snapshot = self.snapshot.as_ref()?;
+        if snapshot.queue.is_empty() {
+            Some(snapshot.asked + self.patience())
+        } else {
+            Some(snapshot.asked)
+        }
+    }
+
+    /// Asks again or finishes, where the wait for answers is over.
+    pub(super) fn expire(&mut self, now: Mono, out: &mut VecDeque<Trace>) {
+        let patience = self.patience();
+        let Some(snapshot) = self.snapshot.as_ref() else {
+            return;
+        };
+        if !snapshot.queue.is_empty() || now < snapshot.asked + patience {
+            return;
+        }
+        let again = self.to_ask_again(snapshot);
+        if again.is_empty() {
+            self.finish(now, out);
+        } else if let Some(snapshot) = self.snapshot.as_mut() {
+            let furthest = again.last().copied().unwrap_or(0);
+            if usize::from(furthest) > snapshot.asks.len() {
+                snapshot.asks.resize(usize::from(furthest), Ask::default());
+            }
+            snapshot.attempt += 1;
+            snapshot.queue = again.into_iter().collect();
+        }
+    }
+
+    fn to_ask_again(&self, snapshot: &Snapshot) -> BTreeSet<u8> {
+        if snapshot.attempt + 1 >= self.limits.attempts {
+            return BTreeSet::new();
+        }
+        let tried = u8::try_from(snapshot.asks.len()).unwrap_or(u8::MAX);
+        let furthest = snapshot.reached_at.unwrap_or(tried);
+        let full = snapshot.round < MEMORY / 2 || snapshot.round.is_multiple_of(RECHECK);
+        let mut again: BTreeSet<u8> = (1..=furthest)
+            .zip(&snapshot.asks)
+            .filter(|(ttl, ask)| {
+                let answers = self.memory.get(usize::from(*ttl) - 1);
+                ask.replies.is_empty() && (full || answers.is_some_and(|m| *m != 0))
+            })
+            .map(|(ttl, _)| ttl)
+            .collect();
+        // The target is not where it was: look for it further on, at once.
+        if snapshot.reached_at.is_none() && !snapshot.is_refused() {
+            again.extend(tried + 1..=self.limits.max_ttl);
+        }
+        again
+    }
+
+    /// Four round trips, and some for queues; less than the plan's wait.
+    fn patience(&self) -> Span {
+        self.longest.map_or(self.limits.wait, |longest| {
+            (longest * 4 + Span::from_millis(20))
+                .max(SHORTEST_WAIT)
+                .min(self.limits.wait)
+        })
+    }
+
+    fn finish(&mut self, now: Mono, out: &mut VecDeque<Trace>) {
+        let Some(mut snapshot) = self.snapshot.take() else {
+            return;
+        };
+        snapshot.queue.clear();
+        self.distance = snapshot.reached_at;
+        for (memory, ask) in self.memory.iter_mut().zip(
+            snapshot
+                .asks
+                .iter()
+                .map(Some)
+                .chain(std::iter::repeat(None)),
+        ) {
+            let answered = ask.is_some_and(|a| !a.replies.is_empty());
+            *memory = *memory << 1 | u8::from(answered);
+        }
+        // Fading, so that one slow answer does not slow the traces for ever.
+        self.longest = self.longest.map(|l| l - l / 8);
+        out.push_back(snapshot.record(self.flow, self.target, now));
+        self.previous = Some(snapshot);
+    }
+
+    fn packets(&self) -> impl Iterator<Item = &Packet> {
+        self.snapshot
+            .iter()
+            .chain(&self.previous)
+            .flat_map(|s| &s.asks)
+            .flat_map(|a| &a.packets)
+    }
+
+    fn packet_mut(&mut self, seq: Seq) -> Option<&mut Packet> {
+        self.snapshot
+            .iter_mut()
+            .flat_map(|s| &mut s.asks)
+            .flat_map(|a| &mut a.packets)
+            .find(|p| p.id.has_seq(seq))
+    }
+}
+
+impl Snapshot {
+    fn ask_mut(&mut self, ttl: u8) -> Option<&mut Ask> {
+        self.asks.get_mut(usize::from(ttl).checked_sub(1)?)
+    }
+
+    /// Whether every TTL up to the target's was answered.
+    fn is_complete(&self) -> bool {
+        self.queue.is_empty()
+            && self.reached_at.is_some_and(|reached| {
+                let mut way = self.asks.iter().take(usize::from(reached));
+                way.all(|a| !a.replies.is_empty())
+            })
+    }
+
+    /// Whether a router on the way said that there is no way on.
+    fn is_refused(&self) -> bool {
+        self.asks
+            .iter()
+            .flat_map(|a| &a.replies)
+            .any(|r| matches!(r.kind, HopReplyKind::Unreachable(_)))
+    }
+
+    fn record(&self, flow: FlowIndex, target: IpAddr, now: Mono) -> Trace {
+        let shown = self.reached_at.map_or(self.asks.len(), usize::from);
+        let hops = (1..)
+            .zip(self.asks.iter().take(shown))
+            .map(|(ttl, ask)| Hop {
+                ttl,
+                sent: u8::try_from(ask.packets.len()).unwrap_or(u8::MAX),
+                replies: ask.replies.clone(),
+            })
+            .collect();
+        Trace {
+            flow,
+            started: self.started,
+            finished: if self.is_complete() {
+                self.heard.unwrap_or(now)
+            } else {
+                now
+            },
+            target,
+            hops,
+            reached_at: self.reached_at,
+        }
+    }
+}
