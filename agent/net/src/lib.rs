@@ -5,12 +5,16 @@
 //! `None`, and it is never replaced by a reading of the clock.
 //!
 //! - [`link`]: whole Ethernet frames of one interface
+//! - [`clock`]: the two clocks and what lies between them
+//! - [`timer`]: waiting for an instant, or for a packet before it
 //!
 //! All `unsafe` of the project is in the private module `sys`.
 
+pub mod clock;
 mod error;
 pub mod link;
 mod sys;
+pub mod timer;
 
 pub use error::NetError;
 

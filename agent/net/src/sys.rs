@@ -5,6 +5,7 @@
 )]
 
 pub(crate) mod batch;
+pub(crate) mod clock;
 pub(crate) mod cmsg;
 pub(crate) mod name;
 
