@@ -210,7 +210,7 @@ fn keep_window(run: &mut Run, from: Wall, to: Wall) {
         flow.samples.retain(|s| within(s.sent));
         flow.refused.retain(|(at, _)| within(*at));
         flow.skipped.retain(|(at, _)| within(*at));
-        flow.mixed.retain(|at| within(at));
+        flow.mixed.retain(within);
     }
     run.traces.retain(|t| within(t.started));
     run.events.retain(|e| within(e.at));
@@ -272,9 +272,9 @@ fn clocks<'a>(pairs: impl Iterator<Item = &'a ClockPair>, events: &[Event]) -> V
 }
 
 /// A set of records, in one order.
-fn merged<'a, T: Ord + Clone + 'a>(records: impl Iterator<Item = &'a T>) -> Vec<T>
+fn merged<'a, T>(records: impl Iterator<Item = &'a T>) -> Vec<T>
 where
-    T: WhenOf,
+    T: WhenOf + Ord + Clone + 'a,
 {
     let mut all: Vec<T> = records.cloned().collect();
     all.sort_by(|a, b| a.when().cmp(&b.when()).then_with(|| a.cmp(b)));
@@ -282,7 +282,9 @@ where
     all
 }
 
+/// Records with a time of their own.
 trait WhenOf {
+    /// When it was made.
     fn when(&self) -> Mono;
 }
 impl WhenOf for Event {

@@ -1,0 +1,115 @@
+//! ICMP errors as evidence: which router lost the route, and when.
+
+use super::{Cluster, Scene};
+use crate::findings::IcmpFinding;
+use crate::schema::Utc;
+use hopgap_proto::record::{EventKind, IcmpEvidence};
+use hopgap_proto::time::{Span, Wall};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A router may answer the first lost probe before a later one is dated as lost.
+const MARGIN: Span = Span::from_secs(1);
+
+/// ICMP errors of a transition, by session, router and meaning.
+pub(super) fn find(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<IcmpFinding> {
+    let from = (cluster.started - MARGIN).max(cluster.not_before);
+    let to = (cluster.settled + MARGIN).min(cluster.not_after);
+    let mut found = Vec::new();
+    for session in scene.sessions {
+        let mut by_kind: BTreeMap<(IpAddr, String), (u64, Wall, Wall)> = BTreeMap::new();
+        for run in &session.runs {
+            for event in &run.events {
+                let EventKind::Icmp(evidence) = event.kind else {
+                    continue;
+                };
+                let at = run.timeline.utc(event.at);
+                if at < from || to < at {
+                    continue;
+                }
+                let entry = by_kind
+                    .entry((evidence.from, meaning(&evidence)))
+                    .or_insert((0, at, at));
+                *entry = (entry.0 + 1, entry.1.min(at), entry.2.max(at));
+            }
+        }
+        found.extend(
+            by_kind
+                .into_iter()
+                .map(|((from, meaning), (count, first, last))| IcmpFinding {
+                    session: session.plan.name.to_string(),
+                    from: from.to_string(),
+                    meaning,
+                    count,
+                    first: Utc(first),
+                    last: Utc(last),
+                }),
+        );
+    }
+    found.sort_by(|a, b| (a.first, &a.session, &a.from).cmp(&(b.first, &b.session, &b.from)));
+    found
+}
+
+/// What an ICMP error said (RFC 792, RFC 1122, RFC 1812; RFC 4443 for version 6).
+fn meaning(evidence: &IcmpEvidence) -> String {
+    let v6 = evidence.from.is_ipv6();
+    let mtu = || {
+        evidence.mtu.map_or_else(String::new, |mtu| {
+            format!(" (next hop's MTU is {mtu} bytes)")
+        })
+    };
+    match (v6, evidence.icmp_type, evidence.code) {
+        (false, 3, 4) => format!("{}{}", unreachable(evidence.from, 4), mtu()),
+        (false, 3, code) | (true, 1, code) => unreachable(evidence.from, code),
+        (true, 2, _) => format!("packet too big{}", mtu()),
+        (false, 11, 0) | (true, 3, 0) => {
+            "time to live exceeded in transit (a routing loop)".to_owned()
+        }
+        (false, 11, _) | (true, 3, _) => "fragment reassembly time exceeded".to_owned(),
+        (false, 4, _) => "source quench".to_owned(),
+        (false, 5, _) => "redirect".to_owned(),
+        (false, 12, _) | (true, 4, _) => "parameter problem".to_owned(),
+        (_, kind, code) => format!("ICMP type {kind} code {code}"),
+    }
+}
+
+/// What a Destination Unreachable of this code from this router means.
+pub(super) fn unreachable(from: IpAddr, code: u8) -> String {
+    let known = if from.is_ipv6() {
+        match code {
+            0 => "no route to destination",
+            1 => "administratively prohibited",
+            2 => "beyond scope of source address",
+            3 => "address unreachable",
+            4 => "port unreachable",
+            5 => "source address failed ingress/egress policy",
+            6 => "reject route to destination",
+            _ => "",
+        }
+    } else {
+        match code {
+            0 => "network unreachable",
+            1 => "host unreachable",
+            2 => "protocol unreachable",
+            3 => "port unreachable",
+            4 => "fragmentation needed",
+            5 => "source route failed",
+            6 => "destination network unknown",
+            7 => "destination host unknown",
+            8 => "source host isolated",
+            9 => "network administratively prohibited",
+            10 => "host administratively prohibited",
+            11 => "network unreachable for this type of service",
+            12 => "host unreachable for this type of service",
+            13 => "communication administratively prohibited",
+            14 => "host precedence violation",
+            15 => "precedence cutoff in effect",
+            _ => "",
+        }
+    };
+    if known.is_empty() {
+        format!("unreachable, code {code}")
+    } else {
+        known.to_owned()
+    }
+}

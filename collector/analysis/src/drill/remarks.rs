@@ -1,0 +1,221 @@
+//! Sentences for the reader of a transition.
+
+use super::{Cluster, Scene, ends};
+use crate::caveat::counted;
+use crate::findings::{Direction, TransitionDirection};
+use crate::outage::evidence;
+use crate::schema::Utc;
+use hopgap_proto::time::Span;
+
+/// Background loss this close to a transition is named.
+const CLOSE: Span = Span::from_secs(1);
+
+pub(super) fn all(
+    scene: &Scene<'_>,
+    cluster: &Cluster<'_>,
+    directions: &[TransitionDirection],
+) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for direction in directions {
+        affected(direction, &mut remarks);
+        background(scene, cluster, direction, &mut remarks);
+        reordered(direction, &mut remarks);
+    }
+    spared(directions, &mut remarks);
+    paths(scene, cluster, &mut remarks);
+    if cluster.recovered.is_none() {
+        remarks.push(format!(
+            "The data ends before traffic was unimpaired for {}.",
+            scene.objective.stable
+        ));
+    }
+    remarks
+}
+
+/// `from onprem to azure`; of losses whose direction is not known, `between` the two.
+fn way(d: &TransitionDirection) -> String {
+    let way = match d.direction {
+        Direction::Forward | Direction::Reverse => format!("from {} to {}", d.from, d.to),
+        Direction::Unknown => format!("between {} and {}", d.from, d.to),
+    };
+    format!(
+        "{way} (session {}, {})",
+        d.session,
+        match d.direction {
+            Direction::Forward => "probes",
+            Direction::Reverse => "replies",
+            Direction::Unknown => "direction unknown",
+        }
+    )
+}
+
+fn affected(d: &TransitionDirection, remarks: &mut Vec<String>) {
+    let (hit, flows) = (d.flows_affected, d.flows);
+    if hit == 0 || hit == flows {
+        return;
+    }
+    let others: u64 = d
+        .rows
+        .iter()
+        .filter(|r| r.outages.is_empty())
+        .map(|r| r.lost)
+        .sum();
+    let others = match others {
+        0 => "the others lost nothing".to_owned(),
+        n => format!(
+            "the others lost {} in short runs",
+            counted(n, "probe", "probes")
+        ),
+    };
+    remarks.push(format!(
+        "{}: {hit} of {flows} flows lost connectivity, {others}.",
+        capital(&way(d))
+    ));
+}
+
+/// Where one direction of a session had outages and the other lost nothing.
+fn spared(directions: &[TransitionDirection], remarks: &mut Vec<String>) {
+    for d in directions {
+        let lost: u64 = d.rows.iter().map(|r| r.lost).sum();
+        let other_failed = directions.iter().any(|o| {
+            o.session == d.session
+                && o.direction != d.direction
+                && o.direction != Direction::Unknown
+                && o.flows_affected > 0
+        });
+        if lost > 0 || !other_failed || d.direction == Direction::Unknown {
+            continue;
+        }
+        remarks.push(match d.direction {
+            Direction::Reverse => format!(
+                "{}: no reply was lost to any probe that arrived.",
+                capital(&way(d))
+            ),
+            Direction::Forward | Direction::Unknown => {
+                format!("{}: no probe was lost.", capital(&way(d)))
+            }
+        });
+    }
+}
+
+fn background(
+    scene: &Scene<'_>,
+    cluster: &Cluster<'_>,
+    d: &TransitionDirection,
+    remarks: &mut Vec<String>,
+) {
+    let (from, to) = (cluster.started - CLOSE, cluster.settled + CLOSE);
+    let near: u64 = scene
+        .found
+        .iter()
+        .filter(|s| s.session == d.session)
+        .flat_map(|s| &s.flows)
+        .flat_map(|f| &f.background)
+        .filter(|p| p.direction == d.direction)
+        .filter(|p| from <= p.last.sent.0 && p.first.sent.0 <= to)
+        .map(|p| p.lost)
+        .sum();
+    if near > 0 {
+        remarks.push(format!(
+            "{}: {} lost in runs of fewer than {} in or close to this transition; they count as background loss, not as an outage.",
+            capital(&way(d)),
+            counted(near, "probe was", "probes were"),
+            scene.objective.min_lost.max(1)
+        ));
+    }
+}
+
+fn reordered(d: &TransitionDirection, remarks: &mut Vec<String>) {
+    let n: u64 = d.rows.iter().map(|r| r.reordered).sum();
+    if n > 0 {
+        remarks.push(format!(
+            "{}: {} reordered.",
+            capital(&way(d)),
+            counted(n, "packet was", "packets were")
+        ));
+    }
+}
+
+/// Changes that only traceroutes date, and probes on routes that are no declared path.
+fn paths(scene: &Scene<'_>, cluster: &Cluster<'_>, remarks: &mut Vec<String>) {
+    let mut astray = 0_u64;
+    let mut left_and_returned = 0_u64;
+    for ((session, direction, flow), ends) in ends(scene, cluster) {
+        for pair in ends.between.windows(2) {
+            let [old, new] = pair else { continue };
+            if new.dated_by_traces {
+                let name = |e: &crate::path::Epoch| {
+                    scene
+                        .paths
+                        .name(e.path)
+                        .unwrap_or_else(|| "no named path".to_owned())
+                };
+                let session = scene.found.get(session).map_or("", |s| &s.session);
+                remarks.push(format!(
+                    "Session {session}, flow {flow}: that it moved from {} to {} is known from traceroutes alone: between {} and {}.",
+                    name(old),
+                    name(new),
+                    Utc(old.span.1),
+                    Utc(new.span.0)
+                ));
+            }
+        }
+        let inner = ends.between.get(1..).unwrap_or_default();
+        if !scene.paths.0.is_empty() {
+            astray += inner
+                .iter()
+                .filter(|e| e.path.is_none() && e.role.is_none())
+                .map(|e| e.probes)
+                .sum::<u64>();
+        }
+        let moved = inner
+            .iter()
+            .any(|e| ends.before.is_some_and(|b| b.differs(e)));
+        left_and_returned += u64::from(moved && !ends.changed() && direction != Direction::Unknown);
+    }
+    if astray > 0 {
+        remarks.push(format!(
+            "{} took a route that is no declared path, such as a short loop while routing converged.",
+            counted(astray, "probe or reply", "probes and replies")
+        ));
+    }
+    if left_and_returned > 0 {
+        remarks.push(format!(
+            "{} left its path and came back to it.",
+            counted(
+                left_and_returned,
+                "direction of one flow",
+                "directions of flows"
+            )
+        ));
+    }
+    late(scene, cluster, remarks);
+}
+
+fn late(scene: &Scene<'_>, cluster: &Cluster<'_>, remarks: &mut Vec<String>) {
+    let late: usize = scene
+        .sessions
+        .iter()
+        .flat_map(|s| &s.runs)
+        .flat_map(|run| {
+            run.flows.keys().flat_map(move |flow| {
+                super::rows::sent_within(run, *flow, cluster.started, cluster.settled)
+            })
+        })
+        .filter(|s| s.fate == crate::loss::Fate::Late)
+        .filter(|s| evidence(s.fate, Direction::Forward) == Some(true))
+        .count();
+    if late > 0 {
+        remarks.push(format!(
+            "{} answered, but later than the session's timeout: late, not lost.",
+            counted(crate::loss::len(late), "probe was", "probes were")
+        ));
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}
