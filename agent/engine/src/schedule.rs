@@ -15,7 +15,7 @@ pub struct Grid {
     interval: Span,
     flows: u8,
     /// Slots in the order of their time, over all flows: tick `t` is slot `t / n` of flow `t mod n`.
-    tick: i64,
+    tick: i128,
 }
 
 /// A slot that is due.
@@ -65,7 +65,7 @@ impl Grid {
     /// there is none. Missed slots are handed to `skipped` first, oldest first.
     pub fn take_due(&mut self, now: Mono, mut skipped: impl FnMut(Skipped)) -> Option<Slot> {
         let newest = self.newest_due(now)?;
-        let flows = i64::from(self.flows);
+        let flows = i128::from(self.flows);
         let keep_from = newest - flows + 1;
         if self.tick < keep_from {
             for first in self.tick..keep_from.min(self.tick + flows) {
@@ -80,7 +80,7 @@ impl Grid {
         }
         let slot = Slot {
             flow: self.flow_of(self.tick),
-            number: self.tick / flows,
+            number: i64::try_from(self.tick / flows).unwrap_or(i64::MAX),
             due: self.next_due(),
         };
         self.tick += 1;
@@ -88,28 +88,24 @@ impl Grid {
     }
 
     /// The newest tick due at `now`, where it is not taken yet.
-    fn newest_due(&self, now: Mono) -> Option<i64> {
+    fn newest_due(&self, now: Mono) -> Option<i128> {
         if now < self.next_due() {
             return None;
         }
+        // Due times are rounded down to the nanosecond: tick t is due where
+        // t·interval/n < elapsed + 1.
         let elapsed = i128::from((now - self.origin).as_nanos());
-        let tick = elapsed * i128::from(self.flows) / i128::from(self.interval.as_nanos());
-        let mut tick = i64::try_from(tick).unwrap_or(i64::MAX / 2);
-        // Due times are rounded down, so the tick after may be due as well.
-        if self.due_of(tick.saturating_add(1)) <= now {
-            tick += 1;
-        }
-        Some(tick.max(self.tick))
+        let (flows, interval) = (i128::from(self.flows), i128::from(self.interval.as_nanos()));
+        Some(((elapsed + 1) * flows - 1) / interval)
     }
 
-    fn due_of(&self, tick: i64) -> Mono {
-        let nanos =
-            i128::from(tick) * i128::from(self.interval.as_nanos()) / i128::from(self.flows);
+    fn due_of(&self, tick: i128) -> Mono {
+        let nanos = tick * i128::from(self.interval.as_nanos()) / i128::from(self.flows);
         self.origin + Span::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
 
-    fn flow_of(&self, tick: i64) -> FlowIndex {
-        FlowIndex(u8::try_from(tick % i64::from(self.flows)).unwrap_or(0))
+    fn flow_of(&self, tick: i128) -> FlowIndex {
+        FlowIndex(u8::try_from(tick % i128::from(self.flows)).unwrap_or(0))
     }
 }
 
