@@ -1,3 +1,7 @@
-//! Ingests, stores, analyses and reports what hopgap agents measured.
+//! `hopgap-collector`: see `hopgap-collector --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hopgap_collector::cli::main()
+}

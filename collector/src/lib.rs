@@ -1,0 +1,9 @@
+//! The hopgap collector: takes in what the agents measured, keeps it, analyses
+//! and reports it.
+//!
+//! The records' way: `serve` takes frames in, the `store` keeps them in SQLite
+//! and seals them into Parquet, `query` reads a stretch of time back for
+//! `hopgap_analysis`, and the report shows what that found.
+#![forbid(unsafe_code)]
+
+pub mod cli;
