@@ -156,8 +156,9 @@ impl Mode<'_> {
 /// How a session is protected, as its reflector knows it.
 #[derive(Clone, Copy, Debug)]
 pub enum Security<'k> {
-    /// Unauthenticated packets. With keys, an HMAC TLV is verified and made
-    /// (RFC 8972 section 4.8); without, a packet that has one fails.
+    /// Unauthenticated packets. With keys, TLVs (but for Extra Padding) must be
+    /// protected by an HMAC TLV (RFC 8972 section 4.8), or leaving it out would
+    /// be enough to forge them; without keys, TLVs that are protected fail.
     Open {
         /// The keys of HMAC TLVs.
         tlv: Option<Keys<'k>>,

@@ -39,11 +39,8 @@ pub(super) fn answer(
     }
     let scan = Scan::of(tlvs);
     let keys = security.tlv_keys();
-    // Open sessions need not protect their TLVs, authenticated ones must.
-    let key = keys
-        .map(|keys| keys.request)
-        .filter(|_| scan.hmac.is_some() || matches!(security, Security::Authenticated(_)));
-    if scan.verify(tlvs, request.sequence, key).is_err() {
+    let request_key = keys.map(|keys| keys.request);
+    if scan.verify(tlvs, request.sequence, request_key).is_err() {
         mark_all(extension, scan.malformed);
         return (Outcome::IntegrityFailed, None);
     }
@@ -80,28 +77,30 @@ pub(super) fn answer(
 /// Sets I on every TLV, and leaves all values as they came.
 fn mark_all(extension: &mut [u8], malformed: Option<usize>) {
     let mut at = 0;
-    loop {
-        let next = match Tlvs::new(&extension[at..]).iter().next() {
-            None => return,
-            Some(Ok(tlv)) => Some(at + HEADER_LEN + tlv.value.len()),
-            Some(Err(_)) => None,
-        };
-        let mut flags = Flags(extension[at] & Flags::UNRECOGNISED.0).with(Flags::INTEGRITY_FAILED);
+    while let Some(first) = Tlvs::new(&extension[at..]).iter().next() {
+        let len = first.map(|tlv| HEADER_LEN + tlv.value.len());
+        let mut flags = unrecognised(extension[at + 1]).with(Flags::INTEGRITY_FAILED);
         if malformed == Some(at) {
             flags = flags.with(Flags::MALFORMED);
         }
         extension[at] = flags.0;
-        let Some(next) = next else { return };
-        at = next;
+        let Ok(len) = len else { return };
+        at += len;
+    }
+}
+
+/// U where the type is not one of RFC 8972.
+fn unrecognised(kind: u8) -> Flags {
+    match Body::parse(TlvType(kind), &[]) {
+        Ok(Body::Opaque(..)) => Flags::UNRECOGNISED,
+        _ => Flags(0),
     }
 }
 
 fn mark_malformed(extension: &mut [u8], at: usize) {
-    let kind = TlvType(extension[at + 1]);
-    let known = !matches!(Body::parse(kind, &[]), Ok(Body::Opaque(..)));
-    let unrecognised = if known { Flags(0) } else { Flags::UNRECOGNISED };
-    extension[at] = unrecognised.with(Flags::MALFORMED).0;
-    if kind == TlvType::FOLLOW_UP_TELEMETRY
+    let kind = extension[at + 1];
+    extension[at] = unrecognised(kind).with(Flags::MALFORMED).0;
+    if TlvType(kind) == TlvType::FOLLOW_UP_TELEMETRY
         && let Some(Ok(tlv)) = Tlvs::new(&extension[at..]).iter().next()
     {
         // Section 4.7 with erratum 8339: a wrong Length zeroes the fields.

@@ -104,7 +104,9 @@ pub enum Distrust {
     #[error("the TLVs are protected by an HMAC TLV, but the session has no key")]
     NoKey,
     /// The reflector says, by the I flag, that the request's HMAC TLV failed.
-    #[error("the reflector could not verify the HMAC TLV: the two ends have different keys")]
+    #[error(
+        "the reflector refused the TLVs: their HMAC TLV is missing, or the two ends have different keys"
+    )]
     RefusedByPeer,
 }
 
