@@ -113,6 +113,11 @@ impl Matcher {
         self.index(seq).is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether every probe's fate is recorded.
     pub(super) fn is_settled(&self) -> bool {
         self.settled == self.slots.len() && self.held.is_empty()

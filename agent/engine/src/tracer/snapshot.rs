@@ -33,6 +33,8 @@ pub(super) struct FlowTracer {
     previous: Option<Snapshot>,
     /// The target's distance as last known; `None` since it stopped answering there.
     distance: Option<u8>,
+    /// The target's distance as probes showed it since the last snapshot ended.
+    hint: Option<u8>,
     /// The longest round trip of late, fading.
     longest: Option<Span>,
     /// By TTL − 1: bit `k` says whether it answered `k` snapshots ago.
@@ -79,6 +81,7 @@ impl FlowTracer {
             snapshot: None,
             previous: None,
             distance: None,
+            hint: None,
             longest: None,
             memory: vec![0; usize::from(limits.max_ttl)],
         }
@@ -87,6 +90,7 @@ impl FlowTracer {
     pub(super) fn hint_distance(&mut self, hops: u8) {
         if (1..=self.limits.max_ttl).contains(&hops) {
             self.distance = Some(hops);
+            self.hint = Some(hops);
         }
     }
 
@@ -260,9 +264,11 @@ impl FlowTracer {
             })
             .map(|(ttl, _)| ttl)
             .collect();
-        // The target is not where it was: look for it further on, at once.
+        // The target is not where it was: look for it further on, at once, unless
+        // probes show where it is.
         if snapshot.reached_at.is_none() && !snapshot.is_refused() {
-            again.extend(tried + 1..=self.limits.max_ttl);
+            let furthest = self.hint.unwrap_or(self.limits.max_ttl);
+            again.extend(tried + 1..=furthest);
         }
         again
     }
@@ -281,7 +287,8 @@ impl FlowTracer {
             return;
         };
         snapshot.queue.clear();
-        self.distance = snapshot.reached_at;
+        self.distance = snapshot.reached_at.or(self.hint);
+        self.hint = None;
         for (memory, ask) in self.memory.iter_mut().zip(
             snapshot
                 .asks

@@ -1,6 +1,12 @@
 //! Sender and reflector over a simulated link: the records must say exactly what
 //! truly happened.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod sim;
 
 use hopgap_proto::record::{EventKind, FlowIndex, Probe, ProbeFate, Reply, StampSource};
