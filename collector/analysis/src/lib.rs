@@ -22,6 +22,7 @@ mod loss;
 mod outage;
 mod path;
 pub mod schema;
+pub mod text;
 mod seconds;
 mod session;
 mod verdict;

@@ -49,21 +49,21 @@ enum Rounding {
     Up,
 }
 
-/// `nanos / unit` with `places` decimals.
-fn decimal(nanos: i64, unit: i64, places: u32, rounding: Rounding) -> String {
-    let tens = 10_i64.pow(places);
-    let quantum = (unit / tens).max(1);
+/// How many times `quantum` goes into `size`, which is not negative.
+fn steps(size: i64, quantum: i64, rounding: Rounding) -> i64 {
     let add = match rounding {
         Rounding::Down => 0,
         Rounding::Nearest => quantum / 2,
         Rounding::Up => quantum - 1,
     };
-    let (sign, size) = if nanos < 0 {
-        ("-", nanos.saturating_neg())
-    } else {
-        ("", nanos)
-    };
-    let steps = size.saturating_add(add) / quantum;
+    size.saturating_add(add) / quantum
+}
+
+/// `nanos / unit` with `places` decimals.
+fn decimal(nanos: i64, unit: i64, places: u32, rounding: Rounding) -> String {
+    let tens = 10_i64.pow(places);
+    let sign = if nanos < 0 { "-" } else { "" };
+    let steps = steps(nanos.saturating_abs(), (unit / tens).max(1), rounding);
     if places == 0 {
         return format!("{sign}{steps}");
     }
@@ -75,22 +75,23 @@ fn length(span: Span, rounding: Rounding) -> String {
     const MINUTE: i64 = 60_000_000_000;
     let ns = span.as_nanos();
     let size = ns.saturating_abs();
+    let sign = if ns < 0 { "-" } else { "" };
     match size {
         0 => "0 ms".to_owned(),
         1..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => decimal(ns, 1_000, 0, rounding) + " us",
         1_000_000..1_000_000_000 => decimal(ns, 1_000_000, 1, rounding) + " ms",
         1_000_000_000..120_000_000_000 => decimal(ns, 1_000_000_000, 3, rounding) + " s",
-        120_000_000_000..7_200_000_000_000 => format!(
-            "{} min {} s",
-            ns / MINUTE,
-            decimal(size % MINUTE, 1_000_000_000, 1, rounding)
-        ),
-        _ => format!(
-            "{} h {} min",
-            ns / (60 * MINUTE),
-            decimal(size % (60 * MINUTE), MINUTE, 0, rounding)
-        ),
+        // Rounded before it is split: no '2 min 60 s'.
+        120_000_000_000..7_200_000_000_000 => {
+            let tenths = steps(size, MINUTE / 600, rounding);
+            let (minutes, tenths) = (tenths / 600, tenths % 600);
+            format!("{sign}{minutes} min {}.{} s", tenths / 10, tenths % 10)
+        }
+        _ => {
+            let minutes = steps(size, MINUTE, rounding);
+            format!("{sign}{} h {} min", minutes / 60, minutes % 60)
+        }
     }
 }
 

@@ -39,6 +39,11 @@ fn spans_take_the_unit_that_fits() {
     assert_eq!(span(ns(41_400)), "41 us");
     assert_eq!(span(ns(-12_340_000)), "-12.3 ms");
     assert_eq!(span(ns(7_200_000_000_000)), "2 h 0 min");
+    assert_eq!(span(ns(179_960_000_000)), "3 min 0 s");
+    assert_eq!(span(ns(-7_199_999_999_999)), "-120 min 0 s");
+    assert_eq!(lower(ns(179_960_000_000)), "2 min 59.9 s");
+    assert_eq!(upper(ns(i64::MAX)), "2562047 h 47 min");
+    assert_eq!(lower(ns(i64::MIN)), "-2562047 h 47 min");
 }
 
 #[test]
