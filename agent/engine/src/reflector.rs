@@ -22,7 +22,7 @@ use hopgap_proto::record::{
 };
 use hopgap_proto::stamp::{
     AuthKey, Compatibility, DscpSet, ErrorEstimate, KeyError, Keys, Numbering, ParseError,
-    ReplyContext, Request, Security, Ssid,
+    ReplyContext, Request, Security, Seq, Ssid,
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use limit::Bucket;
@@ -407,6 +407,12 @@ impl Reflector {
         };
         let now = datagram.received.at;
         if !provisioned.bucket.admits(provisioned.session.rate, now) {
+            let rate = provisioned.session.rate;
+            if !traced && provisioned.unanswered.admits(rate, now) {
+                let reception = reception_of(&request, flow, datagram, None);
+                self.outputs
+                    .push_back(Output::Reception(Arc::clone(&provisioned.name), reception));
+            }
             return Verdict::Drop(DropReason::RateLimited);
         }
         let Some(counter) = provisioned.counters.of(flow, traced) else {
@@ -426,16 +432,9 @@ impl Reflector {
         }
         self.totals.answered += 1;
         let place = self.drained + self.outputs.len() as u64;
-        self.outputs.push_back(Output::Reception(
-            Arc::clone(&provisioned.name),
-            Reception {
-                flow,
-                seq: request.packet().sequence,
-                received: datagram.received,
-                ttl: datagram.ttl,
-                reflector_seq: Some(seq),
-            },
-        ));
+        let reception = reception_of(&request, flow, datagram, Some(seq));
+        self.outputs
+            .push_back(Output::Reception(Arc::clone(&provisioned.name), reception));
         let ticket = Ticket {
             reception: Some(place),
             session: Some(index),
@@ -489,6 +488,21 @@ impl Reflector {
     }
 }
 
+fn reception_of(
+    request: &Request<'_, '_>,
+    flow: FlowIndex,
+    datagram: &Datagram<'_>,
+    reflector_seq: Option<Seq>,
+) -> Reception {
+    Reception {
+        flow,
+        seq: request.packet().sequence,
+        received: datagram.received,
+        ttl: datagram.ttl,
+        reflector_seq,
+    }
+}
+
 /// Writes the reply. Returns the DSCP that it must have and the number that it got.
 fn answer(
     config: &Settings,
@@ -497,7 +511,7 @@ fn answer(
     datagram: &Datagram<'_>,
     sending: Wall,
     reply: &mut Vec<u8>,
-) -> Option<(Option<u8>, hopgap_proto::stamp::Seq)> {
+) -> Option<(Option<u8>, Seq)> {
     let count = counter.count(datagram.received.at, config.idle_timeout);
     let context = ReplyContext {
         received_ttl: datagram.ttl,

@@ -73,6 +73,8 @@ pub(super) struct Provisioned {
     pub(super) name: Arc<SessionName>,
     pub(super) session: ReflectedSession,
     pub(super) bucket: Bucket,
+    /// Of receptions recorded without an answer: a flood must not fill the spool.
+    pub(super) unanswered: Bucket,
     pub(super) counters: Counters,
     pub(super) drops: Drops,
 }
@@ -87,6 +89,7 @@ impl Provisioned {
         Self {
             name: Arc::new(session.name.clone()),
             bucket: Bucket::default(),
+            unanswered: Bucket::default(),
             counters,
             drops: Drops::default(),
             session,
