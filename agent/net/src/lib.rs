@@ -1,10 +1,13 @@
 //! Sockets and kernel timestamps of the hopgap agent, for Linux.
 //!
-//! Every packet that hopgap sends or receives passes here. Stamps are the kernel's
-//! own (`SO_TIMESTAMPING`, software); where the kernel gave none the stamp is
-//! `None`, and it is never replaced by a reading of the clock.
+//! Every packet that hopgap sends or receives passes here, and so does every
+//! reading of a clock. Stamps are the kernel's own (`SO_TIMESTAMPING`, software);
+//! where the kernel gave none the stamp is `None`, and it is never replaced by a
+//! reading of the clock.
 //!
 //! - [`link`]: whole Ethernet frames of one interface
+//! - [`probe`]: UDP sockets of probes and reflectors, with the error queue
+//! - [`raw`]: raw packets and ICMP of the tracer
 //! - [`clock`]: the two clocks and what lies between them
 //! - [`timer`]: waiting for an instant, or for a packet before it
 //!
@@ -12,9 +15,17 @@
 
 pub mod clock;
 mod error;
+mod error_queue;
+mod family;
 pub mod link;
+mod outbox;
+pub mod probe;
+pub mod raw;
+mod refusal;
+mod stamping;
 mod sys;
 pub mod timer;
+mod token;
 
 pub use error::NetError;
 

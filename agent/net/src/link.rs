@@ -1,7 +1,8 @@
 //! Whole Ethernet frames of one interface.
 
 use crate::error::NetError;
-use crate::sys::batch::{self, BATCH, Packet, Received};
+use crate::stamping;
+use crate::sys::batch::{self, BATCH, Inbox, Packet};
 use crate::sys::{self, SO_TIMESTAMPING_NEW};
 use hopgap_proto::time::Wall;
 use socket2::{Domain, Socket, Type};
@@ -22,7 +23,7 @@ const RECEIVE_BUFFER: c_int = 32 << 20;
 /// than one segment: turn tx, gso and tso off at the sending end (`ethtool -K`).
 pub struct PacketSocket {
     socket: Socket,
-    received: Received,
+    received: Inbox,
     overflows: u32,
 }
 
@@ -64,19 +65,11 @@ impl PacketSocket {
             "SO_RXQ_OVFL",
             sys::set_int(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1),
         )?;
-        option(
-            "SO_TIMESTAMPING",
-            sys::set_flags(
-                fd,
-                libc::SOL_SOCKET,
-                SO_TIMESTAMPING_NEW,
-                libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE,
-            ),
-        )?;
+        option("SO_TIMESTAMPING", stamping::enable(fd, 0).map(drop))?;
         socket.bind(&sys::link_address(index)).map_err(open)?;
         Ok(Self {
             socket,
-            received: Received::new(FRAME_MAX),
+            received: Inbox::new(FRAME_MAX),
             overflows: 0,
         })
     }

@@ -9,10 +9,12 @@ pub(crate) mod clock;
 pub(crate) mod cmsg;
 pub(crate) mod name;
 
-use socket2::{SockAddr, SockAddrStorage};
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use std::ffi::{CString, c_int, c_uint};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 // Kernel numbers that libc lacks or gives for some targets only.
 
@@ -107,6 +109,37 @@ pub(crate) fn set_promiscuous(fd: BorrowedFd<'_>, interface: c_uint) -> io::Resu
         mr_address: [0; 8],
     };
     set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, request)
+}
+
+/// Whether the kernel lets the sender choose the timestamp id of each packet.
+///
+/// Asked once, with a broadcast on a socket that may not broadcast: the kernel
+/// reads the control message, then finds no route or no permission, and nothing
+/// is sent. A kernel that does not know the message says `EINVAL`.
+pub(crate) fn chooses_timestamp_id() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else {
+            return false;
+        };
+        let fd = socket.as_fd();
+        let flags = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        if set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags).is_err() {
+            return false;
+        }
+        let mut control = cmsg::Outgoing::EMPTY;
+        control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &0u32.to_ne_bytes());
+        let name = name::Name::from(SocketAddr::from((Ipv4Addr::BROADCAST, 9)));
+        let packet = batch::Packet {
+            bytes: &[],
+            name: name.as_bytes(),
+            control: control.as_bytes(),
+        };
+        match batch::send(fd, &packet) {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() != Some(libc::EINVAL),
+        }
+    })
 }
 
 /// The index of the interface named `interface` in the current namespace.

@@ -33,9 +33,7 @@ fn receive(socket: &mut PacketSocket, wanted: usize) -> Vec<(Vec<u8>, Option<Wal
 }
 
 fn pair() -> (PacketSocket, PacketSocket) {
-    namespace::ip("link add left type veth peer name right");
-    namespace::ip("link set left up");
-    namespace::ip("link set right up");
+    namespace::veth("left", "right");
     (
         PacketSocket::open("left").expect("left"),
         PacketSocket::open("right").expect("right"),
@@ -44,35 +42,34 @@ fn pair() -> (PacketSocket, PacketSocket) {
 
 #[test]
 fn frames_cross_a_wire_whole_and_stamped() {
-    if !namespace::enter() {
-        return;
-    }
-    let (mut left, mut right) = pair();
-    // More than one system call takes, and none addressed to the interface.
-    let frames: Vec<_> = (0..150)
-        .map(|n| frame(n, 60 + usize::from(n) * 9))
-        .collect();
-    let before = wall_now();
-    let sent = left
-        .send_batch(frames.iter().map(Vec::as_slice))
-        .expect("send");
-    assert_eq!(sent, frames.len());
-    let received = receive(&mut right, frames.len());
-    let after = wall_now();
-    assert_eq!(received.len(), frames.len());
-    let mut last = before;
-    for ((bytes, stamp), sent) in received.iter().zip(&frames) {
-        assert_eq!(bytes, sent);
-        let stamp = stamp.expect("a kernel stamp");
-        assert!(
-            last <= stamp && stamp <= after,
-            "{last:?} {stamp:?} {after:?}"
-        );
-        last = stamp;
-    }
-    assert_eq!(right.overflows(), 0);
-    // What left sent is not shown to left again.
-    assert_eq!(receive_now(&mut left), 0);
+    namespace::inside(|| {
+        let (mut left, mut right) = pair();
+        // More than one system call takes, and none addressed to the interface.
+        let frames: Vec<_> = (0..150)
+            .map(|n| frame(n, 60 + usize::from(n) * 9))
+            .collect();
+        let before = wall_now();
+        let sent = left
+            .send_batch(frames.iter().map(Vec::as_slice))
+            .expect("send");
+        assert_eq!(sent, frames.len());
+        let received = receive(&mut right, frames.len());
+        let after = wall_now();
+        assert_eq!(received.len(), frames.len());
+        let mut last = before;
+        for ((bytes, stamp), sent) in received.iter().zip(&frames) {
+            assert_eq!(bytes, sent);
+            let stamp = stamp.expect("a kernel stamp");
+            assert!(
+                last <= stamp && stamp <= after,
+                "{last:?} {stamp:?} {after:?}"
+            );
+            last = stamp;
+        }
+        assert_eq!(right.overflows(), 0);
+        // What left sent is not shown to left again.
+        assert_eq!(receive_now(&mut left), 0);
+    });
 }
 
 fn receive_now(socket: &mut PacketSocket) -> usize {
@@ -87,51 +84,51 @@ fn receive_now(socket: &mut PacketSocket) -> usize {
 
 #[test]
 fn a_link_that_goes_down_comes_back() {
-    if !namespace::enter() {
-        return;
-    }
-    let (mut left, mut right) = pair();
-    namespace::ip("link set left down");
-    assert_eq!(receive_now(&mut left), 0);
-    let bytes = frame(1, 60);
-    let error = left
-        .send_batch([bytes.as_slice()].into_iter())
-        .expect_err("down");
-    assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
-    namespace::ip("link set left up");
-    assert_eq!(
-        left.send_batch([bytes.as_slice()].into_iter()).expect("up"),
-        1
-    );
-    assert_eq!(receive(&mut right, 1).len(), 1);
-    assert_eq!(
-        right
+    namespace::inside(|| {
+        let (mut left, mut right) = pair();
+        namespace::ip("link set left down");
+        assert_eq!(receive_now(&mut left), 0);
+        let bytes = frame(1, 60);
+        let error = left
             .send_batch([bytes.as_slice()].into_iter())
-            .expect("up"),
-        1
-    );
-    assert_eq!(receive(&mut left, 1).len(), 1);
+            .expect_err("down");
+        assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
+        namespace::ip("link set left up");
+        namespace::passes_packets("left");
+        namespace::passes_packets("right");
+        assert_eq!(
+            left.send_batch([bytes.as_slice()].into_iter()).expect("up"),
+            1
+        );
+        assert_eq!(receive(&mut right, 1).len(), 1);
+        assert_eq!(
+            right
+                .send_batch([bytes.as_slice()].into_iter())
+                .expect("up"),
+            1
+        );
+        assert_eq!(receive(&mut left, 1).len(), 1);
+    });
 }
 
 #[test]
 fn a_refusal_within_a_batch_tells_how_many_went_before() {
-    if !namespace::enter() {
-        return;
-    }
-    let (mut left, mut right) = pair();
-    let (good, long) = (frame(1, 60), frame(2, 4000));
-    let batch = [
-        good.as_slice(),
-        good.as_slice(),
-        long.as_slice(),
-        good.as_slice(),
-    ];
-    assert_eq!(left.send_batch(batch.into_iter()).expect("two"), 2);
-    assert_eq!(receive(&mut right, 2).len(), 2);
-    let error = left
-        .send_batch([long.as_slice()].into_iter())
-        .expect_err("too long");
-    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    namespace::inside(|| {
+        let (mut left, mut right) = pair();
+        let (good, long) = (frame(1, 60), frame(2, 4000));
+        let batch = [
+            good.as_slice(),
+            good.as_slice(),
+            long.as_slice(),
+            good.as_slice(),
+        ];
+        assert_eq!(left.send_batch(batch.into_iter()).expect("two"), 2);
+        assert_eq!(receive(&mut right, 2).len(), 2);
+        let error = left
+            .send_batch([long.as_slice()].into_iter())
+            .expect_err("too long");
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    });
 }
 
 #[test]

@@ -21,7 +21,7 @@ const CONTROL_LEN: usize = 512;
 ///
 /// The buffers are allocated once and touched by the kernel only as far as
 /// packets fill them.
-pub(crate) struct Received {
+pub(crate) struct Inbox {
     slot: usize,
     data: Vec<u8>,
     names: Vec<u8>,
@@ -63,7 +63,7 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Received {
+impl Inbox {
     /// Room for [`BATCH`] packets of up to `slot` bytes.
     pub(crate) fn new(slot: usize) -> Self {
         Self {

@@ -1,0 +1,207 @@
+//! Sending with tokens, transmit stamps, and no false refusals.
+
+use crate::refusal::{self, Refusal};
+use crate::stamping;
+use crate::sys::batch::{self, BATCH, Packet};
+use crate::sys::cmsg::Outgoing;
+use crate::sys::name::Name;
+use crate::sys::{self, SCM_TS_OPT_ID, SO_TIMESTAMPING_NEW};
+use crate::token::{SendToken, Tokens};
+use std::ffi::c_uint;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Which transmit stamps to take. Whoever asks for them must drain them: they lie
+/// in the error queue and take its room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TxStamps {
+    /// None.
+    #[default]
+    Off,
+    /// When the driver took the packet.
+    Sent,
+    /// That, and when it entered the queueing discipline.
+    SentAndScheduled,
+}
+
+/// An ICMP error may arrive between an attempt and its repetition; three
+/// failures for one packet are the kernel's refusal.
+const ATTEMPTS: u32 = 3;
+
+/// The sending half of a socket.
+pub(crate) struct Outbox {
+    tokens: Tokens,
+    stamping: c_uint,
+    letters: Vec<Letter>,
+}
+
+/// A packet's envelope.
+#[derive(Clone, Copy)]
+struct Letter {
+    token: SendToken,
+    name: Name,
+    control: Outgoing,
+}
+
+impl Outbox {
+    /// Sets up stamping on `fd`, receive stamps included.
+    pub(crate) fn new(fd: BorrowedFd<'_>, tx: TxStamps) -> io::Result<Self> {
+        let tokens = if sys::chooses_timestamp_id() {
+            Tokens::chosen()
+        } else {
+            Tokens::counted()
+        };
+        Self::with_tokens(fd, tx, tokens)
+    }
+
+    pub(crate) fn with_tokens(
+        fd: BorrowedFd<'_>,
+        tx: TxStamps,
+        tokens: Tokens,
+    ) -> io::Result<Self> {
+        let tx = match tx {
+            TxStamps::Off => 0,
+            TxStamps::Sent => TX | libc::SOF_TIMESTAMPING_TX_SOFTWARE,
+            TxStamps::SentAndScheduled => {
+                TX | libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED
+            }
+        };
+        let stamping = stamping::enable(fd, tx)?;
+        Ok(Self {
+            tokens,
+            stamping,
+            letters: Vec::with_capacity(BATCH),
+        })
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Sends one packet.
+    pub(crate) fn send(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        bytes: &[u8],
+        name: Name,
+        control: Outgoing,
+    ) -> Result<SendToken, Refusal> {
+        let letter = self.address(name, control);
+        self.deliver(fd, bytes, &letter)
+    }
+
+    /// Sends packets in as few system calls as possible, and tells `f` of each in
+    /// turn. A refused one does not hold up the next.
+    pub(crate) fn send_many<'a>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        packets: impl Iterator<Item = (&'a [u8], Name, Outgoing)>,
+        mut f: impl FnMut(Result<SendToken, Refusal>),
+    ) {
+        let mut packets = packets.fuse();
+        loop {
+            let mut letters = std::mem::take(&mut self.letters);
+            letters.clear();
+            let mut batch = [Packet::default(); BATCH];
+            for (slot, (bytes, name, control)) in batch.iter_mut().zip(&mut packets) {
+                slot.bytes = bytes;
+                letters.push(self.address(name, control));
+            }
+            for (slot, letter) in batch.iter_mut().zip(&letters) {
+                slot.name = letter.name.as_bytes();
+                slot.control = letter.control.as_bytes();
+            }
+            let mut at = 0;
+            while let (Some(rest @ [first, ..]), Some(letter)) =
+                (batch.get(at..letters.len()), letters.get(at))
+            {
+                match batch::send_many(fd, rest) {
+                    Ok(sent) => {
+                        for letter in letters.iter().skip(at).take(sent) {
+                            self.tokens.sent();
+                            f(Ok(letter.token));
+                        }
+                        at += sent;
+                        // It stopped for an error that is not told.
+                        if let Some(next) = letters.get(at) {
+                            self.restart_count(fd, next.token);
+                        }
+                    }
+                    Err(_) => {
+                        // Whatever it was: once more alone, with care.
+                        self.restart_count(fd, letter.token);
+                        f(self.deliver(fd, first.bytes, letter));
+                        at += 1;
+                    }
+                }
+            }
+            let more = letters.len() == BATCH;
+            self.letters = letters;
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn address(&mut self, name: Name, mut control: Outgoing) -> Letter {
+        let token = self.tokens.take();
+        if self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0
+            && let Some(id) = self.tokens.id(token)
+        {
+            control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &id.to_ne_bytes());
+        }
+        Letter {
+            token,
+            name,
+            control,
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        bytes: &[u8],
+        letter: &Letter,
+    ) -> Result<SendToken, Refusal> {
+        let packet = Packet {
+            bytes,
+            name: letter.name.as_bytes(),
+            control: letter.control.as_bytes(),
+        };
+        let mut attempt = 1;
+        loop {
+            let error = match batch::send(fd, &packet) {
+                Ok(()) => {
+                    self.tokens.sent();
+                    return Ok(letter.token);
+                }
+                Err(error) => Refusal::new(&error),
+            };
+            // An ICMP error that is pending on the socket fails the send, too. The
+            // failure has cleared it, so that a true refusal is what comes again.
+            let again = match error.errno {
+                libc::EINTR => true,
+                errno => refusal::may_be_pending(errno) && attempt < ATTEMPTS,
+            };
+            if !again {
+                self.restart_count(fd, SendToken(letter.token.0.wrapping_add(1)));
+                return Err(error);
+            }
+            self.restart_count(fd, letter.token);
+            attempt += 1;
+        }
+    }
+
+    fn restart_count(&mut self, fd: BorrowedFd<'_>, next: SendToken) {
+        if self.tokens.failed(next) && self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0 {
+            let without = self.stamping & !libc::SOF_TIMESTAMPING_OPT_ID;
+            // They were accepted when the socket was opened.
+            for flags in [without, self.stamping] {
+                let _ = sys::set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags);
+            }
+        }
+    }
+}
+
+/// The id, and no copy of the packet.
+const TX: c_uint = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;

@@ -1,0 +1,340 @@
+//! UDP sockets of probes and reflectors: kernel stamps both ways, TTL and traffic
+//! class of every packet, ICMP errors with what they quote.
+
+pub use crate::error_queue::{ErrorMessage, IcmpMessage, Origin, TxKind};
+pub use crate::outbox::TxStamps;
+pub use crate::refusal::Refusal;
+pub use crate::token::SendToken;
+
+use crate::error::NetError;
+use crate::error_queue;
+use crate::family::{self, Family, Opt, Said};
+use crate::outbox::Outbox;
+use crate::refusal;
+use crate::sys::batch::{self, Inbox, Message};
+use crate::sys::cmsg;
+use crate::sys::name::Name;
+use crate::sys::{self, SO_TIMESTAMPING_NEW};
+use hopgap_proto::time::Wall;
+use socket2::{Protocol, Socket, Type};
+use std::ffi::c_int;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The longest datagram that is received whole: jumbo frames. A longer one is no
+/// probe; it arrives cut and says so.
+pub const DATAGRAM_MAX: usize = 9216;
+
+/// Tens of thousands of probes: more than a second at full rate.
+const BUFFER: c_int = 8 << 20;
+
+/// How often a pending ICMP error may fail a receive in a row.
+const PENDING_MAX: u32 = 8;
+
+/// How to open a [`ProbeSocket`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeOptions {
+    /// Address and port to bind; the unspecified address for all of its family,
+    /// port 0 for any.
+    pub local: SocketAddr,
+    /// TTL or hop limit of what is sent.
+    pub ttl: u8,
+    /// TOS or traffic class of what is sent: DSCP in the upper 6 bits, ECN below.
+    pub tos: u8,
+    /// Forbid fragmentation and ignore what is known of the path's MTU: a packet
+    /// that is too long for a hop is lost there, with an ICMP error.
+    pub dont_fragment: bool,
+    /// Which transmit stamps to take.
+    pub tx_stamps: TxStamps,
+    /// Whether to take ICMP errors.
+    pub icmp_errors: bool,
+}
+
+impl ProbeOptions {
+    /// For a sender: TTL 255, transmit stamps, ICMP errors.
+    pub const fn sender(local: SocketAddr) -> Self {
+        Self {
+            local,
+            ttl: 255,
+            tos: 0,
+            dont_fragment: true,
+            tx_stamps: TxStamps::Sent,
+            icmp_errors: true,
+        }
+    }
+
+    /// For a reflector: TTL 255, nothing on the error queue.
+    pub const fn reflector(local: SocketAddr) -> Self {
+        Self {
+            local,
+            ttl: 255,
+            tos: 0,
+            dont_fragment: true,
+            tx_stamps: TxStamps::Off,
+            icmp_errors: false,
+        }
+    }
+}
+
+/// A UDP socket for probes. Nothing here ever waits.
+pub struct ProbeSocket {
+    socket: Socket,
+    family: Family,
+    outbox: Outbox,
+    inbox: Inbox,
+    overflows: u32,
+}
+
+/// A datagram that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// The payload.
+    pub bytes: &'a [u8],
+    /// The datagram was longer than [`DATAGRAM_MAX`]; `bytes` is its beginning.
+    pub truncated: bool,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The destination address in its header.
+    pub to: Option<IpAddr>,
+    /// TTL or hop limit as it arrived.
+    pub ttl: Option<u8>,
+    /// TOS or traffic class as it arrived.
+    pub tos: Option<u8>,
+    /// When the kernel took it from the driver; `None` where the kernel did not say.
+    pub stamp: Option<Wall>,
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing<'a> {
+    /// The payload.
+    pub bytes: &'a [u8],
+    /// Where to.
+    pub to: SocketAddr,
+    /// From this address of the host, where the socket is bound to all. A reply
+    /// leaves from where its request came to.
+    pub from: Option<IpAddr>,
+    /// TTL or hop limit, where it is not the socket's.
+    pub ttl: Option<u8>,
+    /// TOS or traffic class, where it is not the socket's.
+    pub tos: Option<u8>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// With everything as the socket has it.
+    pub const fn new(bytes: &'a [u8], to: SocketAddr) -> Self {
+        Self {
+            bytes,
+            to,
+            from: None,
+            ttl: None,
+            tos: None,
+        }
+    }
+}
+
+impl ProbeSocket {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`NetError`] names the address and the remedy.
+    pub fn open(options: &ProbeOptions) -> Result<Self, NetError> {
+        let family = Family::from(options.local.ip());
+        let what = || format!("UDP {}", options.local);
+        let socket =
+            Socket::new(family.domain(), Type::DGRAM, Some(Protocol::UDP)).map_err(|source| {
+                match source.raw_os_error() {
+                    Some(libc::EAFNOSUPPORT) => NetError::NoFamily {
+                        family: family.name(),
+                    },
+                    _ => NetError::Open {
+                        what: what(),
+                        source,
+                    },
+                }
+            })?;
+        let fd = socket.as_fd();
+        let done = |option, result: io::Result<()>| {
+            result.map_err(|source| NetError::Option {
+                what: what(),
+                option,
+                source,
+            })
+        };
+        let set = |(name, level, option): Opt, value: c_int| {
+            done(name, sys::set_int(fd, level, option, value))
+        };
+        let names = family.options();
+        if family == Family::V6 {
+            // IPv4 has sockets of its own, with options of its own.
+            set(("IPV6_V6ONLY", libc::SOL_IPV6, libc::IPV6_V6ONLY), 1)?;
+        }
+        done("IPV6_AUTOFLOWLABEL", family.plain_flow_label(fd))?;
+        set(names.ttl, c_int::from(options.ttl))?;
+        set(names.tos, c_int::from(options.tos))?;
+        set(
+            names.mtu_discover,
+            if options.dont_fragment {
+                libc::IP_PMTUDISC_PROBE
+            } else {
+                libc::IP_PMTUDISC_DONT
+            },
+        )?;
+        set(names.recv_ttl, 1)?;
+        set(names.recv_tos, 1)?;
+        set(names.recv_addr, 1)?;
+        set(names.recv_err, c_int::from(options.icmp_errors))?;
+        set(("SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL), 1)?;
+        done("SO_RCVBUF", sys::receive_buffer(fd, BUFFER))?;
+        done("SO_SNDBUF", sys::send_buffer(fd, BUFFER))?;
+        let outbox = Outbox::new(fd, options.tx_stamps);
+        let outbox = outbox.map_err(|source| NetError::Option {
+            what: what(),
+            option: "SO_TIMESTAMPING",
+            source,
+        })?;
+        socket
+            .bind(&options.local.into())
+            .map_err(|source| NetError::bind(options.local, source))?;
+        Ok(Self {
+            socket,
+            family,
+            outbox,
+            inbox: Inbox::new(DATAGRAM_MAX),
+            overflows: 0,
+        })
+    }
+
+    /// Address and port the socket is bound to.
+    ///
+    /// # Errors
+    /// The kernel's; none is known to occur.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket
+            .local_addr()?
+            .as_socket()
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Sends `bytes` to `dest`. Its transmit stamps come by
+    /// [`drain_errors`](Self::drain_errors) with the token.
+    ///
+    /// # Errors
+    /// The kernel refused: the packet never left.
+    pub fn send_to(&mut self, bytes: &[u8], dest: SocketAddr) -> Result<SendToken, Refusal> {
+        self.send(&Outgoing::new(bytes, dest))
+    }
+
+    /// As [`send_to`](Self::send_to), with what is special of one packet.
+    ///
+    /// # Errors
+    /// The kernel refused: the packet never left.
+    pub fn send(&mut self, packet: &Outgoing<'_>) -> Result<SendToken, Refusal> {
+        let (bytes, name, control) = envelope(packet, self.family);
+        self.outbox.send(self.socket.as_fd(), bytes, name, control)
+    }
+
+    /// Sends `packets` in as few system calls as possible and tells `f` the outcome
+    /// of each, in their order. One that is refused does not hold up the next.
+    pub fn send_batch<'a>(
+        &mut self,
+        packets: impl Iterator<Item = Outgoing<'a>>,
+        f: impl FnMut(Result<SendToken, Refusal>),
+    ) {
+        let family = self.family;
+        let packets = packets.map(|packet| envelope(&packet, family));
+        self.outbox.send_many(self.socket.as_fd(), packets, f);
+    }
+
+    /// Passes to `f` up to 64 datagrams that have arrived; returns how many.
+    /// 0: none is left.
+    ///
+    /// # Errors
+    /// The kernel's, when the socket itself failed. ICMP errors are not among them.
+    pub fn recv_batch(&mut self, mut f: impl FnMut(Received<'_>)) -> io::Result<usize> {
+        let mut pending = 0;
+        let count = loop {
+            let error = match self.inbox.receive(self.socket.as_fd(), 0) {
+                Ok(count) => break count,
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(0),
+                Some(libc::EINTR) => {}
+                Some(errno) if refusal::may_be_pending(errno) && pending < PENDING_MAX => {
+                    pending += 1;
+                }
+                _ => return Err(error),
+            }
+        };
+        for message in self.inbox.messages(count) {
+            if let Some(received) = decode(&message, &mut self.overflows) {
+                f(received);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Passes to `f` transmit stamps and ICMP errors that have come; returns how
+    /// many messages there were. As long as some are left, the descriptor polls as
+    /// in error.
+    ///
+    /// # Errors
+    /// The kernel's, when the socket itself failed.
+    pub fn drain_errors(&mut self, f: impl FnMut(ErrorMessage<'_>)) -> io::Result<usize> {
+        let fd = self.socket.as_fd();
+        error_queue::drain(fd, &mut self.inbox, self.outbox.tokens(), f)
+    }
+
+    /// Datagrams that the kernel threw away since the socket was opened because they
+    /// were not fetched in time, as of the last one received. They are this
+    /// host's loss and not the path's.
+    pub fn overflows(&self) -> u32 {
+        self.overflows
+    }
+}
+
+impl AsFd for ProbeSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn envelope<'a>(packet: &Outgoing<'a>, family: Family) -> (&'a [u8], Name, cmsg::Outgoing) {
+    let mut control = cmsg::Outgoing::EMPTY;
+    family::say(&mut control, packet.from, packet.ttl, packet.tos, family);
+    (packet.bytes, packet.to.into(), control)
+}
+
+fn decode<'a>(message: &Message<'a>, overflows: &mut u32) -> Option<Received<'a>> {
+    let mut received = Received {
+        bytes: message.bytes,
+        truncated: message.truncated(),
+        from: message.addr()?,
+        to: None,
+        ttl: None,
+        tos: None,
+        stamp: None,
+    };
+    for control in message.controls() {
+        match (control.level, control.kind) {
+            (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) => {
+                received.stamp = batch::stamp(control.data);
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                *overflows = control.int().map_or(*overflows, c_int::cast_unsigned);
+            }
+            _ => match family::said(&control) {
+                Some(Said::Ttl(ttl)) => received.ttl = ttl,
+                Some(Said::Tos(tos)) => received.tos = tos,
+                Some(Said::To(to)) => received.to = to,
+                None => {}
+            },
+        }
+    }
+    Some(received)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Raw sockets of the tracer: packets built elsewhere go out as they are, ICMP
+//! errors come in whole. They need `CAP_NET_RAW`.
+
+use crate::error::NetError;
+use crate::error_queue::{self, ErrorMessage};
+pub use crate::family::Family;
+use crate::family::{self, Said};
+use crate::outbox::{Outbox, TxStamps};
+use crate::refusal::Refusal;
+use crate::sys::batch::{self, Inbox};
+use crate::sys::cmsg;
+use crate::sys::{self, SO_TIMESTAMPING_NEW};
+use crate::token::SendToken;
+use hopgap_proto::time::Wall;
+use socket2::{Protocol, SockFilter, Socket, Type};
+use std::ffi::c_int;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// The longest ICMP message that is received whole: quotes are shorter.
+const MESSAGE_MAX: usize = 2048;
+const BUFFER: c_int = 4 << 20;
+
+/// Sends UDP packets whose headers were built elsewhere.
+pub struct RawSender {
+    socket: Socket,
+    family: Family,
+    outbox: Outbox,
+    inbox: Inbox,
+}
+
+/// A packet to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawPacket<'a> {
+    /// IPv4: the whole packet from its IP header on; the kernel fills in the total
+    /// length and the header checksum. IPv6: UDP header, checksum included, and
+    /// payload; the kernel writes the IP header.
+    pub bytes: &'a [u8],
+    /// The source address. IPv4 takes it from the packet.
+    pub from: IpAddr,
+    /// The destination.
+    pub to: IpAddr,
+    /// The hop limit. IPv4 takes the TTL from the packet.
+    pub ttl: u8,
+    /// The traffic class. IPv4 takes the TOS from the packet.
+    pub tos: u8,
+}
+
+impl RawSender {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`NetError::NeedsNetRaw`], or the kernel's reason.
+    pub fn open(family: Family, tx_stamps: TxStamps) -> Result<Self, NetError> {
+        let (what, protocol) = match family {
+            Family::V4 => (
+                "a raw IPv4 socket for traceroute",
+                Protocol::from(libc::IPPROTO_RAW),
+            ),
+            Family::V6 => ("a raw IPv6 socket for traceroute", Protocol::UDP),
+        };
+        let socket = open(family, protocol, what)?;
+        let fd = socket.as_fd();
+        let failed = |option| {
+            move |source| NetError::Option {
+                what: what.to_owned(),
+                option,
+                source,
+            }
+        };
+        // The IPv6 socket would else get a copy of all UDP that arrives.
+        let nothing = SockFilter::new(RETURN, 0, 0, 0);
+        socket
+            .attach_filter(&[nothing])
+            .map_err(failed("SO_ATTACH_FILTER"))?;
+        family
+            .plain_flow_label(fd)
+            .map_err(failed("IPV6_AUTOFLOWLABEL"))?;
+        let (name, level, option) = family.options().mtu_discover;
+        sys::set_int(fd, level, option, libc::IP_PMTUDISC_PROBE).map_err(failed(name))?;
+        let outbox = Outbox::new(fd, tx_stamps).map_err(failed("SO_TIMESTAMPING"))?;
+        Ok(Self {
+            socket,
+            family,
+            outbox,
+            inbox: Inbox::new(MESSAGE_MAX),
+        })
+    }
+
+    /// Sends a packet.
+    ///
+    /// # Errors
+    /// The kernel refused: the packet never left.
+    pub fn send(&mut self, packet: &RawPacket<'_>) -> Result<SendToken, Refusal> {
+        let mut control = cmsg::Outgoing::EMPTY;
+        if self.family == Family::V6 {
+            let (ttl, tos) = (Some(packet.ttl), Some(packet.tos));
+            family::say(&mut control, Some(packet.from), ttl, tos, self.family);
+        }
+        // The port stands for the protocol, which the socket knows.
+        let name = SocketAddr::from((packet.to, 0)).into();
+        self.outbox
+            .send(self.socket.as_fd(), packet.bytes, name, control)
+    }
+
+    /// Passes to `f` the transmit stamps that have come; returns how many.
+    ///
+    /// # Errors
+    /// The kernel's, when the socket itself failed.
+    pub fn drain_errors(&mut self, f: impl FnMut(ErrorMessage<'_>)) -> io::Result<usize> {
+        let fd = self.socket.as_fd();
+        error_queue::drain(fd, &mut self.inbox, self.outbox.tokens(), f)
+    }
+}
+
+impl AsFd for RawSender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Receives the ICMP errors of one family that reach this network namespace,
+/// whoever caused them.
+pub struct IcmpSocket {
+    socket: Socket,
+    inbox: Inbox,
+}
+
+/// An ICMP error that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpReceived<'a> {
+    /// IPv4: the packet from its IP header on. IPv6: the ICMPv6 message.
+    pub packet: &'a [u8],
+    /// Who sent it.
+    pub from: IpAddr,
+    /// TTL or hop limit with which it arrived.
+    pub ttl: Option<u8>,
+    /// When the kernel took it from the driver; `None` where the kernel did not say.
+    pub stamp: Option<Wall>,
+}
+
+impl IcmpSocket {
+    /// Opens a socket in the calling thread's network namespace. Only time exceeded
+    /// and destination unreachable pass, and for IPv6 packet too big, which ICMP
+    /// calls an unreachable.
+    ///
+    /// # Errors
+    /// [`NetError::NeedsNetRaw`], or the kernel's reason.
+    pub fn open(family: Family) -> Result<Self, NetError> {
+        let what = match family {
+            Family::V4 => "a raw ICMPv4 socket for traceroute",
+            Family::V6 => "a raw ICMPv6 socket for traceroute",
+        };
+        let socket = open(family, family.icmp(), what)?;
+        let fd = socket.as_fd();
+        let failed = |option| {
+            move |source| NetError::Option {
+                what: what.to_owned(),
+                option,
+                source,
+            }
+        };
+        // In both filters a set bit blocks the type.
+        match family {
+            Family::V4 => sys::set_flags(fd, SOL_RAW, ICMP_FILTER, !(1 << 3 | 1 << 11)),
+            Family::V6 => {
+                let mut blocked = [u32::MAX; 8];
+                blocked[0] = !(1 << 1 | 1 << 2 | 1 << 3);
+                sys::set_bits(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked)
+            }
+        }
+        .map_err(failed("ICMP_FILTER"))?;
+        let (name, level, option) = family.options().recv_ttl;
+        sys::set_int(fd, level, option, 1).map_err(failed(name))?;
+        sys::receive_buffer(fd, BUFFER).map_err(failed("SO_RCVBUF"))?;
+        Outbox::new(fd, TxStamps::Off).map_err(failed("SO_TIMESTAMPING"))?;
+        Ok(Self {
+            socket,
+            inbox: Inbox::new(MESSAGE_MAX),
+        })
+    }
+
+    /// Passes to `f` up to 64 errors that have arrived; returns how many. 0: none
+    /// is left.
+    ///
+    /// # Errors
+    /// The kernel's, when the socket itself failed.
+    pub fn recv_batch(&mut self, mut f: impl FnMut(IcmpReceived<'_>)) -> io::Result<usize> {
+        let count = match self.inbox.receive(self.socket.as_fd(), 0) {
+            Ok(count) => count,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => return Ok(0),
+                _ => return Err(error),
+            },
+        };
+        for message in self.inbox.messages(count) {
+            let Some(from) = message.addr() else { continue };
+            let packet = message.bytes;
+            let mut received = IcmpReceived {
+                packet,
+                from: from.ip(),
+                ttl: None,
+                stamp: None,
+            };
+            for control in message.controls() {
+                if (control.level, control.kind) == (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) {
+                    received.stamp = batch::stamp(control.data);
+                } else if let Some(Said::Ttl(ttl)) = family::said(&control) {
+                    received.ttl = ttl;
+                }
+            }
+            f(received);
+        }
+        Ok(count)
+    }
+}
+
+impl AsFd for IcmpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(family: Family, protocol: Protocol, what: &'static str) -> Result<Socket, NetError> {
+    Socket::new(family.domain(), Type::RAW, Some(protocol))
+        .map_err(|source| NetError::raw(what, source))
+}
+
+// Kernel numbers that libc lacks.
+const SOL_RAW: c_int = 255;
+const ICMP_FILTER: c_int = 1;
+const ICMP6_FILTER: c_int = 1;
+/// BPF_RET | BPF_K.
+const RETURN: u16 = 0x06;
+
+#[cfg(test)]
+mod tests;

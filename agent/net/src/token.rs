@@ -1,0 +1,106 @@
+//! Which packet a transmit stamp belongs to.
+
+/// Names one packet of one socket. Its transmit stamps carry it.
+///
+/// Counts up by one for every packet given to the socket, refused ones included,
+/// and wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SendToken(pub u32);
+
+/// How tokens and the kernel's timestamp ids go together.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    next: u32,
+    ids: Ids,
+}
+
+#[derive(Clone, Debug)]
+enum Ids {
+    /// The id goes with each packet, in a control message (Linux 6.13).
+    Chosen,
+    /// The kernel counts. A packet that it refuses may or may not have been counted,
+    /// depending on where it failed and on the kernel's version; so the count
+    /// is started again after every failure.
+    Counted {
+        /// The token of the packet that the kernel counted as 0.
+        start: u32,
+        /// How many it has sent since.
+        sent: u32,
+        /// `start` before the count was started again.
+        before: u32,
+    },
+}
+
+impl Tokens {
+    pub(crate) fn chosen() -> Self {
+        Self {
+            next: 0,
+            ids: Ids::Chosen,
+        }
+    }
+
+    pub(crate) fn counted() -> Self {
+        Self {
+            next: 0,
+            ids: Ids::Counted {
+                start: 0,
+                sent: 0,
+                before: 0,
+            },
+        }
+    }
+
+    /// A token for the next packet.
+    pub(crate) fn take(&mut self) -> SendToken {
+        let token = SendToken(self.next);
+        self.next = self.next.wrapping_add(1);
+        token
+    }
+
+    /// The id to send with the packet, where it is ours to choose.
+    pub(crate) fn id(&self, token: SendToken) -> Option<u32> {
+        matches!(self.ids, Ids::Chosen).then_some(token.0)
+    }
+
+    /// The packet was sent.
+    pub(crate) fn sent(&mut self) {
+        if let Ids::Counted { sent, .. } = &mut self.ids {
+            *sent = sent.wrapping_add(1);
+        }
+    }
+
+    /// An attempt failed. The next packet that may be sent is `next`. Returns
+    /// whether the kernel must start its count again.
+    pub(crate) fn failed(&mut self, next: SendToken) -> bool {
+        match &mut self.ids {
+            Ids::Chosen => false,
+            Ids::Counted {
+                start,
+                sent,
+                before,
+            } => {
+                // Stamps may still come for packets of the count before, unless
+                // it had none.
+                if *sent > 0 {
+                    *before = *start;
+                }
+                *start = next.0;
+                *sent = 0;
+                true
+            }
+        }
+    }
+
+    /// The packet whose stamp has the kernel's `id`.
+    pub(crate) fn of(&self, id: u32) -> SendToken {
+        match self.ids {
+            Ids::Chosen => SendToken(id),
+            Ids::Counted { start, sent, .. } if id < sent => SendToken(start.wrapping_add(id)),
+            // Not sent yet in this count: a late stamp of the count before.
+            Ids::Counted { before, .. } => SendToken(before.wrapping_add(id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
