@@ -22,9 +22,9 @@ mod loss;
 mod outage;
 mod path;
 pub mod schema;
-pub mod text;
 mod seconds;
 mod session;
+pub mod text;
 mod verdict;
 
 use crate::findings::{Findings, Marker, SessionFindings, Window};

@@ -335,3 +335,6 @@ pub(crate) fn direction_source(session: &Session<'_>) -> DirectionSource {
 pub(crate) fn len(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

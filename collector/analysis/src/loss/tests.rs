@@ -1,0 +1,262 @@
+use crate::findings::{Counts, Direction, DirectionSource};
+use crate::scenario::{World, line, world};
+use hopgap_proto::time::Span;
+
+fn counts(world: &World) -> Counts {
+    world.analyse().sessions[0].counts
+}
+
+/// The same without the reflector's log.
+fn by_counter(fates: &str) -> World {
+    World {
+        log: false,
+        ..world(&[line(fates)])
+    }
+}
+
+fn lost(c: &Counts) -> (u64, u64, u64) {
+    (c.lost_forward, c.lost_reverse, c.lost_unknown)
+}
+
+#[test]
+fn the_log_gives_every_loss_its_direction() {
+    let world = world(&[line("...x.r.xr.rx.xxrrxr....")]);
+    let found = world.analyse();
+    assert_eq!(
+        found.sessions[0].direction_source,
+        DirectionSource::ReflectorLog
+    );
+    assert_eq!(lost(&found.sessions[0].counts), (6, 6, 0));
+}
+
+#[test]
+fn counts_add_up() {
+    let c = counts(&world(&[line("..xrldp.RRss_...rr..xx")]));
+    assert_eq!(
+        c.sent,
+        c.answered
+            + c.late
+            + c.lost_forward
+            + c.lost_reverse
+            + c.lost_unknown
+            + c.dropped_by_policy
+            + c.no_data
+            + c.pending
+    );
+    assert_eq!((c.late, c.duplicated, c.refused, c.skipped), (1, 1, 2, 2));
+    assert_eq!(lost(&c), (3, 3, 0));
+}
+
+#[test]
+fn the_counter_gives_gaps_of_one_direction_their_positions() {
+    let found = by_counter("....xxxx....rrrr....").analyse();
+    let session = &found.sessions[0];
+    assert_eq!(session.direction_source, DirectionSource::ReflectorCounter);
+    assert_eq!(lost(&session.counts), (4, 4, 0));
+    let directions: Vec<_> = session.flows[0]
+        .outages
+        .iter()
+        .map(|o| o.direction)
+        .collect();
+    assert_eq!(directions, [Direction::Forward, Direction::Reverse]);
+}
+
+#[test]
+fn the_counter_gives_mixed_gaps_counts_and_no_positions() {
+    let found = by_counter("....xxrrrxx....").analyse();
+    let session = &found.sessions[0];
+    assert_eq!(lost(&session.counts), (4, 3, 0));
+    let outages = &session.flows[0].outages;
+    assert_eq!(outages.len(), 1);
+    assert_eq!(outages[0].direction, Direction::Unknown);
+    assert_eq!(outages[0].lost, 7);
+}
+
+#[test]
+fn refused_sends_do_not_count_as_lost_on_the_way_out() {
+    // Refused sends use sequence numbers that never left.
+    assert_eq!(
+        lost(&counts(&by_counter("....RRxxx....rRr...."))),
+        (3, 2, 0)
+    );
+}
+
+#[test]
+fn a_counter_that_went_back_tells_nothing() {
+    let mut input = by_counter("....xxxx........").input();
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate
+            && probe.seq.0 >= 8
+        {
+            reply.reflector_seq.0 -= 4;
+        }
+    }
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 0, 4));
+}
+
+#[test]
+fn a_trailing_gap_is_unresolved_by_the_counter() {
+    assert_eq!(lost(&counts(&by_counter("......xxxx"))), (0, 0, 4));
+}
+
+#[test]
+fn a_foreign_reflector_that_copies_the_number_counts_nothing() {
+    let mut world = by_counter("....rrrr....");
+    (world.foreign, world.stateful) = (true, false);
+    assert_eq!(lost(&counts(&world)), (0, 0, 4));
+}
+
+#[test]
+fn a_foreign_reflector_that_counts_is_believed() {
+    let mut world = by_counter("....xxxx....rrrr....");
+    world.foreign = true;
+    assert_eq!(lost(&counts(&world)), (4, 4, 0));
+}
+
+#[test]
+fn the_newest_unanswered_probes_are_pending() {
+    let mut world = world(&[line(&format!("{}xxxx", ".".repeat(500)))]);
+    world.tail = Span::from_millis(100);
+    let c = counts(&world);
+    assert_eq!((c.pending, lost(&c)), (4, (0, 0, 0)));
+}
+
+#[test]
+fn a_log_that_has_not_come_yet_gives_no_direction() {
+    // The log ends with its last reception; the sender's records go on.
+    let mut input = world(&[line(&format!("{}xxxx....", ".".repeat(100)))]).input();
+    let log = &mut input.sessions[0].reflector[0];
+    log.receptions.truncate(50);
+    log.clocks.truncate(2);
+    let found = crate::analyse(&input);
+    // The replies' counter still tells.
+    assert_eq!(lost(&found.sessions[0].counts), (4, 0, 0));
+    assert!(
+        found.caveats.iter().any(|c| c.contains("log is missing")),
+        "{:?}",
+        found.caveats
+    );
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.reflector_seq.0 = 0;
+        }
+    }
+    let found = crate::analyse(&input);
+    assert_eq!(lost(&found.sessions[0].counts), (0, 0, 4));
+}
+
+#[test]
+fn a_hole_in_the_log_is_not_taken_for_loss_on_the_way_out() {
+    // The log lacks a block, in which both ends saw probes answered.
+    let mut input = world(&[line(&format!("{0}rrrr{0}", ".".repeat(20)))]).input();
+    input.sessions[0].reflector[0]
+        .receptions
+        .retain(|r| !(15..30).contains(&r.seq.0));
+    let found = crate::analyse(&input);
+    assert_eq!(lost(&found.sessions[0].counts), (0, 4, 0), "by the counter");
+}
+
+#[test]
+fn a_reflector_that_did_not_run_is_no_loss() {
+    // The agent dies after 5 s and is back after 8 s.
+    let mut world = world(&[line(&format!(
+        "{0}{1}{0}",
+        ".".repeat(500),
+        "x".repeat(300)
+    ))]);
+    world.tail = Span::from_secs(5);
+    let mut input = world.input();
+    let log = &mut input.sessions[0].reflector;
+    let mut second = log[0].clone();
+    let died = log[0].receptions[499].received.at;
+    second.run = hopgap_proto::record::RunId(3);
+    second.receptions.retain(|r| r.received.at > died);
+    let back = second.receptions[0].received.at;
+    second.clocks.retain(|c| c.mono >= back);
+    log[0].receptions.retain(|r| r.received.at <= died);
+    log[0].clocks.retain(|c| c.mono <= died);
+    log.push(second);
+    let found = crate::analyse(&input);
+    let counts = found.sessions[0].counts;
+    assert_eq!((counts.no_data, lost(&counts)), (300, (0, 0, 0)));
+    assert!(found.sessions[0].flows[0].outages.is_empty());
+    assert!(found.caveats.iter().any(|c| c.contains("did not run")));
+}
+
+#[test]
+fn sequence_numbers_of_two_runs_are_told_apart_by_time() {
+    // The sender restarts after 3 s: the numbers begin anew, and what the second run
+    // loses on the way out the reflector had logged for the first.
+    let first = world(&[line(&".".repeat(100))]);
+    let mut input = first.input();
+    let second = world(&[line("..........xxxx......rrrr........")]).input();
+    let shift = Span::from_secs(3);
+    let (mut sender, log) = (
+        second.sessions[0].sender[0].clone(),
+        second.sessions[0].reflector[0].clone(),
+    );
+    sender.run = hopgap_proto::record::RunId(9);
+    for clock in &mut sender.clocks {
+        clock.mono += shift;
+        clock.wall += shift;
+    }
+    for probe in &mut sender.probes {
+        probe.sent.at += shift;
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.received.at += shift;
+            reply.reflector_received += shift;
+            reply.reflector_sent += shift;
+        }
+    }
+    input.sessions[0].sender.push(sender);
+    input.sessions[0].reflector[0]
+        .receptions
+        .extend(log.receptions.into_iter().map(|mut r| {
+            r.received.at += shift;
+            r
+        }));
+    let counts = crate::analyse(&input).sessions[0].counts;
+    assert_eq!(lost(&counts), (4, 4, 0));
+    assert_eq!(counts.sent, 132);
+}
+
+#[test]
+fn reordering_is_counted_by_direction() {
+    let mut input = world(&[line(&".".repeat(50))]).input();
+    // Probe 10 is held on the way out for 25 ms, reply 30 on the way back: two packets
+    // overtake each.
+    let delay = Span::from_millis(25);
+    for reception in &mut input.sessions[0].reflector[0].receptions {
+        if reception.seq.0 == 10 {
+            reception.received.at += delay;
+        }
+    }
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            if probe.seq.0 == 10 {
+                reply.reflector_received += delay;
+                reply.reflector_sent += delay;
+            }
+            if probe.seq.0 == 10 || probe.seq.0 == 30 {
+                reply.received.at += delay;
+            }
+        }
+    }
+    let counts = crate::analyse(&input).sessions[0].counts;
+    assert_eq!((counts.reordered_forward, counts.reordered_reverse), (1, 1));
+}
+
+#[test]
+fn probes_without_record_are_missing_data() {
+    let found = world(&[line("....____....")]).analyse();
+    let counts = found.sessions[0].counts;
+    assert_eq!((counts.sent, lost(&counts)), (8, (0, 0, 0)));
+    assert!(
+        found
+            .caveats
+            .iter()
+            .any(|c| c.contains("4 sequence numbers")),
+        "{:?}",
+        found.caveats
+    );
+}
