@@ -94,16 +94,28 @@ impl ReflectorPacket {
         mode: Mode<'_>,
         compatibility: Compatibility,
     ) -> Result<(Self, Tlvs<'a>), ParseError> {
-        let authenticated = mode.is_authenticated();
-        let common = SenderLayout::of(authenticated);
+        match mode {
+            Mode::Open => Self::parse_as::<false>(datagram, mode, compatibility),
+            Mode::Authenticated(_) => Self::parse_as::<true>(datagram, mode, compatibility),
+        }
+    }
+
+    /// With the layout known when compiled, so that offsets are constants.
+    #[inline]
+    fn parse_as<'a, const AUTHENTICATED: bool>(
+        datagram: &'a [u8],
+        mode: Mode<'_>,
+        compatibility: Compatibility,
+    ) -> Result<(Self, Tlvs<'a>), ParseError> {
+        let common = const { SenderLayout::of(AUTHENTICATED) };
+        let own = const { ReflectorLayout::of(AUTHENTICATED) };
         let Some((base, extension)) = datagram.split_at_checked(common.len) else {
             return Self::parse_short(datagram, mode, compatibility);
         };
         if !mode.accepts(base) {
             return Err(ParseError::WrongHmac);
         }
-        let packet = Self::take(common, ReflectorLayout::of(authenticated), base)?;
-        Ok((packet, Tlvs::new(extension)))
+        Ok((Self::take(common, own, base)?, Tlvs::new(extension)))
     }
 
     #[cold]
@@ -138,6 +150,7 @@ impl ReflectorPacket {
         ))
     }
 
+    #[inline(always)]
     fn take(common: &SenderLayout, own: &ReflectorLayout, base: &[u8]) -> Result<Self, ParseError> {
         let estimate = |at: usize, field: ErrorEstimateField| {
             ErrorEstimate::from_bits(u16_at(base, at))

@@ -62,8 +62,20 @@ impl SenderPacket {
         mode: Mode<'_>,
         compatibility: Compatibility,
     ) -> Result<(Self, Tlvs<'a>), ParseError> {
-        let authenticated = mode.is_authenticated();
-        let layout = SenderLayout::of(authenticated);
+        match mode {
+            Mode::Open => Self::parse_as::<false>(datagram, mode, compatibility),
+            Mode::Authenticated(_) => Self::parse_as::<true>(datagram, mode, compatibility),
+        }
+    }
+
+    /// With the layout known when compiled, so that offsets are constants.
+    #[inline]
+    fn parse_as<'a, const AUTHENTICATED: bool>(
+        datagram: &'a [u8],
+        mode: Mode<'_>,
+        compatibility: Compatibility,
+    ) -> Result<(Self, Tlvs<'a>), ParseError> {
+        let layout = const { SenderLayout::of(AUTHENTICATED) };
         let Some((base, extension)) = datagram.split_at_checked(layout.len) else {
             return Self::parse_short(datagram, mode, compatibility);
         };
@@ -100,6 +112,7 @@ impl SenderPacket {
         ))
     }
 
+    #[inline(always)]
     fn take(layout: &SenderLayout, base: &[u8]) -> Result<Self, ParseError> {
         let error_estimate = ErrorEstimate::from_bits(u16_at(base, layout.error_estimate))
             .map_err(|_| ParseError::ZeroMultiplier(ErrorEstimateField::Own))?;
