@@ -4,7 +4,9 @@
 //! All TTLs are in flight at once: a snapshot takes about one round trip. TTLs
 //! that stay silent although they answered lately are asked again, up to the
 //! configured attempts, because routers limit the rate of their ICMP errors; a
-//! hop is silent in the record only where every attempt was. TTLs reach one
+//! hop is silent in the record only where every attempt was. A TTL that shows signs
+//! of such a limit is asked less often, down to once a second over all flows; where
+//! a snapshot leaves it out, its hop says that no packet was sent. TTLs reach one
 //! beyond the target's distance, and further as soon as it stops answering there.
 //!
 //! The packets are STAMP requests whose SSID has
@@ -15,6 +17,7 @@
 //! (the packet that [`Tracer::write_raw`] makes) or, without privilege, through the
 //! flow's own UDP socket with the TTL or hop limit in a control message.
 
+mod pace;
 mod packet;
 mod snapshot;
 
@@ -27,8 +30,9 @@ use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
 use hopgap_proto::record::{FlowIndex, HopReply, HopReplyKind, Trace};
 use hopgap_proto::stamp::{AuthKey, ErrorEstimate, SenderPacket, Seq, Ssid, Timestamp};
 use hopgap_proto::time::{Mono, Span, Wall};
+use pace::Pace;
 use packet::{GREATEST_TTL, Header, MOST_ATTEMPTS};
-use snapshot::{FlowTracer, Limits};
+use snapshot::{FlowTracer, Limits, Shared};
 use std::collections::VecDeque;
 
 /// What a [`Tracer`] needs to know.
@@ -40,7 +44,8 @@ pub struct TracerConfig {
     pub interval: Span,
     /// Number of flows, at least one.
     pub flows: u8,
-    /// Address and port of flow 0; flow `i` uses the port `i` above it.
+    /// Address and port of flow 0; flow `i` uses the port `i` above it. The address
+    /// that packets truly leave from: it is part of their checksum.
     pub source: SocketAddr,
     /// The session's reflector.
     pub target: SocketAddr,
@@ -133,7 +138,7 @@ pub struct Tracer {
     config: TracerConfig,
     grid: Grid,
     flows: Vec<FlowTracer>,
-    outputs: VecDeque<Trace>,
+    shared: Shared,
     scratch: Vec<u8>,
     stopped: bool,
 }
@@ -153,7 +158,13 @@ impl Tracer {
             flows: (0..config.flows.max(1))
                 .map(|i| FlowTracer::new(FlowIndex(i), config.target.ip(), limits))
                 .collect(),
-            outputs: VecDeque::new(),
+            shared: Shared {
+                pace: Pace::new(
+                    config.max_ttl,
+                    config.interval / i64::from(config.flows.max(1)),
+                ),
+                traces: VecDeque::new(),
+            },
             scratch: Vec::new(),
             stopped: false,
             config,
@@ -196,10 +207,7 @@ impl Tracer {
                 }
             }
         }
-        let (index, id) = self.flows.iter().zip(0..).find_map(|(flow, i)| {
-            let id = flow.next_packet()?;
-            Some((FlowIndex(i), id))
-        })?;
+        let (index, id) = self.next_packet(now)?;
         let transmit = TraceTransmit {
             flow: index,
             ttl: id.ttl,
@@ -252,7 +260,7 @@ impl Tracer {
         };
         let known = flow.find(seq, error.quoted.ip_id, error.quoted.udp_checksum);
         known.is_some_and(|id| {
-            flow.answered(id, error.from, error.at, kind, &mut self.outputs);
+            flow.answered(id, error.from, error.at, kind, &mut self.shared);
             true
         })
     }
@@ -297,7 +305,7 @@ impl Tracer {
         };
         flow.find(Some(reply.seq), None, None).is_some_and(|id| {
             let kind = HopReplyKind::Reflected;
-            flow.answered(id, target, reply.received.at, kind, &mut self.outputs);
+            flow.answered(id, target, reply.received.at, kind, &mut self.shared);
             true
         })
     }
@@ -306,7 +314,7 @@ impl Tracer {
     /// been handed in.
     pub fn handle_timeout(&mut self, now: Mono) {
         for flow in &mut self.flows {
-            flow.expire(now, &mut self.outputs);
+            flow.expire(now, &mut self.shared);
         }
     }
 
@@ -317,7 +325,19 @@ impl Tracer {
 
     /// The next snapshot to record.
     pub fn poll_trace(&mut self) -> Option<Trace> {
-        self.outputs.pop_front()
+        self.shared.traces.pop_front()
+    }
+
+    fn next_packet(&mut self, now: Mono) -> Option<(FlowIndex, packet::PacketId)> {
+        for (flow, i) in self.flows.iter_mut().zip(0..) {
+            while let Some(id) = flow.next_packet() {
+                if self.shared.pace.admits(id.ttl, now) || flow.is_needed(id) {
+                    return Some((FlowIndex(i), id));
+                }
+                flow.packet_left_out();
+            }
+        }
+        None
     }
 
     fn header(&self, transmit: &TraceTransmit) -> Header {

@@ -1,5 +1,6 @@
 //! One flow's snapshots: which TTLs to ask, and when enough was heard.
 
+use super::pace::Pace;
 use super::packet::PacketId;
 use super::{HopReply, HopReplyKind};
 use core::net::IpAddr;
@@ -20,6 +21,13 @@ pub(super) struct Limits {
     pub(super) max_ttl: u8,
     pub(super) attempts: u8,
     pub(super) wait: Span,
+}
+
+/// What the flows of a session have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) pace: Pace,
+    pub(super) traces: VecDeque<Trace>,
 }
 
 #[derive(Debug)]
@@ -126,6 +134,19 @@ impl FlowTracer {
         })
     }
 
+    /// Whether that packet is needed to tell the target's distance.
+    pub(super) fn is_needed(&self, id: PacketId) -> bool {
+        let reached = self.snapshot.as_ref().and_then(|s| s.reached_at);
+        reached.is_some_and(|reached| id.ttl.saturating_add(1) == reached)
+    }
+
+    /// That packet is left out: its TTL was asked lately.
+    pub(super) fn packet_left_out(&mut self) {
+        if let Some(snapshot) = self.snapshot.as_mut() {
+            snapshot.queue.pop_front();
+        }
+    }
+
     /// That packet is being sent.
     pub(super) fn packet_taken(&mut self, id: PacketId, now: Mono, checksum: u16) {
         let Some(snapshot) = self.snapshot.as_mut() else {
@@ -185,7 +206,7 @@ impl FlowTracer {
         from: IpAddr,
         at: Mono,
         kind: HopReplyKind,
-        out: &mut VecDeque<Trace>,
+        shared: &mut Shared,
     ) {
         let target = self.target;
         let both = [self.snapshot.as_mut(), self.previous.as_mut()];
@@ -199,6 +220,7 @@ impl FlowTracer {
             return;
         };
         packet.answered = true;
+        shared.pace.answered(id.ttl, at);
         let round_trip = at - packet.sent;
         ask.replies.push(HopReply {
             from,
@@ -208,12 +230,11 @@ impl FlowTracer {
         snapshot.heard = Some(snapshot.heard.map_or(at, |heard| heard.max(at)));
         if kind == HopReplyKind::Reflected || (from == target && kind != HopReplyKind::TimeExceeded)
         {
-            let nearest = snapshot.reached_at.map_or(id.ttl, |ttl| ttl.min(id.ttl));
-            snapshot.reached_at = Some(nearest);
+            snapshot.reached(id.ttl);
         }
         self.longest = Some(self.longest.map_or(round_trip, |l| l.max(round_trip)));
         if self.snapshot.as_ref().is_some_and(Snapshot::is_complete) {
-            self.finish(at, out);
+            self.finish(at, shared);
         }
     }
 
@@ -228,7 +249,7 @@ impl FlowTracer {
     }
 
     /// Asks again or finishes, where the wait for answers is over.
-    pub(super) fn expire(&mut self, now: Mono, out: &mut VecDeque<Trace>) {
+    pub(super) fn expire(&mut self, now: Mono, shared: &mut Shared) {
         let patience = self.patience();
         let Some(snapshot) = self.snapshot.as_ref() else {
             return;
@@ -238,7 +259,7 @@ impl FlowTracer {
         }
         let again = self.to_ask_again(snapshot);
         if again.is_empty() {
-            self.finish(now, out);
+            self.finish(now, shared);
         } else if let Some(snapshot) = self.snapshot.as_mut() {
             let furthest = again.last().copied().unwrap_or(0);
             if usize::from(furthest) > snapshot.asks.len() {
@@ -260,7 +281,8 @@ impl FlowTracer {
             .zip(&snapshot.asks)
             .filter(|(ttl, ask)| {
                 let answers = self.memory.get(usize::from(*ttl) - 1);
-                ask.replies.is_empty() && (full || answers.is_some_and(|m| *m != 0))
+                let silent = !ask.packets.is_empty() && ask.replies.is_empty();
+                silent && (full || answers.is_some_and(|m| *m != 0))
             })
             .map(|(ttl, _)| ttl)
             .collect();
@@ -282,26 +304,35 @@ impl FlowTracer {
         })
     }
 
-    fn finish(&mut self, now: Mono, out: &mut VecDeque<Trace>) {
+    fn finish(&mut self, now: Mono, shared: &mut Shared) {
         let Some(mut snapshot) = self.snapshot.take() else {
             return;
         };
         snapshot.queue.clear();
         self.distance = snapshot.reached_at.or(self.hint);
         self.hint = None;
-        for (memory, ask) in self.memory.iter_mut().zip(
-            snapshot
-                .asks
-                .iter()
-                .map(Some)
-                .chain(std::iter::repeat(None)),
-        ) {
-            let answered = ask.is_some_and(|a| !a.replies.is_empty());
-            *memory = *memory << 1 | u8::from(answered);
+        let distance = snapshot.reached_at;
+        let asks = snapshot.asks.iter().map(Some);
+        let asks = asks.chain(std::iter::repeat(None));
+        for ((ttl, memory), ask) in (1u8..).zip(&mut self.memory).zip(asks) {
+            let Some(ask) = ask else {
+                *memory <<= 1;
+                continue;
+            };
+            if !ask.replies.is_empty() {
+                shared.pace.seen(ttl, distance);
+            } else if !ask.packets.is_empty() && distance.is_some_and(|d| ttl < d) {
+                shared.pace.silent(ttl, distance, now);
+            }
+            // What was not asked is as it was.
+            let as_before = ask.packets.is_empty() && *memory & 1 == 1;
+            *memory = *memory << 1 | u8::from(as_before || !ask.replies.is_empty());
         }
         // Fading, so that one slow answer does not slow the traces for ever.
         self.longest = self.longest.map(|l| l - l / 8);
-        out.push_back(snapshot.record(self.flow, self.target, now));
+        shared
+            .traces
+            .push_back(snapshot.record(self.flow, self.target, now));
         self.previous = Some(snapshot);
     }
 
@@ -327,12 +358,26 @@ impl Snapshot {
         self.asks.get_mut(usize::from(ttl).checked_sub(1)?)
     }
 
+    /// The target answered at `ttl`. Where the TTL before was left out, the target may
+    /// be nearer than it seems: that one is asked after all.
+    fn reached(&mut self, ttl: u8) {
+        if self.reached_at.is_some_and(|nearest| nearest <= ttl) {
+            return;
+        }
+        self.reached_at = Some(ttl);
+        let before = ttl.saturating_sub(1);
+        let left_out = self.ask_mut(before).is_some_and(|a| a.packets.is_empty());
+        if left_out && !self.queue.contains(&before) {
+            self.queue.push_back(before);
+        }
+    }
+
     /// Whether every TTL up to the target's was answered.
     fn is_complete(&self) -> bool {
         self.queue.is_empty()
             && self.reached_at.is_some_and(|reached| {
                 let mut way = self.asks.iter().take(usize::from(reached));
-                way.all(|a| !a.replies.is_empty())
+                way.all(|a| a.packets.is_empty() || !a.replies.is_empty())
             })
     }
 

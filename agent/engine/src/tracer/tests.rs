@@ -307,6 +307,42 @@ fn an_answer_that_was_held_back_is_asked_for_again() {
 }
 
 #[test]
+fn a_limit_on_icmp_is_not_taken_for_silence() {
+    let mut world = World::new(config(8));
+    let limited = Net {
+        limit: Some(1),
+        ..expressroute()
+    };
+    world.run(&limited, at(60_000));
+    let late = world.traces.iter().filter(|t| t.started > at(10_000));
+    let hops: Vec<&Hop> = late.flat_map(|t| &t.hops[..3]).collect();
+    let asked = hops.iter().filter(|h| h.sent > 0).count();
+    let silent = hops
+        .iter()
+        .filter(|h| h.sent > 0 && h.replies.is_empty())
+        .count();
+    // At best each of three hops answers once a second for fifty seconds.
+    assert!(asked - silent >= 120, "{asked} asked, {silent} silent");
+    assert!(silent * 4 <= asked, "{asked} asked, {silent} silent");
+    // A path that is shorter now is seen as such, though its last hop was asked seldom.
+    world.traces.clear();
+    world.run(&vpn(), at(70_000));
+    assert!(world.traces.len() > 70);
+    let distances = world.traces.iter().map(|t| t.reached_at);
+    assert!(
+        distances.clone().all(|d| d == Some(3)),
+        "{:?}",
+        distances.collect::<Vec<_>>()
+    );
+    // Without a limit all are asked as planned again.
+    world.traces.clear();
+    world.run(&expressroute(), at(90_000));
+    let late = world.traces.iter().filter(|t| t.started > at(80_000));
+    assert!(late.clone().count() > 70);
+    assert!(late.clone().all(|t| shown(t) == BY_EXPRESSROUTE));
+}
+
+#[test]
 fn flows_take_turns_and_keep_their_ports() {
     let mut world = World::new(config(4));
     world.run(&vpn(), at(990));
