@@ -8,6 +8,9 @@
 //!   known to be there. An answered probe that the log lacks shows a hole in the log:
 //!   the losses beside it have no direction by the log. While the reflecting agent is
 //!   known not to have run there is no data, and that is not loss either.
+//! - A reflector under flood logs only some of the probes that its rate limit holds back
+//!   and counts the rest. Probes that are not in the log while it limited its rate, and
+//!   that are no more than it counted, were held back: not loss.
 //! - What the log leaves open is decided by the reflector's counter: between two
 //!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
 //!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
@@ -15,7 +18,7 @@
 //!   positions; a counter that went back, a negative term or a stateless reflector
 //!   gives nothing.
 
-use crate::align::{Coverage, FlowRun, Logged, ReflectorLog, Sample, Session, Timeline};
+use crate::align::{Coverage, FlowRun, Logged, ReflectorLog, Run, Sample, Session, Timeline};
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::time::{Mono, Span};
 
@@ -32,7 +35,7 @@ pub(crate) enum Fate {
     LostReverse,
     /// Lost, direction unknown.
     LostUnknown,
-    /// Received, but not answered by the reflector's policy.
+    /// Not answered by the reflector's policy, although it arrived.
     Dropped,
     /// Sent while the reflecting agent did not run.
     NoData,
@@ -96,10 +99,52 @@ pub(crate) fn judge(session: &mut Session<'_>) {
             if log.present {
                 by_the_log(&mut flow.samples, log, index, &run.timeline);
             }
+        }
+        held_back(run, index, log);
+        for flow in run.flows.values_mut() {
             if stateful {
                 by_the_counter(flow);
             }
             mark_reordered(&mut flow.samples);
+        }
+    }
+}
+
+/// Probes that the reflector's rate limit held back without logging each.
+fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
+    if log.rate_limited.is_empty() {
+        return;
+    }
+    let timeline = &run.timeline;
+    let stretch = |s: &Sample| {
+        let at = log.expected(index, timeline, s.sent);
+        log.rate_limited
+            .iter()
+            .position(|r| r.span.0 <= at && at <= r.span.1)
+    };
+    let mut silent = vec![0_u64; log.rate_limited.len()];
+    let mut unlogged: Vec<(u8, usize, usize)> = Vec::new();
+    for (flow, records) in &run.flows {
+        for (i, s) in records.samples.iter().enumerate() {
+            if !matches!(s.fate, Fate::Dropped | Fate::LostForward) {
+                continue;
+            }
+            let Some(stretch) = stretch(s) else { continue };
+            if let Some(n) = silent.get_mut(stretch) {
+                *n += 1;
+            }
+            if s.fate == Fate::LostForward {
+                unlogged.push((*flow, i, stretch));
+            }
+        }
+    }
+    for (flow, i, stretch) in unlogged {
+        let counted = log.rate_limited.get(stretch).map_or(0, |r| r.count);
+        let sample = run.flows.get_mut(&flow).and_then(|f| f.samples.get_mut(i));
+        if let Some(sample) = sample
+            && silent.get(stretch).is_some_and(|n| *n <= counted)
+        {
+            sample.fate = Fate::Dropped;
         }
     }
 }

@@ -14,7 +14,7 @@
 
 use super::{Logged, Run, Sample, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
-use hopgap_proto::record::{AgentName, EventKind, Reception, RunId};
+use hopgap_proto::record::{AgentName, DropReason, EventKind, Reception, RunId};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
@@ -27,6 +27,9 @@ const TOLERANCE: Span = Span::from_secs(10);
 
 /// The same, where only the two hosts' wall clocks tell.
 const TOLERANCE_BY_WALL_CLOCKS: Span = Span::from_secs(60);
+
+/// A reflector reports what it dropped once a second; it may wake late.
+const REPORTED_WITHIN: Span = Span::from_millis(1_500);
 
 /// One reply in this much time is enough to tell when the others were expected.
 const ANCHOR_EVERY: Span = Span::from_millis(100);
@@ -57,10 +60,21 @@ pub(crate) struct ReflectorLog {
     pub(crate) strays: u64,
     /// What the reflector's events say, on its wall clock.
     pub(crate) events: Vec<(Wall, EventKind)>,
+    /// When its rate limit held back how many probes, logged ones and others.
+    pub(crate) rate_limited: Vec<RateLimited>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
+}
+
+/// A stretch in which the reflector's rate limit held probes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RateLimited {
+    /// From and to, on the reflector's wall clock.
+    pub(crate) span: (Wall, Wall),
+    /// How many.
+    pub(crate) count: u64,
 }
 
 /// One arrival: sequence number, wall clock, TTL, whether it was answered.
@@ -141,6 +155,13 @@ impl ReflectorLog {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
                     self.holes.push((at - reach, at + UNSHIPPED));
                 }
+                EventKind::ReflectorDropped {
+                    reason: DropReason::RateLimited,
+                    count,
+                } => self.rate_limited.push(RateLimited {
+                    span: (at - REPORTED_WITHIN, at),
+                    count: u64::from(count),
+                }),
                 _ => {}
             }
             self.events.push((at, event.kind.clone()));

@@ -260,3 +260,36 @@ fn probes_without_record_are_missing_data() {
         found.caveats
     );
 }
+
+#[test]
+fn what_the_rate_limit_held_back_without_logging_it_is_no_loss() {
+    let lines = format!("{0}xxxx{0}xxxx{0}", ".".repeat(300));
+    let mut input = world(&[line(&lines)]).input();
+    let log = &mut input.sessions[0].reflector[0];
+    // Reported half a second after the first stretch; the second is true loss.
+    let at = log.receptions[299].received.at + Span::from_millis(500);
+    log.events.push(hopgap_proto::record::Event {
+        at,
+        kind: hopgap_proto::record::EventKind::ReflectorDropped {
+            reason: hopgap_proto::record::DropReason::RateLimited,
+            count: 4,
+        },
+    });
+    let found = crate::analyse(&input);
+    let c = found.sessions[0].counts;
+    assert_eq!((c.dropped_by_policy, lost(&c)), (4, (4, 0, 0)));
+    assert!(
+        found
+            .caveats
+            .iter()
+            .any(|c| c.contains("exceeded the reflector's rate"))
+    );
+    // It counted fewer than are missing: some were lost, and nobody knows which.
+    if let Some(event) = input.sessions[0].reflector[0].events.last_mut() {
+        event.kind = hopgap_proto::record::EventKind::ReflectorDropped {
+            reason: hopgap_proto::record::DropReason::RateLimited,
+            count: 3,
+        };
+    }
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (8, 0, 0));
+}
