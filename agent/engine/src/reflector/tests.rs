@@ -1,6 +1,9 @@
 use super::*;
+use hopgap_proto::plan::{Destination, Plan};
 use hopgap_proto::record::{EventKind, StampSource};
-use hopgap_proto::stamp::{Mode, ReflectorPacket, SenderPacket, Seq, Timestamp, TimestampFormat};
+use hopgap_proto::stamp::{
+    Mode, ReflectorPacket, SenderPacket, Seq, Ssid, Timestamp, TimestampFormat,
+};
 use proptest::prelude::*;
 
 const MS: Span = Span::from_millis(1);

@@ -1,0 +1,117 @@
+//! Whom a reflector answers.
+
+use super::Rate;
+use core::net::IpAddr;
+use hopgap_proto::plan::{Destination, Plan};
+use hopgap_proto::record::{AgentName, SessionName};
+use hopgap_proto::stamp::{AuthKey, Compatibility, ErrorEstimate, KeyError, Ssid};
+use hopgap_proto::time::Span;
+
+/// What a [`Reflector`](super::Reflector) needs to know.
+#[derive(Clone, Debug)]
+pub struct ReflectorConfig {
+    /// The UDP ports that it answers on; packets *from* them could loop.
+    pub ports: Vec<u16>,
+    /// The sessions that it answers and records.
+    pub sessions: Vec<ReflectedSession>,
+    /// Whether, and how, it answers others too.
+    pub open: Option<OpenMode>,
+    /// A flow that was silent for longer begins again at 0. At least 600 s, so that
+    /// it outlives a BGP hold time of 180 s.
+    pub idle_timeout: Span,
+    /// What the kernel says of this host's wall clock.
+    pub error_estimate: ErrorEstimate,
+}
+
+impl ReflectorConfig {
+    /// A reflector of nothing yet on `port`, with an idle timeout of 600 s.
+    pub fn new(port: u16, error_estimate: ErrorEstimate) -> Self {
+        Self {
+            ports: vec![port],
+            sessions: Vec::new(),
+            open: None,
+            idle_timeout: Span::from_secs(600),
+            error_estimate,
+        }
+    }
+}
+
+/// A session that a reflector answers, as the plan provisions it.
+#[derive(Clone, Debug)]
+pub struct ReflectedSession {
+    /// Its name in the plan.
+    pub name: SessionName,
+    /// The sending agent's address.
+    pub from: IpAddr,
+    /// Source port of flow 0; flow `i` uses the port `i` above it.
+    pub source_port: u16,
+    /// SSID of flow 0; flow `i` uses the SSID `i` above it.
+    pub ssid: Ssid,
+    /// Number of flows.
+    pub flows: u8,
+    /// Key of requests and replies; absent: unauthenticated.
+    pub key: Option<AuthKey>,
+    /// More than this is not answered.
+    pub rate: Rate,
+}
+
+/// A session's key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("session `{session}`: {source}")]
+pub struct UnusableKey {
+    /// The session.
+    pub session: SessionName,
+    /// What is wrong with its key.
+    pub source: KeyError,
+}
+
+impl ReflectedSession {
+    /// The sessions of a checked plan that the agent `name` reflects.
+    ///
+    /// # Errors
+    /// The first session whose key cannot be used, and why.
+    pub fn from_plan(plan: &Plan, name: &AgentName) -> Result<Vec<Self>, UnusableKey> {
+        let mut sessions = Vec::new();
+        for session in &plan.sessions {
+            let Some(from) = plan.agent(&session.from) else {
+                continue;
+            };
+            if !matches!(&session.to, Destination::Agent(to) if to == name) {
+                continue;
+            }
+            let key = match session.key.as_deref().map(str::parse) {
+                None => None,
+                Some(Ok(key)) => Some(key),
+                Some(Err(source)) => {
+                    return Err(UnusableKey {
+                        session: session.name.clone(),
+                        source,
+                    });
+                }
+            };
+            sessions.push(Self {
+                name: session.name.clone(),
+                from: from.address,
+                source_port: session.source_port,
+                ssid: session.ssid.unwrap_or(Ssid(1)),
+                flows: session.flows,
+                key,
+                rate: Rate::of_session(session.interval, session.flows),
+            });
+        }
+        Ok(sessions)
+    }
+}
+
+/// How whoever comes is answered.
+#[derive(Clone, Debug)]
+pub struct OpenMode {
+    /// At most this many sessions (address, port and SSID) at a time.
+    pub max_sessions: usize,
+    /// Each source address may send this much.
+    pub rate: Rate,
+    /// Key of requests and replies; absent: unauthenticated.
+    pub key: Option<AuthKey>,
+    /// Whether requests below STAMP's size are answered, as TWAMP Light sends them.
+    pub compatibility: Compatibility,
+}
