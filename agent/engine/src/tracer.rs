@@ -178,6 +178,7 @@ impl Tracer {
 
     /// The target's distance in hops as a probe's TTL showed it: one more than the
     /// number of routers that it passed. Snapshots that begin later reach for it.
+    /// A distance of 1 is no news: peers that do not know the TTL say 255 too.
     pub fn hint_distance(&mut self, flow: FlowIndex, hops: u8) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.hint_distance(hops);

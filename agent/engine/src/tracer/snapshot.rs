@@ -96,7 +96,8 @@ impl FlowTracer {
     }
 
     pub(super) fn hint_distance(&mut self, hops: u8) {
-        if (1..=self.limits.max_ttl).contains(&hops) {
+        // A TTL of 255, no router passed, is also what peers say that do not know.
+        if (2..=self.limits.max_ttl).contains(&hops) {
             self.distance = Some(hops);
             self.hint = Some(hops);
         }

@@ -290,6 +290,16 @@ fn probes_hint_where_the_target_is() {
 }
 
 #[test]
+fn a_peer_that_always_says_255_does_not_shorten_the_trace() {
+    let mut world = World::new(config(1));
+    for s in 1..5 {
+        world.tracer.hint_distance(FlowIndex(0), 1);
+        world.run(&expressroute(), at(s * 1_000));
+    }
+    assert!(world.traces.iter().all(|t| shown(t) == BY_EXPRESSROUTE));
+}
+
+#[test]
 fn an_answer_that_was_held_back_is_asked_for_again() {
     let mut world = World::new(config(1));
     world.run(&expressroute(), at(4_900));
