@@ -47,7 +47,8 @@ pub struct ProbeOptions {
     pub dont_fragment: bool,
     /// Which transmit stamps to take.
     pub tx_stamps: TxStamps,
-    /// Whether to take ICMP errors.
+    /// Whether to take ICMP errors. Without, the kernel is also silent about packets
+    /// that the interface's queue had no room for (`ENOBUFS`).
     pub icmp_errors: bool,
 }
 

@@ -20,7 +20,9 @@ enum Ids {
     Chosen,
     /// The kernel counts. A packet that it refuses may or may not have been counted,
     /// depending on where it failed and on the kernel's version; so the count
-    /// is started again after every failure.
+    /// is started again after every failure. A stamp that comes later than that, of
+    /// a packet that waited in a queue, can be taken for another packet's only
+    /// where both counts are that short.
     Counted {
         /// The token of the packet that the kernel counted as 0.
         start: u32,

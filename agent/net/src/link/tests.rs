@@ -67,7 +67,16 @@ fn frames_cross_a_wire_whole_and_stamped() {
             last = stamp;
         }
         assert_eq!(right.overflows(), 0);
-        // What left sent is not shown to left again.
+        // What others send on the same interface is leaving, not arriving.
+        let mut other = PacketSocket::open("left").expect("left");
+        let bytes = frame(7, 60);
+        assert_eq!(
+            other
+                .send_batch([bytes.as_slice()].into_iter())
+                .expect("send"),
+            1
+        );
+        assert_eq!(receive(&mut right, 1).len(), 1);
         assert_eq!(receive_now(&mut left), 0);
     });
 }

@@ -436,3 +436,33 @@ fn a_path_too_narrow_is_told_with_its_mtu() {
         }
     });
 }
+
+#[test]
+fn a_full_queue_refuses_and_stamps_stay_with_their_packets() {
+    namespace::inside(|| {
+        namespace::veth("probe", "far");
+        namespace::ip("address add 10.1.11.10/24 dev probe");
+        namespace::ip("neighbour add 10.1.11.11 lladdr 02:00:00:00:00:01 dev probe");
+        // 100 kbit/s, and room for about three packets.
+        let status = std::process::Command::new("tc")
+            .args("qdisc add dev probe root tbf rate 100kbit burst 1600 limit 4000".split(' '))
+            .status()
+            .expect("tc (iproute2) is installed");
+        assert!(status.success());
+        let mut socket = sender("10.1.11.10:0");
+        let dest = "10.1.11.11:862".parse().unwrap();
+        let outcomes: Vec<_> = (0..10).map(|_| socket.send_to(&[0; 1200], dest)).collect();
+        let went: Vec<_> = outcomes.iter().flatten().map(|token| token.0).collect();
+        let refused: Vec<_> = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.err())
+            .collect();
+        assert!(!went.is_empty() && !refused.is_empty());
+        assert!(
+            refused.iter().all(|refusal| refusal.errno == libc::ENOBUFS),
+            "{refused:?}"
+        );
+        let drained = drain(&mut socket, |d| d.sent.len() >= went.len());
+        assert_eq!(drained.sent.into_keys().collect::<Vec<_>>(), went);
+    });
+}

@@ -1,5 +1,6 @@
 use super::*;
 use crate::clock::Clock;
+use crate::link::PacketSocket;
 use crate::namespace;
 use crate::probe::{ProbeOptions, ProbeSocket};
 use crate::timer::sleep_until;
@@ -128,6 +129,63 @@ fn a_built_packet_arrives_as_built_and_its_errors_come_back_whole() {
                 errors > 0
             });
             assert_eq!(errors, 1);
+        }
+    });
+}
+
+#[test]
+fn routers_cannot_tell_a_traceroute_from_its_probe() {
+    namespace::inside(|| {
+        namespace::veth("probe", "far");
+        namespace::ip("address add 10.1.11.10/24 dev probe");
+        namespace::ip("address add fd00:11::10/64 dev probe nodad");
+        for (from, to) in [("10.1.11.10", "10.1.11.11"), ("fd00:11::10", "fd00:11::11")] {
+            namespace::ip(&format!(
+                "neighbour add {to} lladdr 02:00:00:00:00:01 dev probe"
+            ));
+            let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+            let family = Family::from(from);
+            let mut wire = PacketSocket::open("far").unwrap();
+            let mut options = ProbeOptions::sender(SocketAddr::new(from, 40_000));
+            options.tos = 0x28;
+            let mut probe = ProbeSocket::open(&options).unwrap();
+            let mut raw = RawSender::open(family, TxStamps::Off).unwrap();
+
+            probe.send_to(PAYLOAD, SocketAddr::new(to, 862)).unwrap();
+            let bytes = packet(from, to, 862, 255, 0x28);
+            raw.send(&RawPacket {
+                bytes: &bytes,
+                from,
+                to,
+                ttl: 255,
+                tos: 0x28,
+            })
+            .unwrap();
+
+            let mut frames = Vec::new();
+            until(|| {
+                wire.recv_batch(|frame, _| {
+                    if frame.ends_with(PAYLOAD) {
+                        frames.push(frame.to_vec());
+                    }
+                })
+                .unwrap();
+                frames.len() == 2
+            });
+            for frame in &mut frames {
+                // What differs, and no router hashes: IPv4's identification and
+                // header checksum, and the UDP checksum.
+                if family == Family::V4 {
+                    frame[18..20].fill(0);
+                    frame[24..26].fill(0);
+                }
+                let udp = frame.len() - PAYLOAD.len() - 8;
+                frame[udp + 6..udp + 8].fill(0);
+            }
+            assert_eq!(frames[0], frames[1]);
+            if family == Family::V6 {
+                assert_eq!(frames[0][14..18], [0x62, 0x80, 0, 0], "class 0x28, label 0");
+            }
         }
     });
 }
