@@ -1,0 +1,252 @@
+//! The report as CSV (RFC 4180): outages, seconds and path epochs. Instants are
+//! RFC 3339 text with nanoseconds, lengths of time integer nanoseconds.
+
+use hopgap_analysis::findings::{
+    Direction, Findings, NamedBy, Outage, PathEpoch, ProbePoint, SessionFindings, TransitionKind,
+};
+use hopgap_analysis::schema::Nanos;
+use hopgap_analysis::text;
+
+/// One row for each outage.
+pub(super) fn outages(findings: &Findings) -> String {
+    let mut out = Csv::new(&[
+        "session",
+        "direction",
+        "from",
+        "to",
+        "flow",
+        "source_port",
+        "transition",
+        "transition_kind",
+        "last_good_seq",
+        "last_good",
+        "first_lost_seq",
+        "first_lost",
+        "last_lost_seq",
+        "last_lost",
+        "first_good_seq",
+        "first_good",
+        "at_least_ns",
+        "at_most_ns",
+        "lost",
+        "passed",
+        "loss_periods",
+        "unsent",
+    ]);
+    for session in &findings.sessions {
+        for flow in &session.flows {
+            for outage in &flow.outages {
+                let (from, to) = ends(session, outage.direction);
+                let transition = transition_of(findings, &session.session, flow.flow, outage);
+                let [last_good_seq, last_good] = point(outage.last_good.as_ref());
+                let [first_lost_seq, first_lost] = point(Some(&outage.first_lost));
+                let [last_lost_seq, last_lost] = point(Some(&outage.last_lost));
+                let [first_good_seq, first_good] = point(outage.first_good.as_ref());
+                out.row([
+                    session.session.clone(),
+                    direction(outage.direction).to_owned(),
+                    from.to_owned(),
+                    to.to_owned(),
+                    flow.flow.to_string(),
+                    flow.source_port.to_string(),
+                    transition.map_or(String::new(), |(n, _)| n.to_string()),
+                    transition.map_or(String::new(), |(_, k)| text::transition(k).to_owned()),
+                    last_good_seq,
+                    last_good,
+                    first_lost_seq,
+                    first_lost,
+                    last_lost_seq,
+                    last_lost,
+                    first_good_seq,
+                    first_good,
+                    nanos(Some(outage.at_least_ns)),
+                    nanos(outage.at_most_ns),
+                    outage.lost.to_string(),
+                    outage.passed.to_string(),
+                    outage.loss_periods.len().to_string(),
+                    outage.unsent.to_string(),
+                ]);
+            }
+        }
+    }
+    out.text
+}
+
+/// One row for each session and whole second.
+pub(super) fn seconds(findings: &Findings) -> String {
+    let mut out = Csv::new(&[
+        "session",
+        "at",
+        "sent",
+        "lost_forward",
+        "lost_reverse",
+        "lost_unknown",
+        "p50_ns",
+        "p99_ns",
+        "path",
+    ]);
+    for session in &findings.sessions {
+        for second in &session.seconds {
+            out.row([
+                session.session.clone(),
+                second.at.to_string(),
+                second.sent.to_string(),
+                second.lost_forward.to_string(),
+                second.lost_reverse.to_string(),
+                second.lost_unknown.to_string(),
+                nanos(second.p50_ns),
+                nanos(second.p99_ns),
+                second.path.clone().unwrap_or_default(),
+            ]);
+        }
+    }
+    out.text
+}
+
+/// One row for each path epoch. Hops are divided by spaces, a silent one is `*`.
+pub(super) fn paths(findings: &Findings) -> String {
+    let mut out = Csv::new(&[
+        "session",
+        "direction",
+        "from",
+        "to",
+        "flow",
+        "source_port",
+        "path",
+        "named_by",
+        "target_at_hop",
+        "first_seq",
+        "first",
+        "last_seq",
+        "last",
+        "probes",
+        "hops",
+    ]);
+    for session in &findings.sessions {
+        for flow in &session.flows {
+            let epochs = [
+                (Direction::Forward, &flow.forward_paths),
+                (Direction::Reverse, &flow.reverse_paths),
+            ];
+            for (way, epoch) in epochs
+                .into_iter()
+                .flat_map(|(way, epochs)| epochs.iter().map(move |e| (way, e)))
+            {
+                let (from, to) = ends(session, way);
+                let [first_seq, first] = point(Some(&epoch.first));
+                let [last_seq, last] = point(Some(&epoch.last));
+                out.row([
+                    session.session.clone(),
+                    direction(way).to_owned(),
+                    from.to_owned(),
+                    to.to_owned(),
+                    flow.flow.to_string(),
+                    flow.source_port.to_string(),
+                    epoch.path.clone().unwrap_or_default(),
+                    named_by(epoch.named_by).to_owned(),
+                    epoch.target_at_hop.map_or(String::new(), |h| h.to_string()),
+                    first_seq,
+                    first,
+                    last_seq,
+                    last,
+                    epoch.probes.to_string(),
+                    hops(epoch),
+                ]);
+            }
+        }
+    }
+    out.text
+}
+
+fn hops(epoch: &PathEpoch) -> String {
+    let hops: Vec<&str> = epoch
+        .hops
+        .iter()
+        .map(|h| h.as_deref().unwrap_or("*"))
+        .collect();
+    hops.join(" ")
+}
+
+/// As in the JSON report.
+fn direction(way: Direction) -> &'static str {
+    match way {
+        Direction::Forward => "forward",
+        Direction::Reverse => "reverse",
+        Direction::Unknown => "unknown",
+    }
+}
+
+/// As in the JSON report.
+fn named_by(how: NamedBy) -> &'static str {
+    match how {
+        NamedBy::Trace => "trace",
+        NamedBy::HopCount => "hop_count",
+        NamedBy::Nothing => "nothing",
+    }
+}
+
+fn ends(session: &SessionFindings, way: Direction) -> (&str, &str) {
+    match way {
+        Direction::Forward | Direction::Unknown => (&session.from, &session.to),
+        Direction::Reverse => (&session.to, &session.from),
+    }
+}
+
+/// Number (from 1) and kind of the transition that this outage belongs to.
+fn transition_of(
+    findings: &Findings,
+    session: &str,
+    flow: u8,
+    outage: &Outage,
+) -> Option<(usize, TransitionKind)> {
+    findings.transitions.iter().enumerate().find_map(|(i, t)| {
+        t.directions
+            .iter()
+            .filter(|d| d.session == session && d.direction == outage.direction)
+            .flat_map(|d| &d.rows)
+            .filter(|row| row.flow == flow)
+            .flat_map(|row| &row.outages)
+            .any(|o| o.first_lost == outage.first_lost)
+            .then_some((i + 1, t.kind))
+    })
+}
+
+fn point(point: Option<&ProbePoint>) -> [String; 2] {
+    point.map_or([String::new(), String::new()], |p| {
+        [p.seq.to_string(), p.sent.to_string()]
+    })
+}
+
+fn nanos(value: Option<Nanos>) -> String {
+    value.map_or(String::new(), |n| n.0.as_nanos().to_string())
+}
+
+struct Csv {
+    text: String,
+}
+
+impl Csv {
+    fn new(header: &[&str]) -> Self {
+        let mut csv = Self {
+            text: String::new(),
+        };
+        csv.row(header.iter().map(|&h| h.to_owned()));
+        csv
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        for (i, cell) in cells.into_iter().enumerate() {
+            if i > 0 {
+                self.text.push(',');
+            }
+            if cell.contains(['"', ',', '\n', '\r']) {
+                self.text.push('"');
+                self.text.push_str(&cell.replace('"', "\"\""));
+                self.text.push('"');
+            } else {
+                self.text.push_str(&cell);
+            }
+        }
+        self.text.push_str("\r\n");
+    }
+}

@@ -1,0 +1,36 @@
+//! Text from outside (names of a plan, markers, what routers said) made safe for
+//! HTML and SVG, in content and in quoted attributes.
+
+use std::fmt::{Display, Formatter, Result, Write as _};
+
+/// Shows a text with what HTML would read as markup escaped, and with control
+/// and bidirectional formatting characters, which could make the page read as
+/// something else, replaced.
+pub(super) struct Esc<T>(pub T);
+
+impl<T: Display> Display for Esc<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
+                c if c.is_control() => f.write_char('\u{fffd}')?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends to a `String`, which cannot fail.
+macro_rules! put {
+    ($out:expr, $($arg:tt)*) => {{
+        use std::fmt::Write as _;
+        let _ = write!($out, $($arg)*);
+    }};
+}
+pub(super) use put;

@@ -1,0 +1,182 @@
+//! Flows that went through the same, told once: the rows of one direction of a
+//! transition in groups, with the range of each figure over the group.
+
+use hopgap_analysis::findings::{
+    Asymmetry, DirectionSource, Findings, Outage, ProbePoint, SessionFindings, Transition,
+    TransitionDirection, TransitionFlow,
+};
+use hopgap_analysis::schema::{Nanos, Utc};
+use hopgap_analysis::text;
+use hopgap_proto::time::Span;
+use std::collections::BTreeSet;
+
+/// Instants of different flows this close to each other are one story: flows are
+/// not sent at the same instant, and routers do not switch all prefixes at once.
+const SAME: Span = Span::from_millis(250);
+
+/// Flows with the same number of outages at the same time and the same paths.
+pub(super) struct Story<'a> {
+    /// At least one.
+    pub rows: Vec<&'a TransitionFlow>,
+}
+
+/// The stories of one direction: those with an outage first, the longest first of all.
+pub(super) fn stories(direction: &TransitionDirection) -> Vec<Story<'_>> {
+    let mut stories: Vec<Story<'_>> = Vec::new();
+    for row in &direction.rows {
+        match stories.iter_mut().find(|s| s.fits(row)) {
+            Some(story) => story.rows.push(row),
+            None => stories.push(Story { rows: vec![row] }),
+        }
+    }
+    stories.sort_by_key(|s| core::cmp::Reverse(s.longest()));
+    stories
+}
+
+impl Story<'_> {
+    fn fits(&self, row: &TransitionFlow) -> bool {
+        self.rows.first().is_some_and(|mine| {
+            mine.path_before == row.path_before
+                && mine.path_after == row.path_after
+                && mine.outages.len() == row.outages.len()
+                && mine
+                    .outages
+                    .iter()
+                    .zip(&row.outages)
+                    .all(|(a, b)| near(a, b))
+        })
+    }
+
+    fn longest(&self) -> Option<Nanos> {
+        let outages = self.rows.iter().flat_map(|r| &r.outages);
+        outages.map(|o| o.at_least_ns).max()
+    }
+
+    /// How many outages each of its flows had.
+    pub(super) fn outages(&self) -> usize {
+        self.rows.first().map_or(0, |r| r.outages.len())
+    }
+
+    /// The `n`-th outage of each flow.
+    pub(super) fn outage(&self, n: usize) -> impl Iterator<Item = &Outage> {
+        self.rows.iter().filter_map(move |r| r.outages.get(n))
+    }
+
+    /// Smallest and largest of a count over its flows.
+    pub(super) fn range(&self, of: impl Fn(&TransitionFlow) -> u64) -> (u64, u64) {
+        let values = || self.rows.iter().map(|r| of(r));
+        (values().min().unwrap_or(0), values().max().unwrap_or(0))
+    }
+
+    /// Earliest and latest of a point over its flows; `None` where a flow lacks it.
+    pub(super) fn points(
+        &self,
+        of: impl Fn(&TransitionFlow) -> Option<ProbePoint>,
+    ) -> Option<(Utc, Utc)> {
+        span_of(self.rows.iter().map(|r| of(r)))
+    }
+}
+
+/// Earliest and latest of some points; `None` where one is missing.
+pub(super) fn span_of(points: impl Iterator<Item = Option<ProbePoint>>) -> Option<(Utc, Utc)> {
+    let mut span: Option<(Utc, Utc)> = None;
+    for point in points {
+        let at = point?.sent;
+        span = Some(span.map_or((at, at), |(a, b)| (a.min(at), b.max(at))));
+    }
+    span
+}
+
+/// What is said instead of a list of transitions where there is none.
+pub(super) fn no_transition(findings: &Findings) -> &'static str {
+    if findings.window.is_none() {
+        "There is no data: nothing can be said about failovers, failbacks and interruptions."
+    } else {
+        "No failover, no failback and no interruption in this stretch of time."
+    }
+}
+
+/// How many flows had an outage in any direction, and how many there are.
+pub(super) fn affected(transition: &Transition) -> (usize, usize) {
+    let flows = |hit: bool| {
+        let rows = transition
+            .directions
+            .iter()
+            .flat_map(|d| d.rows.iter().map(|r| (&d.session, r)));
+        rows.filter(|(_, r)| !hit || !r.outages.is_empty())
+            .map(|(session, r)| (session, r.flow))
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    (flows(true), flows(false))
+}
+
+/// The asymmetric intervals of a session; those of different flows that differ by
+/// little are together.
+pub(super) fn asymmetries(session: &SessionFindings) -> Vec<Vec<&Asymmetry>> {
+    let mut groups: Vec<Vec<&Asymmetry>> = Vec::new();
+    for a in &session.asymmetries {
+        let same = |b: &&Asymmetry| {
+            b.forward == a.forward
+                && b.reverse == a.reverse
+                && (b.first.sent.0 - a.first.sent.0).abs() <= SAME
+                && (b.last.sent.0 - a.last.sent.0).abs() <= SAME
+        };
+        match groups.iter_mut().find(|g| g.first().is_some_and(same)) {
+            Some(group) => group.push(a),
+            None => groups.push(vec![a]),
+        }
+    }
+    groups
+}
+
+/// One length of time, or the range from the shortest to the longest.
+pub(super) fn ranged(low: Nanos, high: Nanos) -> String {
+    let (low, high) = (text::span(low), text::span(high));
+    if low == high {
+        low
+    } else {
+        format!("{low} to {high}")
+    }
+}
+
+fn near(a: &Outage, b: &Outage) -> bool {
+    let close = |a: Utc, b: Utc| (a.0 - b.0).abs() <= SAME;
+    a.direction == b.direction
+        && close(a.first_lost.sent, b.first_lost.sent)
+        && close(a.last_lost.sent, b.last_lost.sent)
+        && a.first_good.is_some() == b.first_good.is_some()
+        && a.last_good.is_some() == b.last_good.is_some()
+}
+
+/// How the figures are to be read, for the foot of a report.
+pub(super) const READING: [&str; 4] = [
+    "An outage is an interval with bounds. At least: from the first lost probe to the last lost \
+     one, less any stretch in between in which no probe tells of this direction. At most: from the \
+     last probe that made it to the first that made it again. All are actual send times of the \
+     probes on the sender's monotonic clock, for both directions; no clocks are compared. The true \
+     outage lies between; a shorter probe interval narrows the bounds.",
+    "A path change lies between the last probe seen on the old path and the first seen on the \
+     new one. Paths are told apart by the hop count of every probe, in both directions, and named \
+     by traceroutes on the same 5-tuple.",
+    "Late, lost, duplicated, reordered, refused by the sender's own kernel and dropped by a \
+     reflector's policy are counted apart, and silence while the reflecting agent did not run is no data. Only \
+     lost probes make an outage.",
+    "Recovered: from this instant on all flows were unimpaired for the objective's stable time.",
+];
+
+/// How the direction of a loss is known, in a sentence.
+pub(super) fn source(source: DirectionSource) -> &'static str {
+    match source {
+        DirectionSource::ReflectorLog => {
+            "The direction of each loss comes from the reflector's own log."
+        }
+        DirectionSource::ReflectorCounter => {
+            "The direction of a loss comes from the reflector's counter: known per gap, not \
+             always per probe."
+        }
+        DirectionSource::None => {
+            "The direction of a loss is unknown: the reflector neither logs nor counts."
+        }
+    }
+}
