@@ -1,3 +1,7 @@
-//! Sends and reflects timestamped probes, traces their path, and ships what it measured.
+//! `hopgap-agent`: see `hopgap-agent --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hopgap_agent::cli::main()
+}

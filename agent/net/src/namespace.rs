@@ -60,15 +60,20 @@ pub(crate) fn veth(left: &str, right: &str) {
 /// Waits until the interface passes packets.
 pub(crate) fn passes_packets(interface: &str) {
     for _ in 0..500 {
-        let output = Command::new("ip")
-            .args(["link", "show", interface])
-            .output()
-            .expect("ip (iproute2) is installed");
-        let shown = String::from_utf8_lossy(&output.stdout);
+        let shown = show(interface);
         if shown.contains("state UP") && shown.contains("qdisc noqueue") {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("{interface} does not come up");
+}
+
+/// What `ip` says of the interface.
+pub(crate) fn show(interface: &str) -> String {
+    let output = Command::new("ip")
+        .args(["-details", "link", "show", interface])
+        .output()
+        .expect("ip (iproute2) is installed");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

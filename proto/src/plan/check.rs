@@ -81,7 +81,7 @@ impl Plan {
                     return Err(PlanError::ToItself(session.name.clone()));
                 }
             }
-            in_range(session)?;
+            session.in_range()?;
         }
         for echo in &self.echoes {
             self.known(format!("echo `{}`", echo.name), &echo.from)?;
@@ -154,78 +154,85 @@ fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a str>) -> Resul
     Ok(())
 }
 
-fn in_range(session: &SessionPlan) -> Result<(), PlanError> {
-    let fail = |key, value: String, range| {
-        Err(PlanError::Range {
-            session: session.name.clone(),
-            key,
-            value,
-            range,
-        })
-    };
-    let span = |key, value: Span, low: Span, high: Span, range| {
-        if (low..=high).contains(&value) {
-            Ok(())
-        } else {
-            fail(key, value.to_config_text(), range)
-        }
-    };
-    let (ms, s) = (Span::from_millis(1), Span::from_secs(1));
-    span("interval", session.interval, ms, s * 10, "1ms to 10s")?;
-    span("timeout", session.timeout, ms * 10, s * 60, "10ms to 60s")?;
-    span(
-        "time_unit",
-        session.time_unit,
-        Span::from_nanos(1),
-        ms,
-        "1ns to 1ms",
-    )?;
-    if session.trace_interval != Span::ZERO {
+impl SessionPlan {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// The first that is outside.
+    pub fn in_range(&self) -> Result<(), PlanError> {
+        let session = self;
+        let fail = |key, value: String, range| {
+            Err(PlanError::Range {
+                session: session.name.clone(),
+                key,
+                value,
+                range,
+            })
+        };
+        let span = |key, value: Span, low: Span, high: Span, range| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                fail(key, value.to_config_text(), range)
+            }
+        };
+        let (ms, s) = (Span::from_millis(1), Span::from_secs(1));
+        span("interval", session.interval, ms, s * 10, "1ms to 10s")?;
+        span("timeout", session.timeout, ms * 10, s * 60, "10ms to 60s")?;
         span(
-            "trace_interval",
-            session.trace_interval,
-            ms * 100,
-            s * 3600,
-            "0s (none) or 100ms to 1h",
+            "time_unit",
+            session.time_unit,
+            Span::from_nanos(1),
+            ms,
+            "1ns to 1ms",
         )?;
-    }
-    if !(1..=64).contains(&session.flows) {
-        return fail("flows", session.flows.to_string(), "1 to 64");
-    }
-    if session.dscp > 63 {
-        return fail("dscp", session.dscp.to_string(), "0 to 63");
-    }
-    let flows = u16::from(session.flows);
-    if session.source_port < 1024 || session.source_port.checked_add(flows - 1).is_none() {
-        return fail(
-            "source_port",
-            session.source_port.to_string(),
-            "1024 to 65535 for every flow",
-        );
-    }
-    // Reserved in Azure: probes from it would be lost by design.
-    if (session.source_port..=session.source_port + (flows - 1)).contains(&65_330) {
-        return fail(
-            "source_port",
-            session.source_port.to_string(),
-            "such that no flow uses 65330, which Azure reserves",
-        );
-    }
-    if let Some(Ssid(ssid)) = session.ssid
-        && (ssid == 0 || ssid.saturating_add(flows) > 0x8000)
-    {
-        return fail("ssid", ssid.to_string(), "1 to 32767 for every flow");
-    }
-    if let Some(key) = &session.key {
-        let hex =
-            key.len() >= 32 && key.len() % 2 == 0 && key.chars().all(|c| c.is_ascii_hexdigit());
-        if !hex {
+        if session.trace_interval != Span::ZERO {
+            span(
+                "trace_interval",
+                session.trace_interval,
+                ms * 100,
+                s * 3600,
+                "0s (none) or 100ms to 1h",
+            )?;
+        }
+        if !(1..=64).contains(&session.flows) {
+            return fail("flows", session.flows.to_string(), "1 to 64");
+        }
+        if session.dscp > 63 {
+            return fail("dscp", session.dscp.to_string(), "0 to 63");
+        }
+        let flows = u16::from(session.flows);
+        if session.source_port < 1024 || session.source_port.checked_add(flows - 1).is_none() {
             return fail(
-                "key",
-                "not readable".to_owned(),
-                "at least 32 hexadecimal digits",
+                "source_port",
+                session.source_port.to_string(),
+                "1024 to 65535 for every flow",
             );
         }
+        // Reserved in Azure: probes from it would be lost by design.
+        if (session.source_port..=session.source_port + (flows - 1)).contains(&65_330) {
+            return fail(
+                "source_port",
+                session.source_port.to_string(),
+                "such that no flow uses 65330, which Azure reserves",
+            );
+        }
+        if let Some(Ssid(ssid)) = session.ssid
+            && (ssid == 0 || ssid.saturating_add(flows) > 0x8000)
+        {
+            return fail("ssid", ssid.to_string(), "1 to 32767 for every flow");
+        }
+        if let Some(key) = &session.key {
+            let hex =
+                key.len() >= 32 && key.len() % 2 == 0 && key.chars().all(|c| c.is_ascii_hexdigit());
+            if !hex {
+                return fail(
+                    "key",
+                    "not readable".to_owned(),
+                    "at least 32 hexadecimal digits",
+                );
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -117,6 +117,20 @@ fn a_stamp_left_over_from_before_the_step_is_placed_before_it() {
 }
 
 #[test]
+fn where_both_sides_of_a_step_fit_the_last_wake_decides() {
+    let mut tracker = ClockTracker::new(reading(100 * MS, BASE));
+    tracker.observe(reading(101 * MS, BASE));
+    tracker
+        .observe(reading(102 * MS, BASE + 300_000))
+        .expect("a step");
+    // At 101.7 ms by the old offset, at 101.4 ms by the new.
+    let stamp = Wall::from_nanos(BASE + 101_700_000);
+    let placed = |wake| tracker.mono_of(stamp, mono(wake)).unwrap();
+    assert!(near(placed(101_500_000), 101_700_000));
+    assert!(near(placed(101_000_000), 101_400_000));
+}
+
+#[test]
 fn long_after_a_step_only_the_new_offset_counts() {
     // Set back by 3 ms: seconds later a fresh stamp must not be read by the old offset.
     let mut tracker = ClockTracker::new(reading(100 * MS, BASE));

@@ -44,6 +44,7 @@ fn pair() -> (PacketSocket, PacketSocket) {
 fn frames_cross_a_wire_whole_and_stamped() {
     namespace::inside(|| {
         let (mut left, mut right) = pair();
+        assert!(namespace::show("right").contains("promiscuity 1"));
         // More than one system call takes, and none addressed to the interface.
         let frames: Vec<_> = (0..150)
             .map(|n| frame(n, 60 + usize::from(n) * 9))

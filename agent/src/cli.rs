@@ -1,0 +1,218 @@
+//! The command line.
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use hopgap_proto::time::Span;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures the gap in traffic while the hops change: continuous STAMP probes
+/// and traceroutes between two hosts.
+#[derive(Debug, Parser)]
+#[command(name = "hopgap-agent", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure to a host now, without a collector: a live line, then a summary
+    Measure(Box<MeasureArgs>),
+    /// Answer probes, without a collector
+    Reflect(ReflectArgs),
+    /// Trace the path of a probe flow
+    Trace(TraceArgs),
+    /// Run as a service by the collector's plan
+    Run(RunArgs),
+    /// Check a configuration file and say what is wrong with it
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Options of `measure`.
+#[derive(Debug, Args)]
+pub struct MeasureArgs {
+    /// The host whose Session-Reflector answers: name or address, with `:PORT` unless it is 862
+    pub host: String,
+    /// Time between two probes of one flow (1ms to 10s)
+    #[arg(short, long, default_value = "10ms")]
+    pub interval: Span,
+    /// Flows: probes leave from this many source ports, as ECMP may treat each its own way
+    #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub flows: u8,
+    /// Stop after this long; without it, on Ctrl-C
+    #[arg(short, long)]
+    pub duration: Option<Span>,
+    /// Source port of the first flow; the others use the ports above it
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub source_port: u16,
+    /// Send from this local address
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Option<IpAddr>,
+    /// A probe without reply for this long is lost; replies after it are late
+    #[arg(long, default_value = "2s")]
+    pub timeout: Span,
+    /// Authenticated mode: file with the hexadecimal HMAC-SHA-256 key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Time between two traceroutes of one flow; `0s` for none
+    #[arg(long, default_value = "1s")]
+    pub trace_interval: Span,
+    /// Name a path: `NAME=ADDRESS` when a traceroute passes the address, `NAME=hop:N` when the
+    /// host is at hop N; may be repeated, the first that fits names it
+    #[arg(long = "path", value_name = "NAME=CONDITION")]
+    pub paths: Vec<PathOption>,
+    /// Judge outages against this
+    #[arg(long, default_value = "10s")]
+    pub objective: Span,
+    /// Differentiated Services Code Point of the probes
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=63))]
+    pub dscp: u8,
+    /// Spin before each send: exact send times for a share of a core
+    #[arg(long)]
+    pub precise: bool,
+    /// Print the findings as JSON instead of a summary
+    #[arg(long)]
+    pub json: bool,
+    /// No live line
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Options of `reflect`.
+#[derive(Debug, Args)]
+pub struct ReflectArgs {
+    /// Address and port to answer on
+    #[arg(short, long, default_value = "0.0.0.0:862")]
+    pub listen: SocketAddr,
+    /// Answer this address only; may be repeated
+    #[arg(long = "from", value_name = "ADDRESS")]
+    pub peers: Vec<IpAddr>,
+    /// Authenticated mode: file with the hexadecimal HMAC-SHA-256 key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Most probes answered per second and source address
+    #[arg(long, default_value_t = 100_000)]
+    pub rate: u32,
+    /// Stop after this long; without it, on Ctrl-C
+    #[arg(short, long)]
+    pub duration: Option<Span>,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// The host: name or address, with `:PORT` unless the probes go to 862
+    pub host: String,
+    /// Source port, as the probes to be traced have it
+    #[arg(long, default_value_t = 50_000)]
+    pub source_port: u16,
+    /// Send from this local address
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Option<IpAddr>,
+    /// How many traceroutes; 0 for no end
+    #[arg(short, long, default_value_t = 1)]
+    pub count: u32,
+    /// Time between two traceroutes
+    #[arg(short, long, default_value = "1s")]
+    pub interval: Span,
+    /// Most hops
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub max_hops: u8,
+    /// Print one JSON object for each traceroute
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration file
+    #[arg(short, long, default_value = "/etc/hopgap/agent.toml")]
+    pub config: PathBuf,
+}
+
+/// A named path on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathOption {
+    /// Its name.
+    pub name: hopgap_proto::record::PathName,
+    /// What a route must satisfy.
+    pub condition: PathCondition,
+}
+
+/// What a route must satisfy to be a named path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathCondition {
+    /// This address answers at some hop.
+    Passes(IpAddr),
+    /// The target is the hop with this number.
+    TargetAtHop(u8),
+}
+
+impl std::str::FromStr for PathOption {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let how = "write NAME=ADDRESS or NAME=hop:N, such as vpn=hop:3";
+        let (name, condition) = s.split_once('=').ok_or(how)?;
+        let condition = match condition.strip_prefix("hop:") {
+            Some(hop) => PathCondition::TargetAtHop(hop.parse().map_err(|_| how)?),
+            None => PathCondition::Passes(condition.parse().map_err(|_| how)?),
+        };
+        let name = name
+            .parse()
+            .map_err(|e: hopgap_proto::record::NameError| e.to_string())?;
+        Ok(Self { name, condition })
+    }
+}
+
+/// Runs the command line; what went wrong is one sentence on standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hopgap-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What went wrong, in one sentence.
+type Failure = Box<dyn std::error::Error>;
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Measure(args) => Ok(crate::measure::run(&args)?),
+        Command::Reflect(args) => Ok(crate::reflector::run(&args)?),
+        Command::Trace(args) => Ok(crate::trace::run(&args)?),
+        Command::Run(args) => Err(format!("not yet: {}", args.config.display()).into()),
+        Command::CheckConfig { file } => {
+            let config = crate::config::Config::load(&file)?;
+            println!(
+                "{} is good: agent `{}`, collector {}",
+                file.display(),
+                config.name,
+                config.collector
+            );
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "hopgap-agent", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+    }
+}

@@ -1,0 +1,169 @@
+//! The agent's configuration file: who it is and where its collector is. What
+//! it measures comes with the collector's plan.
+
+use hopgap_proto::record::AgentName;
+use hopgap_proto::time::Span;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The configuration of `hopgap-agent run`, one TOML file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This agent's name in the plan.
+    pub name: AgentName,
+    /// Base URL of the collector, such as `http://10.1.11.10:8620`.
+    pub collector: String,
+    /// File with the secret that the collector knows this agent by.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// Where the plan is cached and records wait until the collector has them.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The store of records on their way.
+    #[serde(default)]
+    pub spool: SpoolConfig,
+    /// How long records are collected into one block.
+    #[serde(default = "default_block")]
+    pub block: Span,
+}
+
+/// Bounds of the spool.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Most bytes on disk; beyond it the oldest blocks are dropped and counted.
+    pub max_bytes: u64,
+    /// Longest time between a record's write and its flush to the disk.
+    pub sync_every: Span,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 2 << 30,
+            sync_every: Span::from_secs(1),
+        }
+    }
+}
+
+fn default_state_dir() -> PathBuf {
+    PathBuf::from("/var/lib/hopgap-agent")
+}
+
+fn default_block() -> Span {
+    Span::from_secs(10)
+}
+
+/// Why a configuration cannot be used. Each sentence says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}; name the file with --config")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what is expected; the parser says where.
+    #[error("{path}:{line}:{column}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong and what may stand there.
+        message: String,
+    },
+    /// A value that cannot work.
+    #[error("{path}: `{key}` {message}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what to write.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// When it cannot be read or used; the message names file, line and remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses and checks a text; `path` is for messages only.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let (line, column) = position(text, error.span().map_or(0, |s| s.start));
+            ConfigError::Parse {
+                path: path.to_owned(),
+                line,
+                column,
+                message: error.message().to_owned(),
+            }
+        })?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let fail = |key, message: String| {
+            Err(ConfigError::Value {
+                path: path.to_owned(),
+                key,
+                message,
+            })
+        };
+        if !self.collector.starts_with("http://") {
+            return fail(
+                "collector",
+                format!(
+                    "is `{}`, but must be a URL such as http://10.1.11.10:8620",
+                    self.collector
+                ),
+            );
+        }
+        if !(Span::from_millis(100)..=Span::from_secs(600)).contains(&self.block) {
+            return fail(
+                "block",
+                format!(
+                    "is {}, but must be 100ms to 10m",
+                    self.block.to_config_text()
+                ),
+            );
+        }
+        if self.spool.max_bytes < 1 << 20 {
+            return fail(
+                "spool.max_bytes",
+                "must be at least 1048576 (1 MiB)".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Line and column, both from 1, of a byte offset.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+use super::Config;
+use std::path::Path;
+
+fn error(text: &str) -> String {
+    Config::parse(text, Path::new("agent.toml"))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_shipped_example_is_valid() {
+    let text = include_str!("../../examples/agent.toml");
+    let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+    assert_eq!(config.name.as_str(), "onprem");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let text = "name = \"a\"\ncollector = \"http://x:1\"\ncolector = 1\n";
+    let message = error(text);
+    assert!(
+        message.starts_with("agent.toml:3:1: unknown field `colector`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_bad_length_of_time_says_how_to_write_one() {
+    let message = error("name = \"a\"\ncollector = \"http://x:1\"\nblock = \"10 parsecs\"\n");
+    assert!(message.starts_with("agent.toml:3:9:"), "{message}");
+    assert!(message.contains("250us, 1ms, 1.5s"), "{message}");
+}
+
+#[test]
+fn a_bad_url_says_what_one_looks_like() {
+    let message = error("name = \"a\"\ncollector = \"10.1.11.10\"\n");
+    assert!(message.contains("http://10.1.11.10:8620"), "{message}");
+}

@@ -1,0 +1,19 @@
+//! The hopgap agent: shells around the engine, and the way of the records to
+//! the collector.
+//!
+//! A shell waits in one place, feeds the engine, drains its outputs and decides
+//! nothing. `run` is the service that follows the collector's plan; `measure`,
+//! `reflect` and `trace` work without a collector.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod destination;
+pub mod echo;
+pub mod measure;
+pub mod recorder;
+pub mod reflector;
+pub mod secret;
+pub mod session;
+pub mod signals;
+pub mod trace;

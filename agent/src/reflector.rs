@@ -1,0 +1,343 @@
+//! The shell of the reflector: one socket, one thread, replies in batches.
+
+use crate::cli::ReflectArgs;
+use crate::recorder::Batch;
+use crate::secret::{self, SecretError};
+use crate::session::{CLOCK_EVERY, HAND_OVER, MOST_HELD, Stop, clock_reading, error_estimate};
+use crate::signals;
+use hopgap_analysis::text;
+use hopgap_engine::reflector::{
+    Datagram, OpenMode, Output, Rate, ReflectedSession, Reflector, ReflectorConfig, Ticket, Totals,
+    Verdict,
+};
+use hopgap_net::NetError;
+use hopgap_net::clock::{Clock, ClockStep, ClockTracker};
+use hopgap_net::probe::{Outgoing, ProbeOptions, ProbeSocket};
+use hopgap_net::timer::{Ready, wait};
+use hopgap_proto::record::{Event, EventKind, SessionName, Stamp, StampSource};
+use hopgap_proto::stamp::Compatibility;
+use hopgap_proto::time::{Mono, Span};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use tracing::{error, warn};
+
+/// Sessions of open mode at a time.
+const MOST_OPEN_SESSIONS: usize = 4_096;
+/// Longest wait, so that a stop is noticed.
+const IDLE: Span = Span::from_millis(100);
+/// Room for the replies of one batch, each on average.
+const REPLY_ROOM: usize = 64 * 128;
+
+/// Why there is no reflector.
+#[derive(Debug, thiserror::Error)]
+pub enum ReflectError {
+    /// The socket.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A signal handler that could not be had.
+    #[error("cannot catch Ctrl-C: {0}")]
+    Signals(std::io::Error),
+}
+
+/// `hopgap-agent reflect`: answers whoever comes, until Ctrl-C.
+///
+/// # Errors
+/// When it cannot begin.
+pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
+    let key = args.key_file.as_deref().map(secret::key).transpose()?;
+    let config = ReflectorConfig {
+        open: Some(OpenMode {
+            max_sessions: MOST_OPEN_SESSIONS,
+            rate: Rate {
+                per_second: args.rate,
+            },
+            key,
+            compatibility: Compatibility::TwampLight,
+        }),
+        ..ReflectorConfig::new(args.listen.port(), error_estimate())
+    };
+    let mut shell = ReflectorShell::open(args.listen, config)?;
+    shell.only_from.clone_from(&args.peers);
+    let stop = Stop::default();
+    signals::stop_on_interrupt(&stop).map_err(ReflectError::Signals)?;
+    eprintln!(
+        "answering STAMP probes on UDP {}; Ctrl-C ends it",
+        args.listen
+    );
+    let totals = shell.run(&stop, args.duration.map(|d| Clock::now() + d));
+    eprintln!(
+        "answered {}, and {} of traceroutes; did not answer {}",
+        text::plural(totals.answered, "probe", "probes"),
+        text::plural(totals.traced, "packet", "packets"),
+        text::plural(totals.dropped, "packet", "packets")
+    );
+    Ok(())
+}
+
+/// The shell of a reflector, ready to run on a thread of its own.
+pub struct ReflectorShell {
+    socket: ProbeSocket,
+    address: SocketAddr,
+    reflector: Reflector,
+    clock: ClockTracker,
+    /// Only these sources are answered, where any is given.
+    only_from: Vec<IpAddr>,
+    link: Option<Link>,
+    batches: BTreeMap<Option<SessionName>, Batch>,
+}
+
+/// A reflector's ties to the rest of the agent.
+pub struct Link {
+    /// Sessions to answer, as the plan changes.
+    pub changes: Receiver<Vec<ReflectedSession>>,
+    /// Where records go.
+    pub records: SyncSender<Batch>,
+}
+
+/// A reply of the batch at hand: where it stands in the buffer.
+struct Pending {
+    start: usize,
+    end: usize,
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    dscp: Option<u8>,
+    ticket: Ticket,
+}
+
+impl ReflectorShell {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// When the address or port cannot be had; the message says what to do.
+    pub fn open(address: SocketAddr, config: ReflectorConfig) -> Result<Self, NetError> {
+        Ok(Self {
+            socket: ProbeSocket::open(&ProbeOptions::reflector(address))?,
+            address,
+            reflector: Reflector::new(config),
+            clock: ClockTracker::new(Clock::read()),
+            only_from: Vec::new(),
+            link: None,
+            batches: BTreeMap::new(),
+        })
+    }
+
+    /// Ties it to a plan and a recorder.
+    #[must_use]
+    pub fn linked(mut self, link: Link) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// Answers until `stop` is requested or `end` has come.
+    pub fn run(mut self, stop: &Stop, end: Option<Mono>) -> Totals {
+        let mut next_clock = Clock::now();
+        let mut next_hand_over = next_clock + HAND_OVER;
+        let mut ready = [Ready::NONE];
+        let mut replies = Vec::with_capacity(REPLY_ROOM);
+        let mut pending = Vec::with_capacity(64);
+        loop {
+            let now = Clock::now();
+            if stop.requested() || end.is_some_and(|end| now >= end) {
+                break;
+            }
+            if let Err(error) = wait(Some(now + IDLE), &[self.socket.as_fd()], &mut ready) {
+                error!("the reflector on {} cannot wait: {error}", self.address);
+            }
+            // One batch after the other while there is something, and the rest in between.
+            while self.answer_batch(&mut replies, &mut pending) {
+                if Clock::now() >= next_hand_over {
+                    break;
+                }
+            }
+            let now = Clock::now();
+            self.reflector.handle_timeout(now);
+            if now >= next_clock {
+                next_clock = now + CLOCK_EVERY;
+                self.read_clocks();
+            }
+            if now >= next_hand_over {
+                next_hand_over = now + HAND_OVER;
+                self.hand_over();
+            }
+            self.take_changes();
+        }
+        self.read_clocks();
+        self.hand_over();
+        self.reflector.totals()
+    }
+
+    /// Answers up to 64 datagrams; false when none was there.
+    fn answer_batch(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> bool {
+        let Self {
+            socket,
+            address,
+            reflector,
+            clock,
+            only_from,
+            batches,
+            ..
+        } = self;
+        replies.clear();
+        pending.clear();
+        let mut reply = Vec::new();
+        let mut fetched: Option<Mono> = None;
+        let last_wake = clock.pair().mono;
+        let received = socket.recv_batch(|datagram| {
+            if !only_from.is_empty() && !only_from.contains(&datagram.from.ip()) {
+                return;
+            }
+            if fetched.is_none() {
+                fetched = Some(Clock::now());
+                if let Some(step) = clock.observe(Clock::read()) {
+                    note_step(step, batches);
+                }
+            }
+            let pair = Clock::pair();
+            let (received, received_wall) = match datagram.stamp {
+                Some(wall) => (
+                    Stamp {
+                        at: clock.mono_of(wall, last_wake).unwrap_or(pair.mono),
+                        source: StampSource::Kernel,
+                    },
+                    wall,
+                ),
+                None => (
+                    Stamp {
+                        at: pair.mono,
+                        source: StampSource::User,
+                    },
+                    pair.wall,
+                ),
+            };
+            let heard = Datagram {
+                bytes: datagram.bytes,
+                from: datagram.from,
+                to: SocketAddr::new(datagram.to.unwrap_or(address.ip()), address.port()),
+                ttl: datagram.ttl,
+                tos: datagram.tos,
+                received,
+                received_wall,
+            };
+            if let Verdict::Reply { dscp, ticket } = reflector.handle(&heard, pair.wall, &mut reply)
+            {
+                let start = replies.len();
+                replies.extend_from_slice(&reply);
+                pending.push(Pending {
+                    start,
+                    end: replies.len(),
+                    to: datagram.from,
+                    from: datagram.to,
+                    dscp,
+                    ticket,
+                });
+            }
+        });
+        let count = match received {
+            Ok(count) => count,
+            Err(error) => {
+                warn!("the reflector on {address} cannot receive: {error}");
+                return false;
+            }
+        };
+        let packets = pending.iter().map(|p| Outgoing {
+            from: p.from,
+            tos: p.dscp.map(|dscp| dscp << 2),
+            ..Outgoing::new(replies.get(p.start..p.end).unwrap_or_default(), p.to)
+        });
+        let mut outcomes = pending.iter();
+        socket.send_batch(packets, |outcome| {
+            if let (Some(p), Err(_)) = (outcomes.next(), outcome) {
+                reflector.handle_refused(p.ticket);
+            }
+        });
+        self.drain();
+        count > 0
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.reflector.poll_output() {
+            if self.link.is_none() {
+                continue;
+            }
+            match output {
+                Output::Reception(session, reception) => {
+                    batch_of(&mut self.batches, Some((*session).clone()))
+                        .receptions
+                        .push(reception);
+                }
+                Output::Event(session, event) => {
+                    let session = session.map(|s| (*s).clone());
+                    batch_of(&mut self.batches, session).events.push(event);
+                }
+            }
+        }
+    }
+
+    fn take_changes(&mut self) {
+        let Some(link) = &self.link else { return };
+        while let Ok(sessions) = link.changes.try_recv() {
+            self.reflector.set_sessions(sessions);
+        }
+    }
+
+    fn read_clocks(&mut self) {
+        if let Some(step) = self.clock.observe(Clock::read()) {
+            note_step(step, &mut self.batches);
+        }
+        let reading = clock_reading(self.clock.pair());
+        let event = Event {
+            at: reading.pair.mono,
+            kind: EventKind::Clock(reading),
+        };
+        batch_of(&mut self.batches, None).events.push(event);
+        self.reflector.set_error_estimate(error_estimate());
+    }
+
+    fn hand_over(&mut self) {
+        self.drain();
+        let Some(link) = &self.link else {
+            self.batches.clear();
+            return;
+        };
+        for (session, batch) in std::mem::take(&mut self.batches) {
+            match link.records.try_send(batch) {
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                // Kept for the next time; one batch of each session at the most.
+                Err(TrySendError::Full(batch)) if batch.receptions.len() < MOST_HELD => {
+                    self.batches.insert(session, batch);
+                }
+                Err(TrySendError::Full(_)) => {
+                    error!("the reflector's records were dropped, the recorder is behind");
+                    let event = Event {
+                        at: Clock::now(),
+                        kind: EventKind::RecordsLost { blocks: 1 },
+                    };
+                    batch_of(&mut self.batches, session).events.push(event);
+                }
+            }
+        }
+    }
+}
+
+fn batch_of(
+    batches: &mut BTreeMap<Option<SessionName>, Batch>,
+    session: Option<SessionName>,
+) -> &mut Batch {
+    batches.entry(session.clone()).or_insert_with(|| Batch {
+        session,
+        ..Batch::default()
+    })
+}
+
+fn note_step(step: ClockStep, batches: &mut BTreeMap<Option<SessionName>, Batch>) {
+    let event = Event {
+        at: step.at,
+        kind: EventKind::ClockStepped(step.by),
+    };
+    batch_of(batches, None).events.push(event);
+}

@@ -1,0 +1,484 @@
+//! The shell of one probe session: a thread that sends on the grid, reads the
+//! kernel's stamps and the replies, and hands over what the engine records.
+//!
+//! Replies are stamped by the kernel when they arrive, so there is no need to
+//! wake for them: at short intervals the sockets are emptied once a slot, after
+//! the send. That halves the wakings, and a late reader costs no accuracy.
+
+mod stamps;
+mod tracing_shell;
+
+use crate::recorder::Batch;
+use hopgap_engine::sender::{IcmpError, IcmpOwner, Output, Sender, SenderConfig};
+use hopgap_engine::tracer::TracerConfig;
+use hopgap_net::NetError;
+use hopgap_net::clock::{Clock, ClockStep, ClockTracker, kernel_sync_state};
+use hopgap_net::probe::{ErrorMessage, ProbeOptions, ProbeSocket, TxKind};
+use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
+use hopgap_proto::plan::SessionPlan;
+use hopgap_proto::record::{
+    ClockReading, Event, EventKind, FlowIndex, ProbeFate, SessionName, Stamp, StampSource,
+};
+use hopgap_proto::stamp::{AuthKey, ErrorEstimate, TimestampFormat};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use stamps::SentTokens;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use tracing::{error, warn};
+use tracing_shell::TraceShell;
+
+/// Records are handed over this often.
+pub(crate) const HAND_OVER: Span = Span::from_millis(100);
+/// Sockets are emptied at least this often.
+const EMPTY_EVERY: Span = Span::from_millis(5);
+/// Below this time between two sends of the session, replies are read after a send only.
+const LAZY_BELOW: Span = Span::from_millis(20);
+/// Both clocks are recorded together this often.
+pub(crate) const CLOCK_EVERY: Span = Span::from_secs(10);
+/// Probes held back while the recorder has no room; beyond it records are dropped, and counted.
+pub(crate) const MOST_HELD: usize = 100_000;
+
+/// Ends threads in order: they stop sending, wait for the last replies and hand
+/// over what they have.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks everyone who holds a copy to end.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end was asked for.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+pub struct SessionSetup {
+    /// The session, as the plan has it.
+    pub plan: SessionPlan,
+    /// Address that probes leave from; unspecified: the kernel's choice.
+    pub source: IpAddr,
+    /// The reflector.
+    pub destination: SocketAddr,
+    /// Key of authenticated mode.
+    pub key: Option<AuthKey>,
+    /// Greatest TTL of its traceroutes.
+    pub max_hops: u8,
+}
+
+/// A session, ready to run on a thread of its own.
+pub struct Session {
+    name: SessionName,
+    sender: Sender,
+    destination: SocketAddr,
+    flows: Vec<Flow>,
+    tracer: Option<TraceShell>,
+    clock: ClockTracker,
+    precise: bool,
+    /// Time between two sends of the session, over all flows.
+    pace: Span,
+    batch: Batch,
+    records: SyncSender<Batch>,
+    /// Batches that the recorder had no room for.
+    lost: u32,
+}
+
+/// One flow's socket and the sends that await their stamp.
+struct Flow {
+    socket: ProbeSocket,
+    tokens: SentTokens,
+}
+
+/// When the shell does what it does not do at every waking.
+struct Turns {
+    empty: Mono,
+    clock: Mono,
+    hand_over: Mono,
+}
+
+impl Session {
+    /// Opens the session's sockets.
+    ///
+    /// # Errors
+    /// When an address or port cannot be had; the message says what to do. Without the
+    /// right to raw sockets the traceroute goes through the probes' own sockets.
+    pub fn open(setup: &SessionSetup, records: SyncSender<Batch>) -> Result<Self, NetError> {
+        let plan = &setup.plan;
+        let mut flows = Vec::new();
+        for i in 0..plan.flows {
+            let port = plan.source_port.saturating_add(u16::from(i));
+            let options = ProbeOptions {
+                tos: plan.dscp << 2,
+                ..ProbeOptions::sender(SocketAddr::new(setup.source, port))
+            };
+            flows.push(Flow {
+                socket: ProbeSocket::open(&options)?,
+                tokens: SentTokens::default(),
+            });
+        }
+        let clock = ClockTracker::new(Clock::read());
+        // The first slot is not at once, so that the threads of all sessions are up.
+        let origin = Clock::now() + Span::from_millis(50);
+        let error_estimate = error_estimate();
+        let config = SenderConfig::from_plan(plan, origin, setup.key.clone(), error_estimate);
+        let tracer = TracerConfig::from_plan(
+            plan,
+            origin,
+            SocketAddr::new(setup.source, plan.source_port),
+            setup.destination,
+            setup.key.clone(),
+            error_estimate,
+        )
+        .map(|config| {
+            TraceShell::new(TracerConfig {
+                max_ttl: setup.max_hops,
+                ..config
+            })
+        });
+        Ok(Self {
+            name: plan.name.clone(),
+            sender: Sender::new(config),
+            destination: setup.destination,
+            flows,
+            tracer,
+            clock,
+            precise: plan.precise,
+            pace: plan.interval / i64::from(plan.flows.max(1)),
+            batch: Batch::of(plan.name.clone()),
+            records,
+            lost: 0,
+        })
+    }
+
+    /// Probes until `stop` is requested, then waits for the last replies.
+    pub fn run(mut self, stop: &Stop) {
+        if let Err(error) = wake_exactly() {
+            warn!(
+                "session {}: sends may be late by 50 µs more: {error}",
+                self.name
+            );
+        }
+        let now = Clock::now();
+        let mut next = Turns {
+            empty: now,
+            clock: now,
+            hand_over: now + HAND_OVER,
+        };
+        let mut packet = Vec::new();
+        while !(stop.requested() && self.sender.is_drained()) {
+            self.sleep(next.hand_over);
+            self.send_due(&mut packet);
+            let now = Clock::now();
+            // Where it sleeps on the sockets it woke because something is there.
+            if now >= next.empty || self.pace >= LAZY_BELOW {
+                next.empty = now + EMPTY_EVERY.min(self.pace);
+                self.empty_sockets();
+                self.sender.handle_timeout(now);
+                if let Some(tracer) = &mut self.tracer {
+                    let events = &mut self.batch.events;
+                    tracer.turn(now, &mut self.clock, events, &mut self.flows);
+                }
+            }
+            self.drain();
+            if now >= next.clock {
+                next.clock = now + CLOCK_EVERY;
+                self.read_clocks();
+            }
+            if now >= next.hand_over {
+                next.hand_over = now + HAND_OVER;
+                self.hand_over();
+            }
+            if stop.requested() {
+                self.sender.stop(now);
+                if let Some(tracer) = &mut self.tracer {
+                    tracer.stop();
+                }
+            }
+        }
+        self.drain();
+        self.read_clocks();
+        self.hand_over();
+    }
+
+    /// Waits for the next thing to do, at most until `latest`.
+    fn sleep(&mut self, latest: Mono) {
+        let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
+        let deadline = [self.sender.poll_timeout(), tracer]
+            .into_iter()
+            .flatten()
+            .fold(latest, Mono::min);
+        let due = self.sender.next_due() == Some(deadline);
+        if self.pace < LAZY_BELOW {
+            sleep_until(deadline, self.precise && due);
+            return;
+        }
+        let wake = if self.precise && due {
+            deadline - SPIN
+        } else {
+            deadline
+        };
+        let fds: Vec<BorrowedFd<'_>> = self.flows.iter().map(|f| f.socket.as_fd()).collect();
+        let mut ready = vec![Ready::NONE; fds.len()];
+        if let Err(error) = wait(Some(wake), &fds, &mut ready) {
+            warn!("session {}: waiting failed: {error}", self.name);
+            sleep_until(wake, false);
+        }
+        if self.precise && due && !ready.iter().any(|r| *r != Ready::NONE) {
+            sleep_until(deadline, true);
+        }
+    }
+
+    fn send_due(&mut self, packet: &mut Vec<u8>) {
+        loop {
+            let pair = Clock::pair();
+            let Some(transmit) = self.sender.poll_transmit(pair.mono, pair.wall, packet) else {
+                return;
+            };
+            let Some(flow) = self.flows.get_mut(usize::from(transmit.flow.0)) else {
+                return;
+            };
+            let at = Clock::now();
+            match flow.socket.send_to(packet, self.destination) {
+                Ok(token) => {
+                    self.sender.handle_sent(transmit.flow, transmit.seq, at);
+                    flow.tokens.sent(token.0, transmit.seq);
+                }
+                Err(refusal) => {
+                    self.sender
+                        .handle_refused(transmit.flow, transmit.seq, at, refusal.errno);
+                }
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Reads stamps, ICMP errors and replies of every flow.
+    fn empty_sockets(&mut self) {
+        let Self {
+            sender,
+            flows,
+            tracer,
+            clock,
+            batch,
+            name,
+            ..
+        } = self;
+        for (flow, i) in flows.iter_mut().zip(0..) {
+            let index = FlowIndex(i);
+            let Flow { socket, tokens } = flow;
+            let mut stamps = Stamps::new(clock, &mut batch.events);
+            let drained = socket.drain_errors(|message| match message {
+                ErrorMessage::TxStamp {
+                    token,
+                    stamp,
+                    kind: TxKind::Sent,
+                } => {
+                    if let (Some(seq), Some(at)) = (tokens.stamped(token.0), stamps.mono_of(stamp))
+                    {
+                        sender.handle_tx_stamp(index, seq, at);
+                    }
+                }
+                ErrorMessage::TxStamp {
+                    kind: TxKind::Scheduled,
+                    ..
+                } => {}
+                ErrorMessage::Icmp(icmp) => {
+                    let (Some(from), Some(at)) = (icmp.offender, stamps.of(icmp.stamp)) else {
+                        return;
+                    };
+                    let owner = sender.handle_icmp(
+                        index,
+                        &IcmpError {
+                            quoted_payload: icmp.payload,
+                            from,
+                            icmp_type: icmp.icmp_type,
+                            code: icmp.code,
+                            mtu: icmp.mtu,
+                            at: at.at,
+                        },
+                    );
+                    if let (IcmpOwner::Trace(_), Some(tracer)) = (owner, &mut *tracer) {
+                        tracer.icmp_from_probe_socket(index, &icmp, from, at.at);
+                    }
+                }
+            });
+            if let Err(error) = drained {
+                warn!("session {name}: cannot read an error queue: {error}");
+            }
+            let received = socket.recv_batch(|datagram| {
+                if let Some(received) = stamps.of(datagram.stamp) {
+                    sender.handle_datagram(index, datagram.bytes, received, datagram.ttl);
+                }
+            });
+            if let Err(error) = received {
+                warn!("session {name}: cannot receive: {error}");
+            }
+        }
+    }
+
+    /// Sorts what the engine says into the batch.
+    fn drain(&mut self) {
+        while let Some(output) = self.sender.poll_output() {
+            match output {
+                Output::Probe(probe) => {
+                    if let (ProbeFate::Answered(reply), Some(tracer)) =
+                        (probe.fate, &mut self.tracer)
+                        && let Some(ttl) = reply.forward_ttl
+                    {
+                        tracer.hint(probe.flow, ttl);
+                    }
+                    self.batch.probes.push(probe);
+                }
+                Output::Event(event) => self.batch.events.push(event),
+                Output::TraceReply(reply) => {
+                    if let Some(tracer) = &mut self.tracer {
+                        tracer.reply(&reply);
+                    }
+                }
+            }
+        }
+        if let Some(tracer) = &mut self.tracer {
+            tracer.drain(&mut self.batch.traces);
+        }
+    }
+
+    fn read_clocks(&mut self) {
+        if let Some(step) = self.clock.observe(Clock::read()) {
+            self.batch.events.push(step_event(step));
+        }
+        let reading = clock_reading(self.clock.pair());
+        self.batch.events.push(Event {
+            at: reading.pair.mono,
+            kind: EventKind::Clock(reading),
+        });
+        let error_estimate = error_estimate();
+        self.sender.set_error_estimate(error_estimate);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.set_error_estimate(error_estimate);
+        }
+    }
+
+    /// Gives the batch to the recorder; while it has no room the batch grows here,
+    /// up to a bound, and what is beyond is counted.
+    fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if self.lost > 0 {
+            let kind = EventKind::RecordsLost { blocks: self.lost };
+            self.batch.events.push(Event {
+                at: Clock::now(),
+                kind,
+            });
+        }
+        let next = Batch::of(self.name.clone());
+        match self
+            .records
+            .try_send(std::mem::replace(&mut self.batch, next))
+        {
+            Ok(()) => self.lost = 0,
+            Err(TrySendError::Full(batch)) if batch.probes.len() < MOST_HELD => self.batch = batch,
+            Err(TrySendError::Full(_)) => {
+                self.lost = self.lost.saturating_add(1);
+                error!(
+                    "session {}: records were dropped, the recorder is behind",
+                    self.name
+                );
+            }
+            // Whoever took the records has gone; the end is near.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+/// Brings the kernel's stamps to the monotonic clock. Made after a fetch and before
+/// its messages are read, so that every stamp is older than the reading.
+struct Stamps<'a> {
+    clock: &'a mut ClockTracker,
+    events: &'a mut Vec<Event>,
+    fetched: bool,
+    last_wake: Mono,
+}
+
+impl<'a> Stamps<'a> {
+    fn new(clock: &'a mut ClockTracker, events: &'a mut Vec<Event>) -> Self {
+        let last_wake = clock.pair().mono;
+        Self {
+            clock,
+            events,
+            fetched: false,
+            last_wake,
+        }
+    }
+
+    fn mono_of(&mut self, stamp: Wall) -> Option<Stamp> {
+        if !self.fetched {
+            self.fetched = true;
+            if let Some(step) = self.clock.observe(Clock::read()) {
+                self.events.push(step_event(step));
+            }
+        }
+        let mono = self.clock.mono_of(stamp, self.last_wake).or_else(|| {
+            // Stamped after the reading: a later message of the same fetching.
+            if let Some(step) = self.clock.observe(Clock::read()) {
+                self.events.push(step_event(step));
+            }
+            self.clock.mono_of(stamp, self.last_wake)
+        })?;
+        Some(Stamp {
+            at: mono,
+            source: StampSource::Kernel,
+        })
+    }
+
+    /// Without the kernel's stamp it is the program's own time, and says so.
+    fn of(&mut self, stamp: Option<Wall>) -> Option<Stamp> {
+        match stamp {
+            Some(stamp) => self.mono_of(stamp),
+            None => Some(Stamp {
+                at: Clock::now(),
+                source: StampSource::User,
+            }),
+        }
+    }
+}
+
+fn step_event(step: ClockStep) -> Event {
+    Event {
+        at: step.at,
+        kind: EventKind::ClockStepped(step.by),
+    }
+}
+
+/// Both clocks and what the kernel says of them; not synchronised where it does not say.
+pub fn clock_reading(pair: ClockPair) -> ClockReading {
+    let (synchronised, max_error) = match kernel_sync_state() {
+        Ok(state) => (state.synchronised, state.max_error),
+        Err(_) => (false, Span::ZERO),
+    };
+    ClockReading {
+        pair,
+        synchronised,
+        max_error,
+    }
+}
+
+/// The STAMP Error Estimate that the kernel's word on the wall clock allows.
+pub fn error_estimate() -> ErrorEstimate {
+    let format = TimestampFormat::Ntp;
+    match kernel_sync_state() {
+        Ok(state) if state.synchronised => {
+            ErrorEstimate::from_error(state.max_error, format).with_synchronised(true)
+        }
+        // The clock may be anything: the largest error that can be said, and S=0.
+        _ => ErrorEstimate::from_error(Span::MAX, format),
+    }
+}

@@ -1,0 +1,216 @@
+//! `hopgap-agent trace`: the path of one flow, all hops at once.
+
+use crate::cli::TraceArgs;
+use crate::destination::{self, DestinationError};
+use crate::session::{Session, SessionSetup, Stop};
+use crate::signals;
+use hopgap_analysis::schema::Nanos;
+use hopgap_analysis::text;
+use hopgap_net::NetError;
+use hopgap_proto::plan::{Destination, PlanError, SessionPlan};
+use hopgap_proto::record::{HopReplyKind, NameError, Trace};
+use hopgap_proto::stamp::Ssid;
+use hopgap_proto::time::Span;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+
+/// Why there was no trace.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The host.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// An option out of its range.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A socket.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Internal names; none is known to fail.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A thread or a signal handler that could not be had.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+    /// Export that failed.
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Traces as often as asked, and prints each trace.
+///
+/// # Errors
+/// When it cannot begin.
+pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
+    let destination = destination::resolve(&args.host, args.source)?;
+    let source = match args.source {
+        Some(source) => source,
+        None => destination::source_towards(destination)?,
+    };
+    let session = SessionPlan {
+        name: "trace".parse()?,
+        from: "here".parse()?,
+        to: Destination::Foreign(destination),
+        // The probes only hold the port open and tell the target's distance.
+        interval: Span::from_secs(10),
+        flows: 1,
+        source_port: args.source_port,
+        ssid: Some(Ssid(1)),
+        timeout: Span::from_secs(1),
+        trace_interval: args.interval,
+        dscp: 0,
+        precise: false,
+        time_unit: Span::from_nanos(1),
+        key: None,
+    };
+    session.in_range()?;
+    let setup = SessionSetup {
+        plan: session,
+        source,
+        destination,
+        key: None,
+        max_hops: args.max_hops,
+    };
+    let stop = Stop::default();
+    signals::stop_on_interrupt(&stop)?;
+    let (records, batches) = sync_channel(64);
+    let session = Session::open(&setup, records)?;
+    let thread = std::thread::Builder::new()
+        .name("trace".to_owned())
+        .spawn({
+            let stop = stop.clone();
+            move || session.run(&stop)
+        })?;
+    let mut left = if args.count == 0 {
+        u32::MAX
+    } else {
+        args.count
+    };
+    for trace in batches.iter().flat_map(|batch| batch.traces) {
+        if left == 0 {
+            continue;
+        }
+        if args.json {
+            println!(
+                "{}",
+                serde_json::to_string(&Exported::of(&trace, destination))?
+            );
+        } else {
+            print!("{}", lines(&trace, args, destination));
+        }
+        if args.count > 0 {
+            left -= 1;
+        }
+        if left == 0 {
+            stop.request();
+        }
+    }
+    let _ = thread.join();
+    Ok(())
+}
+
+fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "path of UDP port {} to {destination}, taken in {}",
+        args.source_port,
+        text::span(Nanos(trace.finished - trace.started))
+    );
+    for hop in &trace.hops {
+        let Some(first) = hop.replies.first() else {
+            let _ = writeln!(
+                out,
+                "{:>3}         *     (no answer to {} tries)",
+                hop.ttl, hop.sent
+            );
+            continue;
+        };
+        let best = hop
+            .replies
+            .iter()
+            .map(|r| r.round_trip)
+            .min()
+            .unwrap_or(first.round_trip);
+        let mut addresses: Vec<String> = hop.replies.iter().map(|r| r.from.to_string()).collect();
+        addresses.dedup();
+        let note = match first.kind {
+            HopReplyKind::TimeExceeded => String::new(),
+            HopReplyKind::Reflected => "  (reflector)".to_owned(),
+            HopReplyKind::Unreachable(3) if first.from == destination.ip() => {
+                "  (reached, nothing listens on the port)".to_owned()
+            }
+            HopReplyKind::Unreachable(code) => format!("  (unreachable, code {code})"),
+        };
+        let _ = writeln!(
+            out,
+            "{:>3}  {:>8} ms  {}{note}",
+            hop.ttl,
+            text::millis(Nanos(best)),
+            addresses.join(", ")
+        );
+    }
+    if trace.reached_at.is_none() {
+        let _ = writeln!(out, "     the target did not answer");
+    }
+    out
+}
+
+/// One trace as JSON.
+#[derive(Serialize)]
+struct Exported {
+    target: SocketAddr,
+    reached_at: Option<u8>,
+    took_ns: i64,
+    hops: Vec<ExportedHop>,
+}
+
+#[derive(Serialize)]
+struct ExportedHop {
+    hop: u8,
+    sent: u8,
+    replies: Vec<ExportedReply>,
+}
+
+#[derive(Serialize)]
+struct ExportedReply {
+    from: std::net::IpAddr,
+    round_trip_ns: i64,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u8>,
+}
+
+impl Exported {
+    fn of(trace: &Trace, target: SocketAddr) -> Self {
+        let reply = |r: &hopgap_proto::record::HopReply| {
+            let (kind, code) = match r.kind {
+                HopReplyKind::TimeExceeded => ("time_exceeded", None),
+                HopReplyKind::Unreachable(code) => ("unreachable", Some(code)),
+                HopReplyKind::Reflected => ("reflected", None),
+            };
+            ExportedReply {
+                from: r.from,
+                round_trip_ns: r.round_trip.as_nanos(),
+                kind,
+                code,
+            }
+        };
+        Self {
+            target,
+            reached_at: trace.reached_at,
+            took_ns: (trace.finished - trace.started).as_nanos(),
+            hops: trace
+                .hops
+                .iter()
+                .map(|h| ExportedHop {
+                    hop: h.ttl,
+                    sent: h.sent,
+                    replies: h.replies.iter().map(reply).collect(),
+                })
+                .collect(),
+        }
+    }
+}
