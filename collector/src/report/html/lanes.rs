@@ -119,7 +119,7 @@ pub(super) fn draw(
         out,
         "<defs><pattern id=\"hatch{number}\" width=\"6\" height=\"6\" \
          patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect width=\"6\" \
-         height=\"6\" class=\"hatch\"/><line x1=\"0\" y1=\"0\" x2=\"0\" y2=\"6\" \
+         height=\"6\" class=\"hatch\"/><line x1=\"3\" y1=\"-1\" x2=\"3\" y2=\"7\" \
          class=\"hatch-line\"/></pattern></defs>"
     );
     axis(&mut out, &scale, transition, bottom);
