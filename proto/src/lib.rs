@@ -2,8 +2,10 @@
 //! and the uplink. No I/O, no clock, no unsafe.
 #![forbid(unsafe_code)]
 
+pub mod frame;
 pub mod icmp;
 pub mod plan;
 pub mod record;
 pub mod stamp;
 pub mod time;
+pub mod uplink;

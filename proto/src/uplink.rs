@@ -1,0 +1,95 @@
+//! What agent and collector say to each other, over HTTP/1.1.
+//!
+//! The agent is always the client: agents stand behind firewalls, and one
+//! outgoing port passes proxies. Three requests, all safe to repeat:
+//!
+//! | request | body | success |
+//! |---|---|---|
+//! | `POST` [`HELLO_PATH`] | [`Hello`] | 200 [`Welcome`] |
+//! | `GET` [`PLAN_PATH`]`?revision=…&wait=…` | none | 200 [`PlanResponse`], or 304 without a body |
+//! | `POST` [`BLOCKS_PATH`] | frames ([`crate::frame`]), one after the other | 200 [`Ack`] |
+//!
+//! Control messages are JSON ([`CONTROL_TYPE`]); blocks are the spool's own
+//! bytes ([`FRAMES_TYPE`]). Everything else than success carries an
+//! [`ErrorBody`], which says what was wrong and what to do.
+//!
+//! # Who is asking
+//! Every request carries `Authorization: Bearer <secret>` ([`bearer`]) and the
+//! agent's name in the header [`AGENT_HEADER`]. The collector accepts a request
+//! only when the secret is that agent's own, and a block only when its key
+//! names the agent that delivers it.
+//!
+//! # Versions
+//! The paths' `v1` is the shape of the requests. Below it, [`Hello`] offers the
+//! versions that the agent can speak and [`Welcome`] names the newest that both
+//! know ([`ProtocolRange::agree`]); where there is none the collector answers
+//! 400 with [`ErrorCode::Protocol`]. Receivers ignore fields that they do not
+//! know, so that additions need no new version. Frames and blocks carry
+//! versions of their own.
+//!
+//! # The plan
+//! The agent asks with the revision that it has. Where the collector's is the
+//! same, it holds the request until the plan changes or `wait` seconds have
+//! passed (at most [`MAX_WAIT`]), then answers 304. The response holds the part
+//! of the plan that concerns this agent, and the revision is of that part, so
+//! that a change for others wakes nobody.
+//!
+//! # Delivery
+//! A block is identified by [`BlockKey`](crate::record::BlockKey), that is agent, run and number.
+//! Delivering it again changes nothing: the collector answers as if it were
+//! new. It acknowledges only after a durable write (the data has been synced to
+//! the disk), and always a prefix of the body ([`Ack::bytes`]): what lies
+//! behind it is sent again. A frame that is whole but cannot be used (its block
+//! cannot be decoded, or is of a newer version) is counted, kept aside and
+//! acknowledged too, with an entry in [`Ack::refused`]: one bad block must not
+//! hold up what follows. A body with a corrupt frame was damaged on its way,
+//! for the agent checks its frames before it sends them: 400 with
+//! [`ErrorCode::Malformed`], and it is sent again.
+
+mod message;
+mod revision;
+
+pub use message::{
+    Ack, ErrorBody, ErrorCode, Hello, PlanResponse, ProtocolRange, Refused, Welcome, bearer,
+    secret_of,
+};
+pub use revision::{Revision, RevisionError};
+
+use crate::frame::MAX_FRAME;
+use core::time::Duration;
+
+/// The newest version of the uplink that this build speaks.
+pub const PROTOCOL: u16 = 1;
+
+/// Where an agent introduces itself: `POST`.
+pub const HELLO_PATH: &str = "/uplink/v1/hello";
+/// Where an agent waits for its plan: `GET`, with [`REVISION_QUERY`] and [`WAIT_QUERY`].
+pub const PLAN_PATH: &str = "/uplink/v1/plan";
+/// Where an agent delivers blocks: `POST`.
+pub const BLOCKS_PATH: &str = "/uplink/v1/blocks";
+
+/// Query parameter of [`PLAN_PATH`]: the revision that the agent has; absent for none.
+pub const REVISION_QUERY: &str = "revision";
+/// Query parameter of [`PLAN_PATH`]: how long to hold the request, in whole
+/// seconds; absent for not at all.
+pub const WAIT_QUERY: &str = "wait";
+
+/// Header of every request: the agent's name.
+pub const AGENT_HEADER: &str = "hopgap-agent";
+/// Media type of control messages.
+pub const CONTROL_TYPE: &str = "application/json";
+/// Media type of a body of frames.
+pub const FRAMES_TYPE: &str = "application/vnd.hopgap.frames";
+
+/// The longest that a collector holds a plan request.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+/// What an agent aims at for the size of a body of frames, in bytes. A larger
+/// frame is sent alone.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// The largest body of frames that a collector must take, in bytes.
+pub const MAX_BATCH_BYTES: usize = BATCH_BYTES + MAX_FRAME;
+/// The largest control message that either side must take, in bytes.
+pub const MAX_CONTROL_BYTES: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+use super::*;
+use crate::plan::Plan;
+use crate::record::RunId;
+
+#[test]
+fn versions_agree_on_the_newest_that_both_know() {
+    let range = |oldest, newest| ProtocolRange { oldest, newest };
+    assert_eq!(range(1, 3).agree(range(2, 5)), Some(3));
+    assert_eq!(range(2, 5).agree(range(1, 3)), Some(3));
+    assert_eq!(range(1, 1).agree(range(1, 1)), Some(1));
+    assert_eq!(range(1, 2).agree(range(3, 5)), None);
+    assert_eq!(range(3, 5).agree(range(1, 2)), None);
+}
+
+#[test]
+fn a_secret_is_read_from_its_header_and_from_no_other() {
+    assert_eq!(secret_of(&bearer("s3cret")), Some("s3cret"));
+    assert_eq!(secret_of("bearer s3cret "), Some("s3cret"));
+    for bad in ["", "s3cret", "Bearer", "Bearer ", "Basic s3cret"] {
+        assert_eq!(secret_of(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_revision_follows_the_content() {
+    let empty = Plan::default();
+    let mut other = Plan::default();
+    other.objective.min_lost += 1;
+    assert_eq!(Revision::of(&empty), Revision::of(&Plan::default()));
+    assert_ne!(Revision::of(&empty), Revision::of(&other));
+    // Agents keep revisions across upgrades of the collector: the value is part
+    // of the protocol.
+    let text = Revision::of(&empty).to_string();
+    assert_eq!(text.parse(), Ok(Revision::of(&empty)));
+}
+
+#[test]
+fn what_is_no_revision_is_told_so() {
+    for bad in [
+        "",
+        "1",
+        "+000000000000001",
+        "00000000000000g1",
+        "00000000000000001",
+    ] {
+        assert!(bad.parse::<Revision>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn messages_read_as_they_are_documented() {
+    let hello: Hello = serde_json::from_str(
+        r#"{"agent":"onprem","run":7,"version":"0.1.0","protocol":{"oldest":1,"newest":1},"new_field":true}"#,
+    )
+    .unwrap();
+    assert_eq!(hello.run, RunId(7));
+    let ack: Ack = serde_json::from_str(r#"{"bytes":120,"stored":1,"duplicates":0}"#).unwrap();
+    assert_eq!(ack.bytes, 120);
+    assert!(ack.refused.is_empty());
+    let error: ErrorBody =
+        serde_json::from_str(r#"{"code":"of_the_future","error":"e","remedy":"r"}"#).unwrap();
+    assert_eq!(error.code, ErrorCode::Other);
+    let plan = PlanResponse {
+        revision: Revision(0xab),
+        plan: Plan::default(),
+    };
+    let text = serde_json::to_string(&plan).unwrap();
+    assert!(text.contains(r#""revision":"00000000000000ab""#), "{text}");
+    assert_eq!(serde_json::from_str::<PlanResponse>(&text).unwrap(), plan);
+}
