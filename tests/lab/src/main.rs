@@ -1,3 +1,15 @@
-//! The topology of the failover article in network namespaces, its faults, and the truth.
+//! `cargo lab`: the failover article's network on this machine.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

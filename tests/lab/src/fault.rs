@@ -1,0 +1,64 @@
+//! The faults that the lab can make, and how each is made.
+
+use std::fmt;
+
+/// Something that goes wrong with ExpressRoute.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Both peerings administratively disabled at the MSEEs: the article's test
+    Admin,
+    /// The links between the CEs and the MSEEs go down
+    Link,
+    /// Both circuits drop everything silently; BFD finds it
+    Blackhole,
+    /// Both circuits drop what goes between the server's and the VM's networks; routing stays up
+    Grey,
+    /// The primary circuit alone drops everything silently
+    OneMsee,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Admin,
+        Self::Link,
+        Self::Blackhole,
+        Self::Grey,
+        Self::OneMsee,
+    ];
+
+    /// Its name at the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Link => "link",
+            Self::Blackhole => "blackhole",
+            Self::Grey => "grey",
+            Self::OneMsee => "one-msee",
+        }
+    }
+
+    /// Whether routing moves away from the whole of ExpressRoute.
+    pub fn fails_over(self) -> bool {
+        matches!(self, Self::Admin | Self::Link | Self::Blackhole)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
