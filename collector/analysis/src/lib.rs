@@ -13,6 +13,7 @@
 mod align;
 mod asymmetry;
 mod caveat;
+pub mod columns;
 mod drill;
 mod echo;
 pub mod findings;

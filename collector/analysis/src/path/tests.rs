@@ -262,3 +262,19 @@ fn latency_is_told_by_path() {
         ]
     );
 }
+
+#[test]
+fn a_traceroute_that_ends_after_the_change_names_the_path_that_it_found() {
+    // The only traceroute of the old path started one slot before the change, and its
+    // last answer came after it.
+    let found = world(&[line(&".".repeat(20)).forward("55555555553333333333")])
+        .trace(0, 9, &PRIMARY)
+        .analyse();
+    assert_eq!(
+        forward(&found),
+        [
+            (Some("expressroute-primary"), NamedBy::Trace, Some(5), 0, 9),
+            (Some("vpn"), NamedBy::HopCount, Some(3), 10, 19),
+        ]
+    );
+}
