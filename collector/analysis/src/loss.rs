@@ -2,6 +2,8 @@
 //!
 //! - Answered later than the session's timeout: late, not lost (RFC 7680).
 //! - Unanswered, and sent less than a timeout before the run's last evidence: pending.
+//!   Not so where the session was stopped in order after it: a stopped sender waits out
+//!   the timeout of its last probes before it records them as unanswered.
 //! - Unanswered and in the reflector's log: lost on the way back, or, where the
 //!   reflector sent no reply, dropped by its policy, which is not loss.
 //! - Unanswered and not in the log: lost on the way out, but only where the log is
@@ -20,6 +22,7 @@
 
 use crate::align::{Coverage, FlowRun, Logged, ReflectorLog, Run, Sample, Session, Timeline};
 use crate::findings::{Counts, DirectionSource};
+use hopgap_proto::record::EventKind;
 use hopgap_proto::time::{Mono, Span};
 
 /// What became of a probe that left.
@@ -92,9 +95,17 @@ pub(crate) fn judge(session: &mut Session<'_>) {
                 .values()
                 .flat_map(|f| &f.samples)
                 .any(|s| s.replied && s.reflector_seq != s.seq);
+        let stopped = run
+            .events
+            .iter()
+            .filter(|e| e.kind == EventKind::SessionStopped)
+            .map(|e| e.at)
+            .max();
         for flow in run.flows.values_mut() {
             for sample in &mut flow.samples {
-                sample.fate = by_the_sender(sample, timeout, run.end);
+                let waited =
+                    stopped.is_some_and(|at| sample.sent <= at) || run.end - sample.sent >= timeout;
+                sample.fate = by_the_sender(sample, timeout, waited);
             }
             if log.present {
                 by_the_log(&mut flow.samples, log, index, &run.timeline);
@@ -150,7 +161,7 @@ fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
 }
 
 /// What the sender and the reflector's log know at once; losses are left unknown.
-fn by_the_sender(sample: &Sample, timeout: Span, end: Mono) -> Fate {
+fn by_the_sender(sample: &Sample, timeout: Span, waited: bool) -> Fate {
     if sample.replied {
         if sample.received - sample.sent > timeout {
             Fate::Late
@@ -159,7 +170,7 @@ fn by_the_sender(sample: &Sample, timeout: Span, end: Mono) -> Fate {
         }
     } else if sample.logged == Logged::Dropped {
         Fate::Dropped
-    } else if end - sample.sent < timeout {
+    } else if !waited {
         Fate::Pending
     } else if sample.logged == Logged::Answered {
         Fate::LostReverse

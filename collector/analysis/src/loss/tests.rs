@@ -119,6 +119,14 @@ fn the_newest_unanswered_probes_are_pending() {
     world.tail = Span::from_millis(100);
     let c = counts(&world);
     assert_eq!((c.pending, lost(&c)), (4, (0, 0, 0)));
+    // A session that was stopped in order has waited for them.
+    world.events.push(hopgap_proto::record::Event {
+        at: crate::scenario::sent_at(world.interval, 504),
+        kind: hopgap_proto::record::EventKind::SessionStopped,
+    });
+    let c = counts(&world);
+    assert_eq!(c.pending, 0);
+    assert_eq!(c.lost_forward + c.lost_unknown, 4);
 }
 
 #[test]
