@@ -3,7 +3,7 @@
 //! The one definition of loss, outage and path in hopgap: the collector's
 //! reports and the agent's stand-alone `measure` both use it. [`analyse`] is a
 //! pure function of its [`Input`]: the same records in any order, delivered
-//! once or more, give the same [`Findings`](findings::Findings).
+//! once or more, give the same [`Findings`].
 //!
 //! The records' way: `align` makes one account of each run and joins the reflector's
 //! log to it, `loss` decides what became of each probe, `path` which way it went,
