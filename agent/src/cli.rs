@@ -197,7 +197,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Measure(args) => Ok(crate::measure::run(&args)?),
         Command::Reflect(args) => Ok(crate::reflector::run(&args)?),
         Command::Trace(args) => Ok(crate::trace::run(&args)?),
-        Command::Run(args) => Err(format!("not yet: {}", args.config.display()).into()),
+        Command::Run(args) => Ok(crate::service::run(&args)?),
         Command::CheckConfig { file } => {
             let config = crate::config::Config::load(&file)?;
             println!(

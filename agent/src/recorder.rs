@@ -164,16 +164,16 @@ impl Recorder {
     }
 
     fn extend(&mut self, key: OpenKey, body: BlockBody, now: ClockPair, closed: &mut Vec<Block>) {
-        if rows(&body) == 0 {
+        if body.rows() == 0 {
             return;
         }
         let full = match self.open.get_mut(&key) {
             Some(open) => {
                 append(&mut open.body, body);
-                rows(&open.body) >= MAX_ROWS
+                open.body.rows() >= MAX_ROWS
             }
             None => {
-                let full = rows(&body) >= MAX_ROWS;
+                let full = body.rows() >= MAX_ROWS;
                 self.open.insert(
                     key.clone(),
                     Open {
@@ -205,16 +205,6 @@ impl Recorder {
             },
             body: open.body,
         })
-    }
-}
-
-fn rows(body: &BlockBody) -> usize {
-    match body {
-        BlockBody::Probes(rows) => rows.len(),
-        BlockBody::Receptions(rows) => rows.len(),
-        BlockBody::Traces(rows) => rows.len(),
-        BlockBody::Events(rows) => rows.len(),
-        BlockBody::Echoes(_, rows) => rows.len(),
     }
 }
 

@@ -199,14 +199,14 @@ impl ReflectorShell {
             }
             let pair = Clock::pair();
             let (received, received_wall) = match datagram.stamp {
-                Some(wall) => (
+                Some(wall) if let Some(at) = clock.mono_of(wall, last_wake) => (
                     Stamp {
-                        at: clock.mono_of(wall, last_wake).unwrap_or(pair.mono),
+                        at,
                         source: StampSource::Kernel,
                     },
                     wall,
                 ),
-                None => (
+                _ => (
                     Stamp {
                         at: pair.mono,
                         source: StampSource::User,

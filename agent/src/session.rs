@@ -73,6 +73,16 @@ pub struct SessionSetup {
     pub max_hops: u8,
 }
 
+impl SessionSetup {
+    /// Whether a session of this setup can go on under the other. The key is read from
+    /// the plan, and keys are not compared.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.plan == other.plan
+            && self.source == other.source
+            && self.destination == other.destination
+    }
+}
+
 /// A session, ready to run on a thread of its own.
 pub struct Session {
     name: SessionName,

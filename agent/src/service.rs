@@ -1,0 +1,279 @@
+//! `hopgap-agent run`: sessions, reflector and echoes by the collector's plan.
+//!
+//! The plan comes by the uplink, or from the cache while the collector is away.
+//! What changed in it is restarted, what did not goes on undisturbed; what
+//! cannot start (an address that is not there yet) is tried again.
+
+mod echoes;
+mod work;
+
+use crate::cli::RunArgs;
+use crate::config::{Config, ConfigError};
+use crate::recorder::{Batch, Recorder};
+use crate::secret::{self, SecretError};
+use crate::session::Stop;
+use crate::signals;
+use crate::spool::{Spool, SpoolError, SpoolOptions};
+use crate::uplink::{self, Client, PlanCache, SharedSpool, lock};
+use hopgap_net::clock::Clock;
+use hopgap_proto::plan::Plan;
+use hopgap_proto::record::{Block, Event, EventKind, RunId, SessionName};
+use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::uplink::PlanResponse;
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tracing::{error, info, warn};
+use work::Work;
+
+/// Batches between the shells and the recorder.
+const ROOM: usize = 256;
+/// What could not be started is tried again this often.
+const TRY_AGAIN: Span = Span::from_secs(5);
+/// At the end the uplink gets this long to deliver the rest; what remains stays in
+/// the spool for the next start.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A thread or a signal handler that could not be had.
+    #[error("cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When it cannot begin. Once begun it goes on.
+pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("HOPGAP_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let config = Config::load(&args.config)?;
+    let secret = config
+        .secret_file
+        .as_deref()
+        .map(secret::line)
+        .transpose()?;
+    let stop = Stop::default();
+    signals::stop_on_interrupt(&stop)?;
+
+    let started = Clock::pair();
+    let run = RunId(u64::try_from(started.wall.as_nanos()).unwrap_or(0));
+    let options = SpoolOptions {
+        max_bytes: config.spool.max_bytes,
+        sync_every: config.spool.sync_every,
+        ..SpoolOptions::default()
+    };
+    let spool = Arc::new(Mutex::new(Spool::open(
+        &config.state_dir.join("spool"),
+        options,
+    )?));
+    let units = Units::default();
+    let recorder = Recorder::new(config.name.clone(), run, config.block);
+    let (records, batches) = sync_channel(ROOM);
+    let recording = record(recorder, batches, Arc::clone(&spool), units.clone())?;
+
+    let cache = PlanCache::new(&config.state_dir);
+    let cached = cache.load().unwrap_or_else(|error| {
+        warn!("{error}");
+        None
+    });
+    let client = Client::new(&config.collector, secret, config.name.clone(), run);
+    let (plans, new_plans) = channel();
+    let known = cached.as_ref().map(|c| c.revision);
+    // These two end with the process: a held request is not worth waiting for.
+    uplink::follow_plan(client.clone(), known, plans, stop.clone())?;
+    let after_records = Stop::default();
+    let uplink = uplink::deliver(client, spool, after_records.clone(), GRACE)?;
+
+    info!(
+        "agent {} begins, run {run}, collector {}",
+        config.name, config.collector
+    );
+    let mut work = Work::new(config.name.clone(), records.clone());
+    follow(&mut work, cached, &cache, &new_plans, &units, &stop);
+    info!("agent {} ends", config.name);
+    work.end();
+    drop(work);
+    end_recording(records, recording);
+    after_records.request();
+    if uplink.join().is_err() {
+        error!("the uplink ended by a fault of the program");
+    }
+    Ok(())
+}
+
+/// Follows one plan after the other until the end.
+fn follow(
+    work: &mut Work,
+    cached: Option<PlanResponse>,
+    cache: &PlanCache,
+    new_plans: &Receiver<PlanResponse>,
+    units: &Units,
+    stop: &Stop,
+) {
+    let mut plan = cached.map(|c| c.plan);
+    if plan.is_none() {
+        info!("no cached plan; waiting for the collector");
+    }
+    let mut all_runs = false;
+    let mut next_try = Clock::now();
+    while !stop.requested() {
+        if let Some(plan) = plan
+            .as_ref()
+            .filter(|_| !all_runs && Clock::now() >= next_try)
+        {
+            units.set(plan);
+            all_runs = work.follow(plan);
+            next_try = Clock::now() + TRY_AGAIN;
+        }
+        match new_plans.recv_timeout(Duration::from_millis(100)) {
+            Ok(response) => {
+                if let Err(error) = cache.store(&response) {
+                    error!("{error}");
+                }
+                plan = Some(response.plan);
+                all_runs = false;
+                next_try = Clock::now();
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                // Also what ended by itself is noticed.
+                if Clock::now() >= next_try + TRY_AGAIN {
+                    all_runs = false;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// The time unit that each session's plan states.
+#[derive(Clone, Debug, Default)]
+struct Units(Arc<Mutex<BTreeMap<SessionName, Span>>>);
+
+impl Units {
+    fn set(&self, plan: &Plan) {
+        let units = plan
+            .sessions
+            .iter()
+            .map(|s| (s.name.clone(), s.time_unit))
+            .collect();
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = units;
+    }
+
+    fn of(&self, block: &Block) -> Span {
+        let units = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let unit = block
+            .header
+            .session
+            .as_ref()
+            .and_then(|s| units.get(s))
+            .copied();
+        unit.unwrap_or(Span::from_nanos(1))
+    }
+}
+
+/// Starts the thread that gathers records into blocks and spools them. It ends when
+/// nobody holds the channel's other end any more.
+fn record(
+    mut recorder: Recorder,
+    batches: Receiver<Batch>,
+    spool: SharedSpool,
+    units: Units,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("recorder".to_owned())
+        .spawn(move || {
+            let mut complained = false;
+            loop {
+                let (blocks, ended) = match batches.recv_timeout(Duration::from_millis(100)) {
+                    Ok(batch) => (recorder.push(batch, Clock::pair()), false),
+                    Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
+                    Err(RecvTimeoutError::Disconnected) => {
+                        (recorder.close_all(Clock::pair()), true)
+                    }
+                };
+                let due = recorder.close_due(Clock::pair());
+                let mut lost = 0;
+                for block in blocks.into_iter().chain(due) {
+                    let spooled = block
+                        .encode(units.of(&block))
+                        .map_err(|error| error.to_string())
+                        .and_then(|bytes| {
+                            let now = Clock::now();
+                            lock(&spool)
+                                .append(&bytes, now)
+                                .map_err(|error| error.to_string())
+                        });
+                    match spooled {
+                        Ok(()) => complained = false,
+                        Err(error) => {
+                            if !complained {
+                                error!("records are lost: {error}");
+                            }
+                            complained = true;
+                            lost += 1;
+                        }
+                    }
+                }
+                let mut spool = lock(&spool);
+                if let Err(error) = spool
+                    .sync_due(Clock::now())
+                    .and_then(|()| if ended { spool.sync() } else { Ok(()) })
+                {
+                    error!("{error}");
+                }
+                lost += spool.take_lost();
+                drop(spool);
+                if lost > 0 {
+                    let batch = Batch {
+                        events: vec![lost_event(lost, Clock::now())],
+                        ..Batch::default()
+                    };
+                    // Recorded with the blocks to come.
+                    recorder.push(batch, Clock::pair());
+                }
+                if ended {
+                    return;
+                }
+            }
+        })
+}
+
+fn lost_event(blocks: u32, at: Mono) -> Event {
+    Event {
+        at,
+        kind: EventKind::RecordsLost { blocks },
+    }
+}
+
+fn end_recording(records: SyncSender<Batch>, recording: JoinHandle<()>) {
+    drop(records);
+    if recording.join().is_err() {
+        error!("the recorder ended by a fault of the program");
+    }
+}

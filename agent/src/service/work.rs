@@ -1,0 +1,269 @@
+//! What runs by the present plan.
+
+use super::echoes::Echoes;
+use crate::recorder::Batch;
+use crate::reflector::{Link, ReflectorShell};
+use crate::session::{Session, SessionSetup, Stop, error_estimate};
+use hopgap_engine::reflector::{ReflectedSession, ReflectorConfig};
+use hopgap_proto::plan::{Plan, SessionPlan};
+use hopgap_proto::record::{AgentName, SessionName};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, SyncSender, channel};
+use std::thread::JoinHandle;
+use tracing::{error, info, warn};
+
+/// Greatest TTL of traceroutes.
+const MAX_HOPS: u8 = 30;
+
+/// Sessions, reflector and echoes of one agent.
+pub(super) struct Work {
+    agent: AgentName,
+    records: SyncSender<Batch>,
+    sessions: BTreeMap<SessionName, Running>,
+    reflector: Option<Reflecting>,
+    echoes: Option<Echoes>,
+    /// Faults that were logged; each is logged when it appears, not at each new try.
+    complained: Vec<String>,
+}
+
+struct Running {
+    setup: SessionSetup,
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+struct Reflecting {
+    address: SocketAddr,
+    changes: Sender<Vec<ReflectedSession>>,
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Work {
+    pub(super) fn new(agent: AgentName, records: SyncSender<Batch>) -> Self {
+        Self {
+            agent,
+            records,
+            sessions: BTreeMap::new(),
+            reflector: None,
+            echoes: None,
+            complained: Vec::new(),
+        }
+    }
+
+    /// Brings what runs in line with the plan. Returns whether all of it runs; what
+    /// does not is logged, and tried again by calling this again.
+    pub(super) fn follow(&mut self, plan: &Plan) -> bool {
+        let mut complaints = Vec::new();
+        self.follow_sessions(plan, &mut complaints);
+        self.follow_reflector(plan, &mut complaints);
+        self.follow_echoes(plan, &mut complaints);
+        for complaint in &complaints {
+            if !self.complained.contains(complaint) {
+                error!("{complaint}");
+            }
+        }
+        self.complained = complaints;
+        self.complained.is_empty()
+    }
+
+    /// Ends everything in order; returns when the last replies are in.
+    pub(super) fn end(&mut self) {
+        self.echoes = None;
+        for running in self.sessions.values() {
+            running.stop.request();
+        }
+        for (name, running) in std::mem::take(&mut self.sessions) {
+            if running.thread.join().is_err() {
+                error!("session {name} ended by a fault of the program");
+            }
+        }
+        // After the sessions: the peer's last probes may still come.
+        self.end_reflector();
+    }
+
+    fn end_reflector(&mut self) {
+        if let Some(reflecting) = self.reflector.take() {
+            reflecting.stop.request();
+            if reflecting.thread.join().is_err() {
+                error!("the reflector ended by a fault of the program");
+            }
+        }
+    }
+
+    fn follow_sessions(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+        let mut wanted: BTreeMap<SessionName, SessionSetup> = BTreeMap::new();
+        for session in plan.sessions.iter().filter(|s| s.from == self.agent) {
+            match setup(plan, session) {
+                Ok(setup) => drop(wanted.insert(session.name.clone(), setup)),
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        let ended: Vec<SessionName> = self
+            .sessions
+            .iter()
+            .filter(|(name, running)| {
+                !wanted.get(*name).is_some_and(|w| w.is_same(&running.setup))
+                    || running.thread.is_finished()
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ended {
+            if let Some(running) = self.sessions.remove(&name) {
+                info!("session {name} ends");
+                running.stop.request();
+                if running.thread.join().is_err() {
+                    error!("session {name} ended by a fault of the program; it is started again");
+                }
+            }
+        }
+        for (name, setup) in wanted {
+            if self.sessions.contains_key(&name) {
+                continue;
+            }
+            match self.start_session(setup) {
+                Ok(running) => {
+                    info!("session {name} to {} begins", running.setup.destination);
+                    self.sessions.insert(name, running);
+                }
+                Err(complaint) => complaints.push(format!("session {name}: {complaint}")),
+            }
+        }
+    }
+
+    fn start_session(&self, setup: SessionSetup) -> Result<Running, String> {
+        let session =
+            Session::open(&setup, self.records.clone()).map_err(|error| error.to_string())?;
+        let stop = Stop::default();
+        let thread = std::thread::Builder::new()
+            .name(format!("session {}", setup.plan.name))
+            .spawn({
+                let stop = stop.clone();
+                move || session.run(&stop)
+            })
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Running {
+            setup,
+            stop,
+            thread,
+        })
+    }
+
+    fn follow_reflector(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+        let Some(agent) = plan.agent(&self.agent) else {
+            complaints.push(format!(
+                "the plan has no agent `{}`; correct `name` in the configuration, or add it to the plan",
+                self.agent
+            ));
+            self.end_reflector();
+            return;
+        };
+        let sessions = match ReflectedSession::from_plan(plan, &self.agent) {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                complaints.push(error.to_string());
+                return;
+            }
+        };
+        let address = SocketAddr::new(agent.address, agent.reflector_port);
+        let goes_on = self
+            .reflector
+            .as_ref()
+            .is_some_and(|r| r.address == address && !r.thread.is_finished());
+        if goes_on {
+            if let Some(reflecting) = &self.reflector
+                && reflecting.changes.send(sessions).is_err()
+            {
+                warn!("the reflector does not take the new plan");
+            }
+            return;
+        }
+        self.end_reflector();
+        match self.start_reflector(address, sessions) {
+            Ok(reflecting) => {
+                info!("reflector on UDP {address} begins");
+                self.reflector = Some(reflecting);
+            }
+            Err(complaint) => complaints.push(format!("reflector: {complaint}")),
+        }
+    }
+
+    fn start_reflector(
+        &self,
+        address: SocketAddr,
+        sessions: Vec<ReflectedSession>,
+    ) -> Result<Reflecting, String> {
+        let config = ReflectorConfig {
+            sessions,
+            ..ReflectorConfig::new(address.port(), error_estimate())
+        };
+        let (changes, changed) = channel();
+        let link = Link {
+            changes: changed,
+            records: self.records.clone(),
+        };
+        let shell = ReflectorShell::open(address, config)
+            .map_err(|error| error.to_string())?
+            .linked(link);
+        let stop = Stop::default();
+        let thread = std::thread::Builder::new()
+            .name("reflector".to_owned())
+            .spawn({
+                let stop = stop.clone();
+                move || {
+                    shell.run(&stop, None);
+                }
+            })
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Reflecting {
+            address,
+            changes,
+            stop,
+            thread,
+        })
+    }
+
+    fn follow_echoes(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+        let wanted: Vec<_> = plan
+            .echoes
+            .iter()
+            .filter(|e| e.from == self.agent)
+            .cloned()
+            .collect();
+        if self.echoes.as_ref().map_or(&[][..], Echoes::plans) == wanted {
+            return;
+        }
+        self.echoes = None;
+        if wanted.is_empty() {
+            return;
+        }
+        match Echoes::start(wanted, self.records.clone()) {
+            Ok(echoes) => self.echoes = Some(echoes),
+            Err(error) => complaints.push(format!("cannot start the ICMP echo: {error}")),
+        }
+    }
+}
+
+fn setup(plan: &Plan, session: &SessionPlan) -> Result<SessionSetup, String> {
+    let name = &session.name;
+    let source = plan.agent(&session.from).map(|a| a.address);
+    let (Some(source), Some(destination)) = (source, plan.destination(session)) else {
+        return Err(format!(
+            "session {name}: the plan does not say where its ends are"
+        ));
+    };
+    let key = session
+        .key
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error| format!("session {name}: {error}"))?;
+    Ok(SessionSetup {
+        plan: session.clone(),
+        source,
+        destination,
+        key,
+        max_hops: MAX_HOPS,
+    })
+}

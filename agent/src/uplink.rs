@@ -1,0 +1,131 @@
+//! The uplink: ships the spool to the collector and brings the plan.
+//!
+//! Two threads, each in its own request: one delivers, one waits for a changed
+//! plan. Neither ever ends because of a fault; both come back with a growing,
+//! jittered pause. Blocks leave the spool only when the collector has
+//! acknowledged them as durable.
+
+mod backoff;
+mod cache;
+mod client;
+
+pub use cache::{CacheError, PlanCache};
+pub use client::{Client, UplinkError};
+
+use crate::session::Stop;
+use crate::spool::Spool;
+use backoff::Backoff;
+use hopgap_proto::uplink::{BATCH_BYTES, PlanResponse, Revision};
+use std::io;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long the collector is asked to hold a plan request.
+const HOLD: Duration = Duration::from_secs(25);
+/// Pause when there is nothing to deliver.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// A spool that the recorder fills and the uplink empties.
+pub type SharedSpool = Arc<Mutex<Spool>>;
+
+/// Locks the spool. A thread that panicked with it left whole frames behind: the
+/// spool is used on.
+pub fn lock(spool: &SharedSpool) -> MutexGuard<'_, Spool> {
+    spool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread that delivers. It ends when `stop` is requested and all is
+/// delivered, or `grace` after the request.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn deliver(
+    client: Client,
+    spool: SharedSpool,
+    stop: Stop,
+    grace: Duration,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("uplink".to_owned())
+        .spawn(move || {
+            let mut backoff = Backoff::new(client.seed());
+            let mut end = None;
+            loop {
+                if stop.requested() {
+                    let end = *end.get_or_insert_with(|| std::time::Instant::now() + grace);
+                    if std::time::Instant::now() >= end {
+                        return;
+                    }
+                }
+                match deliver_once(&client, &spool) {
+                    Ok(true) => backoff.succeeded("the collector takes records again"),
+                    Ok(false) if stop.requested() => return,
+                    Ok(false) => std::thread::sleep(IDLE),
+                    Err(error) => {
+                        backoff.failed(&format!("records wait in the spool: {error}"));
+                        backoff.pause(|| stop.requested());
+                    }
+                }
+            }
+        })
+}
+
+/// Delivers one batch; false when there was none.
+fn deliver_once(client: &Client, spool: &SharedSpool) -> Result<bool, UplinkError> {
+    let Some(batch) = lock(spool).next_batch(BATCH_BYTES)? else {
+        return Ok(false);
+    };
+    let ack = client.deliver(&batch.bytes)?;
+    for refused in &ack.refused {
+        warn!("the collector could not use a block: {}", refused.error);
+    }
+    lock(spool).acknowledge(batch.cursor_after(ack.bytes))?;
+    if ack.bytes == 0 {
+        return Err(UplinkError::NoProgress);
+    }
+    Ok(true)
+}
+
+/// Starts the thread that waits for plans, and sends each to `plans`.
+///
+/// # Errors
+/// When no thread can be had.
+pub fn follow_plan(
+    client: Client,
+    mut known: Option<Revision>,
+    plans: Sender<PlanResponse>,
+    stop: Stop,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("plan".to_owned())
+        .spawn(move || {
+            let mut backoff = Backoff::new(client.seed().wrapping_add(1));
+            let mut greeted = false;
+            while !stop.requested() {
+                let asked = client.greet_unless(greeted).and_then(|()| {
+                    greeted = true;
+                    client.plan(known.as_ref(), HOLD)
+                });
+                match asked {
+                    Ok(response) => {
+                        backoff.succeeded("the collector answers");
+                        if let Some(response) = response {
+                            info!("a new plan, revision {}", response.revision);
+                            known = Some(response.revision);
+                            if plans.send(response).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        greeted = false;
+                        backoff.failed(&format!("no plan from the collector: {error}"));
+                        backoff.pause(|| stop.requested());
+                    }
+                }
+            }
+        })
+}

@@ -1,0 +1,79 @@
+//! Pauses that grow, with jitter, so that agents do not come back all at once.
+
+use std::time::Duration;
+use tracing::{info, warn};
+
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(10);
+/// A pause is slept in pieces, so that a stop is noticed.
+const PIECE: Duration = Duration::from_millis(50);
+
+/// How long to wait after how many failures.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+    state: u64,
+    last: Option<String>,
+}
+
+impl Backoff {
+    /// `seed` decides the jitter.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            next: FIRST,
+            state: seed | 1,
+            last: None,
+        }
+    }
+
+    /// Says once what went wrong.
+    pub(super) fn failed(&mut self, why: &str) {
+        if self.last.as_deref() != Some(why) {
+            warn!("{why}");
+            self.last = Some(why.to_owned());
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, what: &str) {
+        if self.last.take().is_some() {
+            info!("{what}");
+        }
+        self.next = FIRST;
+    }
+
+    /// The pause before the next try: half to all of a span that doubles.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        // xorshift64: jitter needs no better.
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let half = self.next / 2;
+        let jitter = half.mul_f64((self.state >> 40) as f64 / f64::from(1 << 24));
+        self.next = (self.next * 2).min(LONGEST);
+        half + jitter
+    }
+
+    pub(super) fn pause(&mut self, stopped: impl Fn() -> bool) {
+        let mut left = self.next_pause();
+        while !left.is_zero() && !stopped() {
+            let piece = left.min(PIECE);
+            std::thread::sleep(piece);
+            left -= piece;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, FIRST, LONGEST};
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ_between_agents() {
+        let (mut a, mut b) = (Backoff::new(1), Backoff::new(2));
+        let pauses: Vec<_> = (0..20).map(|_| a.next_pause()).collect();
+        assert!(pauses[0] >= FIRST / 2 && pauses[0] <= FIRST);
+        assert!(pauses.iter().all(|p| *p <= LONGEST));
+        assert!(pauses[19] >= LONGEST / 2);
+        assert_ne!(pauses[19], (0..20).map(|_| b.next_pause()).last().unwrap());
+    }
+}

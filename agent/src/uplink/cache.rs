@@ -1,0 +1,95 @@
+//! The last plan on disk, for when the collector is away at the start.
+
+use hopgap_proto::uplink::PlanResponse;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The file of the cached plan.
+#[derive(Debug)]
+pub struct PlanCache {
+    path: PathBuf,
+}
+
+/// Why the cached plan could not be used or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The file system refused.
+    #[error("cannot use the cached plan {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no plan that this version reads.
+    #[error(
+        "cannot read the cached plan {path}: {source}; it is replaced when the collector answers"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl PlanCache {
+    /// The cache in `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            path: dir.join("plan.json"),
+        }
+    }
+
+    /// The cached plan; `None` where none was ever written.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn load(&self) -> Result<Option<PlanResponse>, CacheError> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.io(source)),
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| CacheError::Unreadable {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    /// Replaces the cached plan; a crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn store(&self, plan: &PlanResponse) -> Result<(), CacheError> {
+        let bytes = serde_json::to_vec(plan).map_err(|source| CacheError::Unreadable {
+            path: self.path.clone(),
+            source,
+        })?;
+        let fresh = self.path.with_extension("new");
+        let write = || -> io::Result<()> {
+            // The plan holds keys.
+            let mut options = File::options();
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&fresh)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&fresh, &self.path)
+        };
+        write().map_err(|source| self.io(source))
+    }
+
+    fn io(&self, source: io::Error) -> CacheError {
+        CacheError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
