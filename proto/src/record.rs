@@ -14,7 +14,12 @@ mod event;
 mod name;
 mod trace;
 
-pub use block::{Block, BlockBody, BlockHeader, BlockKey};
+#[doc(hidden)]
+pub use block::synthetic;
+pub use block::{
+    BLOCK_VERSION, Block, BlockBody, BlockError, BlockHeader, BlockKey, BlockKind, BlockSummary,
+    FateKind, MAX_ROWS, ProbeColumns,
+};
 pub use event::{ClockReading, DropReason, Event, EventKind, IcmpEvidence};
 pub use name::{AgentName, FlowIndex, NameError, PathName, RunId, SessionName, TargetName};
 pub use trace::{Hop, HopReply, HopReplyKind, Trace};
