@@ -1,7 +1,21 @@
 //! The command line.
 
-use clap::{CommandFactory, Parser, Subcommand};
-use std::io::Write;
+mod drill;
+mod report;
+mod show;
+
+use crate::client::ClientError;
+use crate::clock::ParseTimeError;
+use crate::plan::{CollectorPlan, DEFAULT_STORE, PlanFileError};
+use crate::report::ReportError;
+use crate::serve::{Options, ServeError, Service};
+use crate::store::StoreError;
+use crate::{clock, report as reports};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use hopgap_proto::time::Wall;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Takes in what hopgap agents measured, keeps it, and reports failover drills.
@@ -14,6 +28,28 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take in what agents measure, by a plan
+    Serve(ServeArgs),
+    /// Check a plan file and say what is wrong with it
+    CheckPlan {
+        /// The plan file
+        file: PathBuf,
+    },
+    /// Start, mark and stop drills
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
+    /// Report on a drill or on any stretch of time
+    Report(report::ReportArgs),
+    /// Show how the collector and its agents are
+    Status {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the JSON report
+    Schema,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -23,12 +59,74 @@ enum Command {
     Man,
 }
 
+/// Options of `serve`.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The plan file; it is read again whenever it changes
+    #[arg(short, long, default_value = "/etc/hopgap/plan.toml")]
+    plan: PathBuf,
+    /// Listen here instead of where the plan says
+    #[arg(short, long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Store here instead of where the plan says
+    #[arg(short, long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+/// Which collector to ask.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The running collector
+    #[arg(long, default_value = "http://127.0.0.1:8620")]
+    url: String,
+}
+
+/// Which store to read.
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// The store's directory
+    #[arg(short, long, default_value = DEFAULT_STORE, value_name = "DIR")]
+    store: PathBuf,
+}
+
 /// Why a command failed: one sentence for people.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
+    #[error("cannot write {}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Plan(#[from] PlanFileError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
+    Query(#[from] crate::query::QueryError),
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// An instant on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Time(Wall);
+
+impl std::str::FromStr for Time {
+    type Err = ParseTimeError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        clock::parse(s).map(Self)
+    }
 }
 
 /// Runs the command line; what went wrong is one sentence on standard error.
@@ -36,6 +134,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read standard output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             eprintln!("hopgap-collector: {failure}");
             ExitCode::FAILURE
@@ -45,16 +147,85 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Serve(args) => serve(args),
+        Command::CheckPlan { file } => {
+            let plan = CollectorPlan::load(&file)?;
+            plan.may_listen_at(plan.settings.listen)?;
+            print(&show::plan(&file, &plan))
+        }
+        Command::Drill(command) => drill::run(command),
+        Command::Report(args) => report::run(&args),
+        Command::Status { server, json } => {
+            let status = crate::client::Client::new(&server.url).status()?;
+            print(&if json {
+                serde_json::to_string_pretty(&status)? + "\n"
+            } else {
+                show::status(&status)
+            })
+        }
+        Command::Schema => print(&reports::schema()?),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hopgap-collector", &mut text);
-            std::io::stdout().write_all(&text)?;
+            Ok(std::io::stdout().write_all(&text)?)
         }
         Command::Man => {
             let mut text = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut text)?;
-            std::io::stdout().write_all(&text)?;
+            Ok(std::io::stdout().write_all(&text)?)
         }
     }
-    Ok(())
 }
+
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOPGAP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    // One thread for all connections: what costs time is done by the store's own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::from)?;
+    runtime.block_on(async {
+        let stop = stop_signal().map_err(ServeError::from)?;
+        let service = Service::bind(Options {
+            plan: args.plan,
+            listen: args.listen,
+            store: args.store,
+        })
+        .await?;
+        tracing::info!(
+            "listening on {}",
+            service.address().map_err(ServeError::from)?
+        );
+        service.run(stop).await?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Done at the first SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
+}
+
+#[cfg(test)]
+mod tests;

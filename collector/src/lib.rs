@@ -7,4 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod client;
+mod clock;
+pub mod plan;
+pub mod query;
 pub mod report;
+pub mod serve;
+pub mod store;

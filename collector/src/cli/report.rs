@@ -1,0 +1,120 @@
+//! `report`: reads the store, beside a running collector or without one.
+
+use super::{Failure, StoreArgs, Time, print};
+use crate::report::{Format, Report, UnknownFormat};
+use crate::store::{Drill, Reader};
+use crate::{clock, query};
+use clap::Args;
+use hopgap_analysis::schema::Utc;
+use hopgap_proto::time::Wall;
+use std::path::PathBuf;
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The drill; without it and without --from, the newest
+    #[arg(conflicts_with_all = ["from", "to"])]
+    drill: Option<String>,
+    /// Report from here: 2026-11-23T02:00:00Z, or a time ago such as -15m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    from: Option<Time>,
+    /// Report to here instead of to now
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        requires = "from"
+    )]
+    to: Option<Time>,
+    /// text, json, csv or html; without it text, and every format where --out is given
+    #[arg(short, long)]
+    format: Option<FormatArg>,
+    /// Write to this file; without --format to this directory, in every format
+    #[arg(short, long, value_name = "FILE|DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FormatArg(Format);
+
+impl std::str::FromStr for FormatArg {
+    type Err = UnknownFormat;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
+    }
+}
+
+/// What is reported on.
+struct Scope {
+    title: String,
+    drill: Option<String>,
+    from: Wall,
+    to: Wall,
+}
+
+pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
+    let reader = Reader::open(&args.store.store)?;
+    let now = clock::now();
+    let scope = scope(args, &reader, now)?;
+    let plan = reader.plan_at(scope.to)?.unwrap_or_default();
+    let input = query::input(&reader, &plan, scope.from, scope.to)?;
+    let findings = hopgap_analysis::analyse(&input);
+    let report = Report::new(scope.title, scope.drill, findings, Utc(now));
+    match (&args.out, args.format) {
+        (None, format) => print(&report.render(format.map_or(Format::Text, |f| f.0))?),
+        (Some(file), Some(FormatArg(format))) => std::fs::write(file, report.render(format)?)
+            .map_err(|source| Failure::File {
+                path: file.clone(),
+                source,
+            }),
+        (Some(dir), None) => {
+            let mut lines = String::new();
+            for path in report.write_all(dir)? {
+                lines.push_str(&path.display().to_string());
+                lines.push('\n');
+            }
+            print(&lines)
+        }
+    }
+}
+
+fn scope(args: &ReportArgs, reader: &Reader, now: Wall) -> Result<Scope, Failure> {
+    if let Some(Time(from)) = args.from {
+        let to = args.to.map_or(now, |t| t.0);
+        if to <= from {
+            return Err(Failure::Usage(format!(
+                "the time to report to ({}) is not after the one to report from ({}); swap or correct them",
+                Utc(to),
+                Utc(from)
+            )));
+        }
+        return Ok(Scope {
+            title: format!("From {} to {}", Utc(from), Utc(to)),
+            drill: None,
+            from,
+            to,
+        });
+    }
+    let drill = match &args.drill {
+        Some(name) => reader.drill(name)?,
+        None => newest(reader)?,
+    };
+    Ok(Scope {
+        title: format!("Drill {}", drill.name),
+        to: drill.stopped.unwrap_or(now),
+        from: drill.started,
+        drill: Some(drill.name),
+    })
+}
+
+fn newest(reader: &Reader) -> Result<Drill, Failure> {
+    reader.drills()?.into_iter().next().ok_or_else(|| {
+        Failure::Usage(
+            "the store has no drill; name a stretch of time with --from, such as --from -15m"
+                .to_owned(),
+        )
+    })
+}

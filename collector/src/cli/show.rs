@@ -1,0 +1,144 @@
+//! Tables for the terminal.
+
+use crate::plan::CollectorPlan;
+use crate::serve::{AgentBody, DrillBody, Status, TimeText};
+use hopgap_proto::plan::Destination;
+use jiff::Timestamp;
+use std::fmt::Write;
+use std::path::Path;
+
+/// An instant of UTC to the millisecond.
+pub(super) fn time(at: TimeText) -> String {
+    match Timestamp::from_nanosecond(i128::from(at.0.as_nanos())) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string(),
+        Err(_) => "out of range".to_owned(),
+    }
+}
+
+fn maybe(at: Option<TimeText>, otherwise: &str) -> String {
+    at.map_or_else(|| otherwise.to_owned(), time)
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+        })
+        .map(Option::unwrap_or_default)
+        .collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// What a checked plan asks for.
+pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
+    let plan = &it.plan;
+    let mut out = format!(
+        "{} is good: {} agents, {} sessions, {} echo targets, {} paths; objective: no outage above {}\n",
+        file.display(),
+        plan.agents.len(),
+        plan.sessions.len(),
+        plan.echoes.len(),
+        plan.paths.len(),
+        plan.objective.outage
+    );
+    let mut rows = Vec::new();
+    for session in &plan.sessions {
+        let to = match &session.to {
+            Destination::Agent(name) => name.to_string(),
+            Destination::Foreign(address) => address.to_string(),
+        };
+        rows.push(vec![
+            format!("  {}", session.name),
+            format!("{} -> {to}", session.from),
+            format!("{} flows", session.flows),
+            format!("every {}", session.interval.to_config_text()),
+        ]);
+    }
+    out.push_str(&table(&rows));
+    out
+}
+
+/// All drills.
+pub(super) fn drills(drills: &[DrillBody]) -> String {
+    if drills.is_empty() {
+        return "no drill yet; start one with: hopgap-collector drill start NAME\n".to_owned();
+    }
+    let head = ["NAME", "STARTED", "STOPPED"].map(str::to_owned).to_vec();
+    let rows = drills
+        .iter()
+        .map(|d| vec![d.name.clone(), time(d.started), maybe(d.stopped, "running")]);
+    table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+/// How the collector is.
+pub(super) fn status(status: &Status) -> String {
+    let mut out = format!(
+        "hopgap-collector {}, since {}, store {}\nplan {}, revision {}, {} sessions\n",
+        status.version,
+        time(status.started),
+        status.store,
+        status.plan.file,
+        status.plan.revision,
+        status.plan.sessions
+    );
+    if let Some(error) = &status.plan.error {
+        let _ = writeln!(out, "the plan file as it is now is not in force: {error}");
+    }
+    if let Some(drill) = &status.drill {
+        let _ = writeln!(
+            out,
+            "drill `{}` runs since {}",
+            drill.name,
+            time(drill.started)
+        );
+    }
+    let head = [
+        "AGENT",
+        "LAST SEEN",
+        "DATA UP TO",
+        "RECORDS",
+        "BLOCKS",
+        "AGAIN",
+        "REFUSED",
+        "VERSION",
+    ];
+    let rows = status.agents.iter().map(agent);
+    out.push_str(&table(
+        &std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(rows)
+            .collect::<Vec<_>>(),
+    ));
+    out
+}
+
+fn agent(agent: &AgentBody) -> Vec<String> {
+    let name = if agent.planned {
+        agent.name.clone()
+    } else {
+        format!("{} (not in the plan)", agent.name)
+    };
+    vec![
+        name,
+        maybe(agent.last_seen, "never"),
+        maybe(agent.newest, "-"),
+        agent.records.to_string(),
+        agent.blocks.to_string(),
+        agent.duplicates.to_string(),
+        agent.refused.to_string(),
+        agent.version.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
+}

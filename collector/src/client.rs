@@ -1,0 +1,140 @@
+//! The command line's side of the collector's API.
+
+use crate::serve::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+use crate::serve::{DrillBody, DrillRequest, MarkerRequest, Status, StopRequest};
+use hopgap_proto::uplink::ErrorBody;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::Body;
+use ureq::http::Response;
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why the collector could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Nobody answers.
+    #[error(
+        "no collector answers at {url}: {source}; start it with `hopgap-collector serve`, or name another with --url"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+    /// What answers is no collector, or one of another version.
+    #[error(
+        "{url} answered with something else than expected ({what}); check --url and that both programs have the same version"
+    )]
+    Strange {
+        /// Where it was asked.
+        url: String,
+        /// What came.
+        what: String,
+    },
+}
+
+/// Asks the collector at one URL.
+pub(crate) struct Client {
+    agent: Agent,
+    url: String,
+}
+
+impl Client {
+    /// For the collector at `url`, such as `http://127.0.0.1:8620`.
+    pub(crate) fn new(url: &str) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        Self {
+            agent: config.into(),
+            url: url.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Result<Status, ClientError> {
+        self.get(STATUS_PATH)
+    }
+
+    pub(crate) fn drills(&self) -> Result<Vec<DrillBody>, ClientError> {
+        self.get(DRILLS_PATH)
+    }
+
+    pub(crate) fn start(&self, request: &DrillRequest) -> Result<DrillBody, ClientError> {
+        self.post(DRILLS_PATH, request)
+    }
+
+    pub(crate) fn stop(&self, request: &StopRequest) -> Result<DrillBody, ClientError> {
+        self.post(STOP_PATH, request)
+    }
+
+    pub(crate) fn mark(&self, request: &MarkerRequest) -> Result<MarkerRequest, ClientError> {
+        self.post(MARKERS_PATH, request)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.url);
+        self.read(url.clone(), self.agent.get(url).call())
+    }
+
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.url);
+        let strange = |error: serde_json::Error| ClientError::Strange {
+            url: url.clone(),
+            what: error.to_string(),
+        };
+        let body = serde_json::to_vec(body).map_err(strange)?;
+        let request = self.agent.post(&url).content_type("application/json");
+        self.read(url.clone(), request.send(&body))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        url: String,
+        response: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
+        let mut response = response.map_err(|source| ClientError::Unreachable {
+            url: self.url.clone(),
+            source: Box::new(source),
+        })?;
+        let status = response.status();
+        let text =
+            response
+                .body_mut()
+                .read_to_string()
+                .map_err(|source| ClientError::Unreachable {
+                    url: self.url.clone(),
+                    source: Box::new(source),
+                })?;
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|error| ClientError::Strange {
+                url,
+                what: error.to_string(),
+            });
+        }
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(body) if body.remedy.is_empty() => Err(ClientError::Refused(body.error)),
+            Ok(body) => Err(ClientError::Refused(format!(
+                "{}; {}",
+                body.error, body.remedy
+            ))),
+            Err(_) => Err(ClientError::Strange {
+                url,
+                what: status.to_string(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What can be wrong with a plan file.
+
+use super::place;
+use hopgap_proto::record::AgentName;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Why a plan file cannot be used. Each sentence says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanFileError {
+    /// The file cannot be read.
+    #[error("cannot read the plan {}: {source}; name another file or create this one", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has keys or values that it may not have.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong and what may stand there.
+        message: String,
+    },
+    /// A value that cannot work.
+    #[error("{}{}: {message}", path.display(), At(*line))]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong and what to write.
+        message: String,
+    },
+    /// An agent without a secret, and the collector is to be reached from other hosts.
+    #[error(
+        "agent `{agent}` has no secret, so anyone who reaches {listen} could pass for it; give it a `secret_file` or listen on 127.0.0.1"
+    )]
+    NeedsSecret {
+        /// The agent.
+        agent: AgentName,
+        /// Where the collector was to listen.
+        listen: SocketAddr,
+    },
+}
+
+/// `:LINE`, or nothing.
+struct At(Option<usize>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(line) => write!(f, ":{line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PlanFileError {
+    /// What the TOML parser found, with a remedy where its own words lack one.
+    pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let (line, column) = place::position(text, error.span().map_or(0, |s| s.start));
+        let message = error.message().trim().replace('\n', ", ");
+        Self::Syntax {
+            path: path.to_owned(),
+            line,
+            column,
+            message: with_remedy(&message),
+        }
+    }
+}
+
+fn with_remedy(message: &str) -> String {
+    if message.contains("untagged enum Destination") {
+        return "`to` must be an agent's name, or address and port of a foreign reflector such as \"192.0.2.1:862\""
+            .to_owned();
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("{field} is missing here; add it");
+    }
+    let remedy = if message.starts_with("unknown field") {
+        "correct or remove it"
+    } else if message.starts_with("invalid socket address") {
+        "write address and port such as \"127.0.0.1:8620\""
+    } else if message.starts_with("invalid IP address") {
+        "write an address such as \"192.0.2.1\" or \"2001:db8::1\""
+    } else if message.ends_with("expected a string") {
+        "put it in quotes, a length of time with its unit, such as \"10ms\""
+    } else if message.ends_with("expected u16") {
+        "write 0 to 65535"
+    } else if message.ends_with("expected u8") {
+        "write 0 to 255"
+    } else {
+        return message.to_owned();
+    };
+    format!("{message}; {remedy}")
+}

@@ -1,0 +1,139 @@
+use super::{CollectorPlan, DEFAULT_LISTEN};
+use hopgap_proto::plan::PathRole;
+use hopgap_proto::time::Span;
+use std::path::Path;
+
+const EXAMPLE: &str = include_str!("../../examples/plan.toml");
+
+fn parse(text: &str) -> Result<CollectorPlan, String> {
+    CollectorPlan::parse(text, Path::new("plan.toml")).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_example_is_the_topology_of_the_drill() {
+    let it = parse(EXAMPLE).unwrap();
+    assert_eq!(it.settings.listen, DEFAULT_LISTEN);
+    assert_eq!(it.plan.objective.outage, Span::from_secs(10));
+    let sessions: Vec<_> = it
+        .plan
+        .sessions
+        .iter()
+        .map(|s| {
+            (
+                s.from.as_str(),
+                it.plan.destination(s).unwrap().to_string(),
+                s.flows,
+            )
+        })
+        .collect();
+    assert_eq!(
+        sessions,
+        [
+            ("onprem", "10.17.11.132:862".to_owned(), 8),
+            ("azure", "10.1.11.10:862".to_owned(), 8)
+        ]
+    );
+    let roles: Vec<_> = it
+        .plan
+        .paths
+        .iter()
+        .map(|p| (p.name.as_str(), p.role))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            ("expressroute-primary", PathRole::Primary),
+            ("expressroute-secondary", PathRole::Primary),
+            ("vpn", PathRole::Backup)
+        ]
+    );
+    assert_eq!(it.plan.echoes.len(), 6);
+}
+
+/// The example with one change.
+fn changed(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "the example has no {from}");
+    EXAMPLE.replacen(from, to, 1)
+}
+
+#[test]
+fn mistakes_name_file_line_and_remedy() {
+    let cases = [
+        changed("[objective]", "[objective"),
+        changed("seal_after = \"10m\"", "seal_afer = \"10m\""),
+        changed("seal_after = \"10m\"", "seal_after = \"0s\""),
+        changed("# retention = \"2160h\"", "retention = \"1m\""),
+        changed("listen = \"127.0.0.1:8620\"", "listen = \"localhost\""),
+        changed("reflector_port = 862", "reflector_port = 70000"),
+        changed("address = \"10.17.11.132\"", ""),
+        changed(
+            "# secret_file = \"azure.secret\"",
+            "secret_file = \"missing.secret\"",
+        ),
+        changed("interval = \"10ms\"", "interval = 10"),
+        changed("interval = \"10ms\"", "interval = \"10us\""),
+        changed("interval = \"10ms\"", "intervall = \"10ms\""),
+        changed("to = \"azure\"", "to = \"azure:99999\""),
+        changed("to = \"azure\"", "to = \"moon\""),
+        changed("to = \"azure\"", "to = \"onprem\""),
+        changed("name = \"azure-onprem\"", "name = \"onprem-azure\""),
+        changed(
+            "name = \"azure-onprem\"\nfrom = \"azure\"\nto = \"onprem\"",
+            "name = \"b\"\nfrom = \"onprem\"\nto = \"azure\"",
+        ),
+        changed("role = \"backup\"", "role = \"standby\""),
+        changed("target_at_hop = 3", ""),
+        changed("target = \"10.17.11.77\"", "target = \"gateway\""),
+        changed("name = \"msee1\"", "name = \"MSEE 1\""),
+    ];
+    let errors: Vec<String> = cases.iter().map(|c| parse(c).unwrap_err()).collect();
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = CollectorPlan::load(Path::new("/nonexistent/plan.toml")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot read the plan /nonexistent/plan.toml: ")
+    );
+}
+
+#[test]
+fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
+    let dir = std::env::temp_dir().join(format!("hopgap-plan-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let secret = "0123456789abcdef0123";
+    std::fs::write(dir.join("onprem.secret"), format!("{secret}\n")).unwrap();
+    std::fs::write(dir.join("azure.secret"), "short").unwrap();
+    let path = dir.join("plan.toml");
+    let with = changed(
+        "# secret_file = \"onprem.secret\"",
+        "secret_file = \"onprem.secret\"",
+    );
+
+    std::fs::write(&path, &with).unwrap();
+    let it = CollectorPlan::load(&path).unwrap();
+    let onprem = "onprem".parse().unwrap();
+    assert_eq!(it.secrets[&onprem].as_bytes(), secret.as_bytes());
+    assert!(!format!("{it:?}").contains(secret));
+    assert!(!serde_json::to_string(&it.plan).unwrap().contains("secret"));
+
+    let loopback = "127.0.0.1:8620".parse().unwrap();
+    let wide = "0.0.0.0:8620".parse().unwrap();
+    assert!(it.may_listen_at(loopback).is_ok());
+    let refused = it.may_listen_at(wide).unwrap_err().to_string();
+    assert!(refused.contains("agent `azure` has no secret"), "{refused}");
+
+    let short = with.replace(
+        "# secret_file = \"azure.secret\"",
+        "secret_file = \"azure.secret\"",
+    );
+    let error = CollectorPlan::parse(&short, &path).unwrap_err().to_string();
+    assert!(
+        error.contains("has 5 bytes, but must have at least 16"),
+        "{error}"
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}

@@ -1,0 +1,178 @@
+//! Reads a stretch of time back for analysis.
+
+use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, StoreError};
+use hopgap_analysis::findings;
+use hopgap_analysis::input::{EchoRecords, Input, ReflectorRun, SenderRun, SessionRecords};
+use hopgap_analysis::schema::Utc;
+use hopgap_proto::plan::{Destination, Plan, SessionPlan};
+use hopgap_proto::record::{AgentName, ProbeFate};
+use hopgap_proto::time::{Span, Wall};
+use std::collections::BTreeMap;
+
+/// Read beside the window, so that what happened at its edges can be understood.
+const AROUND_PROBES: Span = Span::from_secs(60);
+
+/// The reflector's log must reach further than the probes: where it ends too early, a
+/// probe would seem lost.
+const AROUND_RECEPTIONS: Span = Span::from_secs(300);
+
+/// Analysis holds all records in memory, about 100 bytes each.
+const MOST_RECORDS: u64 = 40_000_000;
+
+/// Why a stretch of time cannot be read for analysis.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// More records than are analysed at a time.
+    #[error(
+        "that stretch of time holds {records} records, more than the {MOST_RECORDS} that are analysed at a time; choose a shorter one with --from and --to"
+    )]
+    TooMany {
+        /// How many.
+        records: u64,
+    },
+}
+
+/// Everything that analysis needs to judge what was sent from `from` to `to`.
+///
+/// # Errors
+///
+/// When the store fails, or when it holds too much of that time.
+pub fn input(reader: &Reader, plan: &Plan, from: Wall, to: Wall) -> Result<Input, QueryError> {
+    let records = reader.count(from, to)?;
+    if records > MOST_RECORDS {
+        return Err(QueryError::TooMany { records });
+    }
+    let sessions = plan
+        .sessions
+        .iter()
+        .map(|session| session_records(reader, session, from, to))
+        .collect::<Result<_, StoreError>>()?;
+    let echoes = reader
+        .echoes(from, to)?
+        .into_iter()
+        .map(|rows| EchoRecords {
+            target: rows.target,
+            agent: rows.agent,
+            clocks: rows.clocks,
+            echoes: rows.echoes,
+        })
+        .collect();
+    Ok(Input {
+        plan: plan.clone(),
+        window: Some((from, to)),
+        sessions,
+        markers: reader.markers(from, to)?.into_iter().map(marker).collect(),
+        echoes,
+    })
+}
+
+fn session_records(
+    reader: &Reader,
+    session: &SessionPlan,
+    from: Wall,
+    to: Wall,
+) -> Result<SessionRecords, StoreError> {
+    let name = &session.name;
+    let kinds = [Kind::Probes, Kind::Traces, Kind::Events];
+    let mut sent = reader.records(name, &kinds, from - AROUND_PROBES, to + AROUND_PROBES)?;
+    sent.retain(|(agent, _), rows| *agent == session.from && !is_bare(rows));
+
+    let reflector = match &session.to {
+        Destination::Foreign(_) => Vec::new(),
+        Destination::Agent(agent) => {
+            let (early, late) = clock_difference(&sent);
+            let from = from + early - AROUND_RECEPTIONS;
+            let to = to + late + AROUND_RECEPTIONS;
+            reflector_runs(reader, session, agent, from, to)?
+        }
+    };
+    let sender = sent
+        .into_iter()
+        .map(|((agent, run), rows)| SenderRun {
+            agent,
+            run,
+            clocks: rows.clocks,
+            probes: rows.probes,
+            traces: rows.traces,
+            events: rows.events,
+        })
+        .collect();
+    Ok(SessionRecords {
+        session: name.clone(),
+        sender,
+        reflector,
+    })
+}
+
+fn reflector_runs(
+    reader: &Reader,
+    session: &SessionPlan,
+    reflector: &AgentName,
+    from: Wall,
+    to: Wall,
+) -> Result<Vec<ReflectorRun>, StoreError> {
+    let kinds = [Kind::Receptions, Kind::Events];
+    let mut rows: BTreeMap<_, _> = reader
+        .records(&session.name, &kinds, from, to)?
+        .into_iter()
+        .filter(|((agent, _), _)| agent == reflector)
+        .map(|((_, run), rows)| (run, rows))
+        .collect();
+    // An agent that ran and received nothing is evidence, too: of loss on the way out.
+    for (run, clocks) in reader.runs(reflector, from, to)? {
+        rows.entry(run).or_insert_with(|| RunRows {
+            clocks,
+            ..RunRows::default()
+        });
+    }
+    Ok(rows
+        .into_iter()
+        .map(|(run, rows)| ReflectorRun {
+            agent: reflector.clone(),
+            run,
+            clocks: rows.clocks,
+            receptions: rows.receptions,
+            events: rows.events,
+        })
+        .collect())
+}
+
+/// Whether a run recorded nothing of a session: the events of the agent itself alone
+/// say nothing about it.
+fn is_bare(rows: &RunRows) -> bool {
+    rows.probes.is_empty() && rows.traces.is_empty()
+}
+
+/// How far the reflector's wall clock is ahead of the sender's, at least and at most, as
+/// the replies tell; nothing where there is none. Hosts may be hours apart.
+fn clock_difference(sent: &Runs) -> (Span, Span) {
+    let mut range: Option<(Span, Span)> = None;
+    for rows in sent.values() {
+        let Some(clock) = rows.clocks.first() else {
+            continue;
+        };
+        for probe in &rows.probes {
+            if let ProbeFate::Answered(reply) = probe.fate {
+                let ahead = reply.reflector_received - clock.wall_of(probe.sent.at);
+                let (low, high) = range.unwrap_or((ahead, ahead));
+                range = Some((low.min(ahead), high.max(ahead)));
+            }
+        }
+    }
+    range.unwrap_or_default()
+}
+
+fn marker(marker: Marker) -> findings::Marker {
+    findings::Marker {
+        at: Utc(marker.at),
+        kind: match marker.kind {
+            MarkerKind::Failover => findings::MarkerKind::Failover,
+            MarkerKind::Failback => findings::MarkerKind::Failback,
+            MarkerKind::Note => findings::MarkerKind::Note,
+        },
+        text: marker.text,
+    }
+}

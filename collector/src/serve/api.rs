@@ -1,0 +1,364 @@
+//! What people and scripts ask, from this host only: status, drills, markers.
+//!
+//! | request | body | success |
+//! |---|---|---|
+//! | `GET /api/v1/status` | none | [`Status`] |
+//! | `GET /api/v1/drills` | none | an array of [`DrillBody`], the newest first |
+//! | `POST /api/v1/drills` | [`DrillRequest`] | [`DrillBody`] |
+//! | `POST /api/v1/drills/stop` | [`StopRequest`] | [`DrillBody`] |
+//! | `POST /api/v1/markers` | [`MarkerRequest`] | [`MarkerRequest`] with its time |
+//!
+//! Everything else than success is an `ErrorBody`, as in the uplink. Instants are
+//! RFC 3339 in UTC. These requests carry no secret: they are answered to peers on the
+//! loopback interface alone, and not to a browser that was led here by another name.
+
+use super::reply::Failure;
+use super::{App, Shared};
+use crate::clock;
+use crate::store::{Drill, Marker, MarkerKind, Reader, StoreError};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::HOST;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hopgap_analysis::schema::Utc;
+use hopgap_proto::time::Wall;
+use hopgap_proto::uplink::{ErrorCode, Revision};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::net::{IpAddr, SocketAddr};
+
+/// Path of [`Status`].
+pub(crate) const STATUS_PATH: &str = "/api/v1/status";
+/// Path of drills.
+pub(crate) const DRILLS_PATH: &str = "/api/v1/drills";
+/// Path to stop the drill that is running.
+pub(crate) const STOP_PATH: &str = "/api/v1/drills/stop";
+/// Path of markers.
+pub(crate) const MARKERS_PATH: &str = "/api/v1/markers";
+
+/// An instant of UTC as RFC 3339 text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimeText(pub Wall);
+
+impl Serialize for TimeText {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&Utc(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        clock::parse(&text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// Starts a drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRequest {
+    /// Its name.
+    pub name: String,
+    /// When it began; absent for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<TimeText>,
+}
+
+/// Stops the drill that is running.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// When it ended; absent for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<TimeText>,
+}
+
+/// Notes something on an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarkerRequest {
+    /// Its text.
+    pub text: String,
+    /// What it announces.
+    #[serde(default)]
+    pub kind: MarkerKind,
+    /// When; absent for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<TimeText>,
+}
+
+/// A drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillBody {
+    /// Its name.
+    pub name: String,
+    /// When it began.
+    pub started: TimeText,
+    /// When it ended; `null` while it runs.
+    pub stopped: Option<TimeText>,
+}
+
+impl From<Drill> for DrillBody {
+    fn from(drill: Drill) -> Self {
+        Self {
+            name: drill.name,
+            started: TimeText(drill.started),
+            stopped: drill.stopped.map(TimeText),
+        }
+    }
+}
+
+/// How the collector is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// When it was started.
+    pub started: TimeText,
+    /// Its own time.
+    pub now: TimeText,
+    /// Directory of its store.
+    pub store: String,
+    /// The plan.
+    pub plan: PlanStatus,
+    /// The drill that is running.
+    pub drill: Option<DrillBody>,
+    /// The agents of the plan, and others that were heard of, by name.
+    pub agents: Vec<AgentBody>,
+}
+
+/// The plan in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStatus {
+    /// Its file.
+    pub file: String,
+    /// The revision of the whole.
+    pub revision: Revision,
+    /// How many sessions it has.
+    pub sessions: usize,
+    /// Why the file as it is now is not in force; `null` where it is.
+    pub error: Option<String>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentBody {
+    /// Its name.
+    pub name: String,
+    /// Whether the plan has it.
+    pub planned: bool,
+    /// The version of its program.
+    pub version: Option<String>,
+    /// When it was last heard of; `null` for never.
+    pub last_seen: Option<TimeText>,
+    /// When its newest block here was closed, on its own clock. What it recorded since
+    /// is its backlog.
+    pub newest: Option<TimeText>,
+    /// Blocks stored.
+    pub blocks: u64,
+    /// Blocks that came more than once.
+    pub duplicates: u64,
+    /// Records stored.
+    pub records: u64,
+    /// Frames that were whole but could not be used.
+    pub refused: u64,
+}
+
+pub(super) fn router() -> Router<App> {
+    Router::new()
+        .route(STATUS_PATH, get(status))
+        .route(DRILLS_PATH, get(drills).post(start))
+        .route(STOP_PATH, post(stop))
+        .route(MARKERS_PATH, post(mark))
+        .layer(from_fn(local_only))
+}
+
+/// Lets only this host in, and no page of another site that a browser on this host shows.
+async fn local_only(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
+    if peer.ip().to_canonical().is_loopback() && host.is_none_or(is_local_name) {
+        return Ok(next.run(request).await);
+    }
+    Err(Failure::new(
+        ErrorCode::Forbidden,
+        "drills and status are for programs on the collector's own host",
+        "run the command there, with --url http://127.0.0.1:8620",
+    ))
+}
+
+/// Whether the `Host` of a request is an address or `localhost`.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn status(State(app): State<App>) -> Result<Json<Status>, Failure> {
+    blocking(move || read_status(&app)).await.map(Json)
+}
+
+fn read_status(app: &Shared) -> Result<Status, StoreError> {
+    let reader = Reader::open(&app.store)?;
+    let plan = app.plan.borrow().clone();
+    let known = reader.agents()?;
+    let heard = |name: &str| known.iter().find(|a| a.agent.as_str() == name);
+    let mut names: Vec<&str> = plan.plan.agents.iter().map(|a| a.name.as_str()).collect();
+    names.extend(known.iter().map(|a| a.agent.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    let agents = names
+        .into_iter()
+        .map(|name| {
+            let agent = heard(name);
+            AgentBody {
+                name: name.to_owned(),
+                planned: plan.plan.agents.iter().any(|a| a.name.as_str() == name),
+                version: agent.and_then(|a| a.version.clone()),
+                last_seen: agent.map(|a| TimeText(a.last_seen)),
+                newest: agent.and_then(|a| a.newest).map(TimeText),
+                blocks: agent.map_or(0, |a| a.blocks),
+                duplicates: agent.map_or(0, |a| a.duplicates),
+                records: agent.map_or(0, |a| a.records),
+                refused: agent.map_or(0, |a| a.refused),
+            }
+        })
+        .collect();
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: TimeText(app.started),
+        now: TimeText(clock::now()),
+        store: app.store.display().to_string(),
+        plan: PlanStatus {
+            file: app.plan_file.display().to_string(),
+            revision: Revision::of(&plan.plan),
+            sessions: plan.plan.sessions.len(),
+            error: app.plan_error.borrow().clone(),
+        },
+        drill: reader
+            .drills()?
+            .into_iter()
+            .find(|d| d.stopped.is_none())
+            .map(DrillBody::from),
+        agents,
+    })
+}
+
+async fn drills(State(app): State<App>) -> Result<Json<Vec<DrillBody>>, Failure> {
+    let drills = blocking(move || Reader::open(&app.store)?.drills()).await?;
+    Ok(Json(drills.into_iter().map(DrillBody::from).collect()))
+}
+
+async fn start(
+    State(app): State<App>,
+    body: Result<Json<DrillRequest>, JsonRejection>,
+) -> Result<Json<DrillBody>, Failure> {
+    let Json(request) = body?;
+    let at = request.at.map_or_else(clock::now, |t| t.0);
+    let drill = app
+        .writer
+        .run(move |store| store.start_drill(&request.name, at))
+        .await?
+        .map_err(refused)?;
+    Ok(Json(drill.into()))
+}
+
+async fn stop(
+    State(app): State<App>,
+    body: Result<Json<StopRequest>, JsonRejection>,
+) -> Result<Json<DrillBody>, Failure> {
+    let Json(request) = body?;
+    let at = request.at.map_or_else(clock::now, |t| t.0);
+    let drill = app
+        .writer
+        .run(move |store| store.stop_drill(at))
+        .await?
+        .map_err(refused)?;
+    Ok(Json(drill.into()))
+}
+
+async fn mark(
+    State(app): State<App>,
+    body: Result<Json<MarkerRequest>, JsonRejection>,
+) -> Result<Json<MarkerRequest>, Failure> {
+    let Json(request) = body?;
+    let marker = Marker {
+        at: request.at.map_or_else(clock::now, |t| t.0),
+        kind: request.kind,
+        text: request.text,
+    };
+    let marker = app
+        .writer
+        .run(move |store| store.mark(&marker).map(|()| marker))
+        .await?
+        .map_err(refused)?;
+    Ok(Json(MarkerRequest {
+        text: marker.text,
+        kind: marker.kind,
+        at: Some(TimeText(marker.at)),
+    }))
+}
+
+/// A drill that cannot be is the request's fault, all else the store's.
+fn refused(error: StoreError) -> Failure {
+    match error {
+        StoreError::Drill(_) => {
+            Failure::new(ErrorCode::Malformed, error.to_string(), String::new())
+                .with_status(StatusCode::CONFLICT)
+        }
+        other => other.into(),
+    }
+}
+
+/// Runs what reads the disk beside the server's own thread.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(super::writer::Stopped.into()),
+    }
+}
+
+impl From<JsonRejection> for Failure {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(
+            ErrorCode::Malformed,
+            rejection.body_text(),
+            "send JSON with the content type application/json",
+        )
+        .with_status(rejection.status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local_name;
+
+    #[test]
+    fn a_browser_led_here_by_another_name_is_not_local() {
+        for local in [
+            "127.0.0.1:8620",
+            "localhost:8620",
+            "localhost",
+            "[::1]:8620",
+            "10.1.11.10",
+        ] {
+            assert!(is_local_name(local), "{local}");
+        }
+        for other in ["rebound.example:8620", "rebound.example", "", ":8620"] {
+            assert!(!is_local_name(other), "{other}");
+        }
+    }
+}

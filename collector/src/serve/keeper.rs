@@ -1,0 +1,85 @@
+//! The thread that seals and expires.
+
+use super::writer::Writer;
+use crate::clock;
+use crate::plan::{CollectorPlan, Settings};
+use crate::store::{Reader, StoreError, seal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch as channel;
+
+/// How often it looks for something to do.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// The thread.
+pub(super) struct Keeping {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    dir: PathBuf,
+    plan: channel::Receiver<Arc<CollectorPlan>>,
+    writer: Writer,
+) -> std::io::Result<Keeping> {
+    let (stop, stopped) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("seal".to_owned())
+        .spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
+                let settings = plan.borrow().settings.clone();
+                if let Err(error) = keep(&dir, &settings, &writer, || stopped.try_recv().is_ok()) {
+                    tracing::error!("cannot seal or expire: {error}; it is tried again");
+                }
+            }
+        })?;
+    Ok(Keeping { stop, thread })
+}
+
+impl Keeping {
+    /// Ends the thread after the file that it is writing.
+    pub(super) fn stop(self) {
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("the sealing thread ended early; the next start seals what is due");
+        }
+    }
+}
+
+fn keep(
+    dir: &Path,
+    settings: &Settings,
+    writer: &Writer,
+    stopped: impl Fn() -> bool,
+) -> Result<(), StoreError> {
+    let reader = Reader::open(dir)?;
+    while let Some(due) = seal::due(&reader, clock::now(), settings.seal_after)? {
+        let encoded = seal::encode(&reader, due)?;
+        tracing::info!("sealed {} rows into {}", encoded.rows, encoded.path());
+        let Ok(committed) = writer.run_blocking(move |s| s.commit(&encoded, clock::now())) else {
+            return Ok(());
+        };
+        committed?;
+        if stopped() {
+            return Ok(());
+        }
+    }
+    if let Some(retention) = settings.retention {
+        let before = clock::now() - retention;
+        if let Ok(expired) = writer.run_blocking(move |s| s.expire(before)) {
+            let expired = expired?;
+            if expired.blocks > 0 {
+                tracing::info!(
+                    "deleted {} blocks and {} sealed files that were older than the retention",
+                    expired.blocks,
+                    expired.files
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Answers that are no success.
+
+use super::writer::Stopped;
+use crate::store::StoreError;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hopgap_proto::uplink::{ErrorBody, ErrorCode};
+
+/// A request that failed: a status, a code for programs, and two sentences for people.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Failure {
+    /// A failure with its code's own status.
+    pub(super) fn new(
+        code: ErrorCode,
+        error: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            status: StatusCode::from_u16(code.status())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            body: ErrorBody {
+                code,
+                error: error.into(),
+                remedy: remedy.into(),
+            },
+        }
+    }
+
+    /// The same with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(
+            ErrorCode::Busy,
+            stopped.to_string(),
+            "come again in a moment",
+        )
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::error!("{error}");
+        Self::new(
+            ErrorCode::Storage,
+            error.to_string(),
+            "see to the collector's disk; nothing was acknowledged",
+        )
+    }
+}
+
+/// What is answered to a path that does not exist.
+pub(super) async fn no_such_path() -> Failure {
+    Failure::new(
+        ErrorCode::Malformed,
+        "there is nothing at this path",
+        "check that both programs have the same version",
+    )
+    .with_status(StatusCode::NOT_FOUND)
+}

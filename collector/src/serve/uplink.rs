@@ -1,0 +1,300 @@
+//! What agents ask, as `hopgap_proto::uplink` lays it down.
+
+use super::App;
+use super::reply::Failure;
+use crate::clock;
+use crate::plan::CollectorPlan;
+use crate::store::{Incoming, Store};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hopgap_proto::frame::{FrameError, FrameReader};
+use hopgap_proto::record::AgentName;
+use hopgap_proto::uplink::{
+    AGENT_HEADER, Ack, ErrorCode, Hello, MAX_BATCH_BYTES, MAX_CONTROL_BYTES, MAX_WAIT,
+    PlanResponse, ProtocolRange, Refused, Revision, Welcome, secret_of,
+};
+use serde::Deserialize;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long a body may take to come: a link that is failing over may be slow.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// `POST` hello.
+pub(super) async fn hello(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Json<Welcome>, Failure> {
+    let agent = authenticate(request.headers(), &app.plan.borrow().clone())?;
+    let body = read_body(request.into_body(), MAX_CONTROL_BYTES).await?;
+    let hello: Hello = serde_json::from_slice(&body).map_err(|error| {
+        Failure::new(
+            ErrorCode::Malformed,
+            format!("the hello cannot be read: {error}"),
+            "check that both programs have the same version",
+        )
+    })?;
+    if hello.agent != agent {
+        return Err(Failure::new(
+            ErrorCode::Forbidden,
+            format!(
+                "the hello is of `{}`, but the request of `{agent}`",
+                hello.agent
+            ),
+            "correct the agent's `name`",
+        ));
+    }
+    let ours = ProtocolRange::OURS;
+    let protocol = ours.agree(hello.protocol).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::Protocol,
+            format!(
+                "this collector speaks versions {} to {} of the uplink, the agent {} to {}",
+                ours.oldest, ours.newest, hello.protocol.oldest, hello.protocol.newest
+            ),
+            "upgrade the older of the two programs",
+        )
+    })?;
+    // A version is for people: no longer than they read.
+    let version: String = hello.version.chars().take(64).collect();
+    app.writer
+        .run(move |store| store.seen(&agent, Some(&version), clock::now()))
+        .await??;
+    Ok(Json(Welcome {
+        protocol,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now_ns: clock::now(),
+    }))
+}
+
+/// What a plan request asks with; the names are the protocol's.
+#[derive(Debug, Deserialize)]
+pub(super) struct PlanQuery {
+    revision: Option<Revision>,
+    wait: Option<u64>,
+}
+
+/// `GET` plan: held until the agent's part changes or its time is over.
+pub(super) async fn plan(
+    State(app): State<App>,
+    query: Result<Query<PlanQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(|error| {
+        Failure::new(
+            ErrorCode::Malformed,
+            format!("the plan request cannot be read: {}", error.body_text()),
+            "check that both programs have the same version",
+        )
+    })?;
+    let wait = Duration::from_secs(query.wait.unwrap_or(0)).min(MAX_WAIT);
+    let until = Instant::now() + wait;
+    let mut plan = app.plan.clone();
+    let mut stopping = app.stopping.clone();
+    loop {
+        let current = plan.borrow_and_update().clone();
+        // At every turn: a new plan may have another secret, or no such agent.
+        let agent = authenticate(&headers, &current)?;
+        let part = current.plan.for_agent(&agent);
+        let revision = Revision::of(&part);
+        if query.revision != Some(revision) {
+            let seen = agent.clone();
+            app.writer
+                .run(move |store| store.seen(&seen, None, clock::now()))
+                .await??;
+            return Ok(Json(PlanResponse {
+                revision,
+                plan: part,
+            })
+            .into_response());
+        }
+        let changed = tokio::select! {
+            changed = timeout_at(until, plan.changed()) => matches!(changed, Ok(Ok(()))),
+            _ = stopping.wait_for(|stop| *stop) => false,
+        };
+        if !changed {
+            return Ok(StatusCode::NOT_MODIFIED.into_response());
+        }
+    }
+}
+
+/// `POST` blocks: acknowledged when they are durable.
+pub(super) async fn blocks(State(app): State<App>, request: Request) -> Result<Json<Ack>, Failure> {
+    let agent = authenticate(request.headers(), &app.plan.borrow().clone())?;
+    let _place = app
+        .bodies
+        .acquire()
+        .await
+        .map_err(|_| super::writer::Stopped)?;
+    let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
+    app.writer
+        .run(move |store| take(store, &agent, &body))
+        .await?
+        .map(Json)
+}
+
+/// Who asks. An agent that the plan gives no secret is believed: then the collector
+/// listens on loopback only.
+fn authenticate(headers: &HeaderMap, plan: &CollectorPlan) -> Result<AgentName, Failure> {
+    let name = headers
+        .get(AGENT_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<AgentName>().ok())
+        .ok_or_else(|| {
+            Failure::new(
+                ErrorCode::Malformed,
+                format!("the header `{AGENT_HEADER}` is absent or no name"),
+                "send the agent's name in it",
+            )
+        })?;
+    if plan.plan.agent(&name).is_none() {
+        return Err(Failure::new(
+            ErrorCode::Forbidden,
+            format!("the plan has no agent `{name}`"),
+            "correct the agent's `name` or add it to the collector's plan",
+        ));
+    }
+    let Some(secret) = plan.secrets.get(&name) else {
+        return Ok(name);
+    };
+    let given = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(secret_of)
+        .unwrap_or_default();
+    if bool::from(secret.as_bytes().ct_eq(given.as_bytes())) {
+        Ok(name)
+    } else {
+        Err(Failure::new(
+            ErrorCode::Unauthorized,
+            format!("the secret of agent `{name}` is absent or wrong"),
+            "give the agent's `secret_file` the content of the collector's",
+        ))
+    }
+}
+
+/// A whole body of at most `limit` bytes, within [`BODY_TIME`].
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
+    match timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_large(&error) => Err(Failure::new(
+            ErrorCode::TooLarge,
+            format!("the body is larger than {limit} bytes"),
+            "send it in parts",
+        )),
+        Ok(Err(error)) => Err(Failure::new(
+            ErrorCode::Malformed,
+            format!("the body broke off: {error}"),
+            "send it again",
+        )),
+        Err(_) => Err(Failure::new(
+            ErrorCode::Busy,
+            format!("the body did not come within {} s", BODY_TIME.as_secs()),
+            "send it again",
+        )),
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string() == "length limit exceeded" {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// What is to be done with one frame of a body.
+enum Judged<'a> {
+    Good(Incoming),
+    Refused {
+        offset: usize,
+        raw: &'a [u8],
+        error: String,
+    },
+}
+
+/// Stores the frames of a body.
+fn take(store: &mut Store, agent: &AgentName, body: &[u8]) -> Result<Ack, Failure> {
+    let now = clock::now();
+    let mut blocks = Vec::new();
+    let mut refused = Vec::new();
+    for frame in FrameReader::new(body) {
+        match judge(body, agent, frame)? {
+            Judged::Good(block) => blocks.push(block),
+            Judged::Refused { offset, raw, error } => refused.push((offset, raw, error)),
+        }
+    }
+    let appended = store.append(&blocks, now)?;
+    let mut ack = Ack {
+        bytes: len(body.len()),
+        stored: short(appended.new),
+        duplicates: short(appended.duplicate),
+        refused: Vec::with_capacity(refused.len()),
+    };
+    for (offset, raw, error) in refused {
+        tracing::warn!("a frame of agent `{agent}` cannot be used and is kept aside: {error}");
+        store.refuse(agent, &error, raw, now)?;
+        ack.refused.push(Refused {
+            offset: len(offset),
+            error,
+        });
+    }
+    Ok(ack)
+}
+
+fn judge<'a>(
+    body: &'a [u8],
+    agent: &AgentName,
+    frame: Result<hopgap_proto::frame::Frame<'a>, FrameError>,
+) -> Result<Judged<'a>, Failure> {
+    match frame {
+        Ok(frame) => match Incoming::read(frame.payload) {
+            Ok(block) if block.header.key.agent == *agent => Ok(Judged::Good(block)),
+            Ok(block) => Err(Failure::new(
+                ErrorCode::Forbidden,
+                format!(
+                    "the block at byte {} is of agent `{}`, but `{agent}` delivers it",
+                    frame.offset, block.header.key.agent
+                ),
+                "give each agent a spool of its own; a renamed agent must deliver its spool under its old name first",
+            )),
+            Err(error) => Ok(Judged::Refused {
+                offset: frame.offset,
+                raw: frame.raw,
+                error: error.to_string(),
+            }),
+        },
+        Err(
+            error @ (FrameError::NewerVersion { offset, length, .. }
+            | FrameError::UnknownKind { offset, length, .. }),
+        ) => Ok(Judged::Refused {
+            offset,
+            raw: body.get(offset..offset + length).unwrap_or_default(),
+            error: error.to_string(),
+        }),
+        Err(error @ (FrameError::Torn { .. } | FrameError::Corrupt { .. })) => {
+            tracing::warn!("a body of agent `{agent}` was damaged on its way: {error}");
+            Err(Failure::new(
+                ErrorCode::Malformed,
+                error.to_string(),
+                "send the frames again",
+            ))
+        }
+    }
+}
+
+fn len(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn short(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

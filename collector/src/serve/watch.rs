@@ -1,0 +1,78 @@
+//! Watches the plan file and puts a changed plan in force.
+
+use super::writer::Writer;
+use crate::clock;
+use crate::plan::CollectorPlan;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch as channel;
+
+/// How often the files are looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What tells a changed file from the one before.
+type Look = Vec<Option<(SystemTime, u64)>>;
+
+/// Looks at the plan file, and at the secret files that it names, for ever. A plan that
+/// cannot be used leaves the one before in force, and says so.
+pub(super) async fn watch(
+    file: PathBuf,
+    listen: SocketAddr,
+    plan: channel::Sender<Arc<CollectorPlan>>,
+    error: channel::Sender<Option<String>>,
+    writer: Writer,
+) {
+    let mut seen = look(&file, &plan.borrow());
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let now = look(&file, &plan.borrow());
+        if now == seen {
+            continue;
+        }
+        let loaded = CollectorPlan::load(&file).and_then(|new| {
+            new.may_listen_at(listen)?;
+            Ok(new)
+        });
+        match loaded {
+            Ok(new) => {
+                let kept = new.plan.clone();
+                match writer.run(move |s| s.adopt_plan(&kept, clock::now())).await {
+                    Ok(Ok(())) => {
+                        report(&plan.borrow(), &new, &file);
+                        plan.send_replace(Arc::new(new));
+                        error.send_replace(None);
+                        // Its secret files may be others.
+                        seen = look(&file, &plan.borrow());
+                    }
+                    // Tried again at the next look.
+                    Ok(Err(failed)) => tracing::error!("cannot note the new plan: {failed}"),
+                    Err(stopped) => tracing::warn!("{stopped}"),
+                }
+            }
+            Err(wrong) => {
+                tracing::error!("{wrong}; the plan before stays in force");
+                error.send_replace(Some(wrong.to_string()));
+                seen = now;
+            }
+        }
+    }
+}
+
+fn report(old: &CollectorPlan, new: &CollectorPlan, file: &Path) {
+    tracing::info!("the plan {} changed and is in force", file.display());
+    if old.settings.listen != new.settings.listen || old.settings.store != new.settings.store {
+        tracing::warn!("`listen` and `store` take effect when the collector is restarted");
+    }
+}
+
+fn look(file: &Path, plan: &CollectorPlan) -> Look {
+    std::iter::once(file)
+        .chain(plan.secret_files.iter().map(PathBuf::as_path))
+        .map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+        .collect()
+}

@@ -1,0 +1,306 @@
+//! The store: a directory with one SQLite database and the Parquet files that
+//! it has been sealed into.
+//!
+//! ```text
+//! hopgap.db                                   catalogue, newest blocks, drills, markers
+//! hopgap.lock                                 held by the one process that writes
+//! sealed/probes/SESSION/2026-11-23T02.parquet one file per kind, session and hour of UTC
+//! ```
+//!
+//! [`Store`] is the one writer. A block is durable when [`Store::append`] returns
+//! (WAL, `synchronous=FULL`); its key (agent, run, number) makes a second delivery change
+//! nothing. [`Reader`] reads beside it, from any process, and sees one consistent state.
+//! [`seal`] moves whole hours of probes and receptions into Parquet: the file is complete
+//! and flushed under its name before one transaction swaps it for the blobs.
+
+mod block;
+mod drill;
+mod error;
+mod expire;
+mod reader;
+mod records;
+mod schema;
+pub mod seal;
+mod segment;
+mod status;
+
+pub use block::{Incoming, Kind, Tally};
+pub use drill::{Drill, Marker, MarkerKind};
+pub use error::StoreError;
+pub use expire::Expired;
+pub use reader::Reader;
+pub use records::{EchoRows, RunRows, Runs};
+pub use status::AgentStatus;
+
+use hopgap_proto::plan::Plan;
+use hopgap_proto::record::{AgentName, RunId, SessionName};
+use hopgap_proto::time::Wall;
+use hopgap_proto::uplink::Revision;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The store, open for writing. There is one at a time for a directory.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    db: Connection,
+    ids: Ids,
+    /// Held for as long as this lives.
+    _lock: File,
+}
+
+/// Row ids of names, so that a block costs no look-up for what has been seen before.
+#[derive(Debug, Default)]
+struct Ids {
+    agents: BTreeMap<AgentName, i64>,
+    runs: BTreeMap<(i64, RunId), i64>,
+    sessions: BTreeMap<SessionName, i64>,
+}
+
+/// What became of the blocks of one [`Store::append`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Blocks that were new.
+    pub new: u64,
+    /// Blocks that were here already.
+    pub duplicate: u64,
+    /// Records in the new blocks.
+    pub records: u64,
+}
+
+/// Name of the database within the store's directory.
+const DATABASE: &str = "hopgap.db";
+
+/// Name of the lock within the store's directory.
+const LOCK: &str = "hopgap.lock";
+
+impl Store {
+    /// Opens the store in `dir` for writing and creates it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When another process writes to it, when a newer version made it, or when the
+    /// directory cannot be written.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Directory {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let lock = lock(dir)?;
+        let mut db = Connection::open(dir.join(DATABASE))
+            .map_err(|source| StoreError::opening(dir, source))?;
+        schema::prepare(&mut db, dir)?;
+        let mut store = Self {
+            dir: dir.to_owned(),
+            db,
+            ids: Ids::default(),
+            _lock: lock,
+        };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// The store's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes blocks down; they are durable when this returns. Blocks that are here
+    /// already change nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; then none of the blocks was written.
+    pub fn append(&mut self, blocks: &[Incoming], now: Wall) -> Result<Appended, StoreError> {
+        let tx = self.db.transaction()?;
+        // A failed transaction must not leave ids behind that it rolled back.
+        let mut ids = std::mem::take(&mut self.ids);
+        let appended = append(&tx, &mut ids, blocks, now)?;
+        tx.commit()?;
+        self.ids = ids;
+        Ok(appended)
+    }
+
+    /// Notes the plan in force from `now` on, without its keys. The same plan again
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn adopt_plan(&mut self, plan: &Plan, now: Wall) -> Result<(), StoreError> {
+        // Of the plan with its keys: a new key is a new plan.
+        let fingerprint = Revision::of(plan).0.cast_signed();
+        let mut bare = plan.clone();
+        for session in &mut bare.sessions {
+            session.key = None;
+        }
+        let json = serde_json::to_string(&bare)?;
+        let tx = self.db.transaction()?;
+        let newest: Option<i64> = tx
+            .query_row(
+                "SELECT fingerprint FROM plan ORDER BY id DESC LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if newest != Some(fingerprint) {
+            tx.execute(
+                "INSERT INTO plan (since, fingerprint, json) VALUES (?1, ?2, ?3)",
+                params![now.as_nanos(), fingerprint, json],
+            )?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join(LOCK);
+    let failed = |source| StoreError::Directory {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse {
+            path: dir.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn append(
+    tx: &Transaction<'_>,
+    ids: &mut Ids,
+    blocks: &[Incoming],
+    now: Wall,
+) -> Result<Appended, StoreError> {
+    let mut appended = Appended::default();
+    let mut by_agent: BTreeMap<i64, (Appended, Wall)> = BTreeMap::new();
+    let mut catalogue = tx.prepare_cached(
+        "INSERT INTO block (run, number, kind, session, closed_mono, closed_wall,
+                            first, last, hour, records, answered, unanswered, refused, received)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+         ON CONFLICT (run, number) DO NOTHING",
+    )?;
+    let mut payload = tx.prepare_cached("INSERT INTO payload (block, data) VALUES (?1, ?2)")?;
+    for block in blocks {
+        let key = &block.header.key;
+        let agent = agent_id(tx, ids, &key.agent, now)?;
+        let run = run_id(tx, ids, agent, key.run)?;
+        let session = match &block.header.session {
+            Some(session) => Some(session_id(tx, ids, session)?),
+            None => None,
+        };
+        let tally = &block.tally;
+        let inserted = catalogue.execute(params![
+            run,
+            key.number.cast_signed(),
+            block.kind.code(),
+            session,
+            block.header.closed.mono.as_nanos(),
+            block.header.closed.wall.as_nanos(),
+            tally.first.as_nanos(),
+            tally.last.as_nanos(),
+            seal::hour_of(tally.first),
+            tally.records,
+            tally.answered,
+            tally.unanswered,
+            tally.refused,
+            now.as_nanos(),
+        ])?;
+        let (sum, newest) = by_agent
+            .entry(agent)
+            .or_insert((Appended::default(), Wall::MIN));
+        *newest = (*newest).max(block.header.closed.wall);
+        if inserted == 0 {
+            sum.duplicate += 1;
+            continue;
+        }
+        payload.execute(params![tx.last_insert_rowid(), &block.payload[..]])?;
+        sum.new += 1;
+        sum.records += u64::from(tally.records);
+    }
+    for (agent, (sum, newest)) in by_agent {
+        tx.prepare_cached(
+            "UPDATE agent SET last_seen = ?2, blocks = blocks + ?3, duplicates = duplicates + ?4,
+                    records = records + ?5, newest = max(coalesce(newest, ?6), ?6) WHERE id = ?1",
+        )?
+        .execute(params![
+            agent,
+            now.as_nanos(),
+            sum.new.cast_signed(),
+            sum.duplicate.cast_signed(),
+            sum.records.cast_signed(),
+            newest.as_nanos()
+        ])?;
+        appended.new += sum.new;
+        appended.duplicate += sum.duplicate;
+        appended.records += sum.records;
+    }
+    Ok(appended)
+}
+
+fn agent_id(
+    tx: &Transaction<'_>,
+    ids: &mut Ids,
+    agent: &AgentName,
+    now: Wall,
+) -> Result<i64, StoreError> {
+    if let Some(id) = ids.agents.get(agent) {
+        return Ok(*id);
+    }
+    let id = status::agent_id(tx, agent, now)?;
+    ids.agents.insert(agent.clone(), id);
+    Ok(id)
+}
+
+fn run_id(tx: &Transaction<'_>, ids: &mut Ids, agent: i64, run: RunId) -> Result<i64, StoreError> {
+    if let Some(id) = ids.runs.get(&(agent, run)) {
+        return Ok(*id);
+    }
+    let at = run.0.cast_signed();
+    tx.execute(
+        "INSERT INTO run (agent, started) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        params![agent, at],
+    )?;
+    let id = tx.query_row(
+        "SELECT id FROM run WHERE agent = ?1 AND started = ?2",
+        params![agent, at],
+        |row| row.get(0),
+    )?;
+    ids.runs.insert((agent, run), id);
+    Ok(id)
+}
+
+fn session_id(
+    tx: &Transaction<'_>,
+    ids: &mut Ids,
+    session: &SessionName,
+) -> Result<i64, StoreError> {
+    if let Some(id) = ids.sessions.get(session) {
+        return Ok(*id);
+    }
+    tx.execute(
+        "INSERT INTO session (name) VALUES (?1) ON CONFLICT DO NOTHING",
+        [session.as_str()],
+    )?;
+    let id = tx.query_row(
+        "SELECT id FROM session WHERE name = ?1",
+        [session.as_str()],
+        |row| row.get(0),
+    )?;
+    ids.sessions.insert(session.clone(), id);
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests;

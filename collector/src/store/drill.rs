@@ -1,0 +1,216 @@
+//! Drills and the notes that people make during them.
+
+use super::{Reader, Store, StoreError};
+use hopgap_proto::time::Wall;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+/// A stretch of time with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drill {
+    /// Its name, unique in the store.
+    pub name: String,
+    /// When it began, on the collector's clock.
+    pub started: Wall,
+    /// When it ended; `None` while it runs.
+    pub stopped: Option<Wall>,
+}
+
+/// A note on an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// When, on the collector's clock.
+    pub at: Wall,
+    /// What it announces.
+    pub kind: MarkerKind,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a marker announces.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkerKind {
+    /// Traffic is now moved away from the primary path.
+    Failover,
+    /// Traffic is now moved back to the primary path.
+    Failback,
+    /// Anything else.
+    #[default]
+    Note,
+}
+
+impl MarkerKind {
+    /// Its name in the store, in the API and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::Failback => "failback",
+            Self::Note => "note",
+        }
+    }
+
+    fn of(name: &str) -> Self {
+        match name {
+            "failover" => Self::Failover,
+            "failback" => Self::Failback,
+            _ => Self::Note,
+        }
+    }
+}
+
+impl Store {
+    /// Starts a drill.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Drill`] when one is running, or when there was one of that name.
+    pub fn start_drill(&mut self, name: &str, at: Wall) -> Result<Drill, StoreError> {
+        check_text("a drill's name", name)?;
+        let tx = self.db.transaction()?;
+        if let Some(running) = running(&tx)? {
+            return Err(StoreError::Drill(format!(
+                "the drill `{}` is running; stop it first with `hopgap-collector drill stop`",
+                running.name
+            )));
+        }
+        if drill(&tx, name)?.is_some() {
+            return Err(StoreError::Drill(format!(
+                "there was a drill `{name}` before; choose another name"
+            )));
+        }
+        tx.execute(
+            "INSERT INTO drill (name, started) VALUES (?1, ?2)",
+            params![name, at.as_nanos()],
+        )?;
+        tx.commit()?;
+        Ok(Drill {
+            name: name.to_owned(),
+            started: at,
+            stopped: None,
+        })
+    }
+
+    /// Stops the drill that is running.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Drill`] when none is running, or when `at` is before its start.
+    pub fn stop_drill(&mut self, at: Wall) -> Result<Drill, StoreError> {
+        let tx = self.db.transaction()?;
+        let Some(mut drill) = running(&tx)? else {
+            return Err(StoreError::Drill(
+                "no drill is running; start one with `hopgap-collector drill start NAME`"
+                    .to_owned(),
+            ));
+        };
+        if at < drill.started {
+            return Err(StoreError::Drill(format!(
+                "the drill `{}` started after the time given; give a later one",
+                drill.name
+            )));
+        }
+        tx.execute(
+            "UPDATE drill SET stopped = ?2 WHERE name = ?1",
+            params![drill.name, at.as_nanos()],
+        )?;
+        tx.commit()?;
+        drill.stopped = Some(at);
+        Ok(drill)
+    }
+
+    /// Notes something on an instant.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Drill`] when the text is empty or too long.
+    pub fn mark(&mut self, marker: &Marker) -> Result<(), StoreError> {
+        check_text("a marker's text", &marker.text)?;
+        self.db.execute(
+            "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
+            params![marker.at.as_nanos(), marker.kind.name(), marker.text],
+        )?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// All drills, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn drills(&self) -> Result<Vec<Drill>, StoreError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT name, started, stopped FROM drill ORDER BY started DESC, id DESC")?;
+        let drills = statement.query_map([], drill_of)?;
+        Ok(drills.collect::<Result<_, _>>()?)
+    }
+
+    /// The drill of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Drill`] when there is none.
+    pub fn drill(&self, name: &str) -> Result<Drill, StoreError> {
+        drill(&self.db, name)?.ok_or_else(|| {
+            StoreError::Drill(format!(
+                "there is no drill `{name}`; `hopgap-collector drill list` names those there are"
+            ))
+        })
+    }
+
+    /// What was noted from `from` to `to`, in the order of time.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn markers(&self, from: Wall, to: Wall) -> Result<Vec<Marker>, StoreError> {
+        let mut statement = self.db.prepare(
+            "SELECT at, kind, text FROM marker WHERE at BETWEEN ?1 AND ?2 ORDER BY at, id",
+        )?;
+        let markers = statement.query_map(params![from.as_nanos(), to.as_nanos()], |row| {
+            Ok(Marker {
+                at: Wall::from_nanos(row.get(0)?),
+                kind: MarkerKind::of(&row.get::<_, String>(1)?),
+                text: row.get(2)?,
+            })
+        })?;
+        Ok(markers.collect::<Result<_, _>>()?)
+    }
+}
+
+fn running(db: &Connection) -> Result<Option<Drill>, StoreError> {
+    let sql = "SELECT name, started, stopped FROM drill WHERE stopped IS NULL";
+    Ok(db.query_row(sql, [], drill_of).optional()?)
+}
+
+fn drill(db: &Connection, name: &str) -> Result<Option<Drill>, StoreError> {
+    let sql = "SELECT name, started, stopped FROM drill WHERE name = ?1";
+    Ok(db.query_row(sql, [name], drill_of).optional()?)
+}
+
+fn drill_of(row: &Row<'_>) -> rusqlite::Result<Drill> {
+    Ok(Drill {
+        name: row.get(0)?,
+        started: Wall::from_nanos(row.get(1)?),
+        stopped: row.get::<_, Option<i64>>(2)?.map(Wall::from_nanos),
+    })
+}
+
+fn check_text(what: &str, text: &str) -> Result<(), StoreError> {
+    if text.trim().is_empty() {
+        return Err(StoreError::Drill(format!(
+            "{what} is empty; write a few words"
+        )));
+    }
+    if text.chars().count() > 500 || text.chars().any(char::is_control) {
+        return Err(StoreError::Drill(format!(
+            "{what} must be one line of at most 500 characters; shorten it"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What can go wrong with the store.
+
+use std::path::{Path, PathBuf};
+
+/// Why the store cannot be used. Each sentence says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Its directory or a file in it cannot be made, read or written.
+    #[error("cannot use the store at {}: {source}; create it for this user or name another with `store`", path.display())]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nothing was ever stored there.
+    #[error("there is no store at {}; name its directory with --store", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another process writes to it.
+    #[error("another collector writes to the store at {}; stop it or name another directory with `store`", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A newer version made it.
+    #[error("the store at {} has the schema version {found}, but this program knows up to {known}; use the newer hopgap-collector that wrote it", path.display())]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that is known here.
+        known: i64,
+    },
+    /// The file is some other program's database.
+    #[error("{} is not a hopgap store; name another directory with `store`", path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the store at {}: {source}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The database failed.
+    #[error("the store's database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A sealed file failed.
+    #[error("the sealed file {} failed: {source}", path.display())]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+    /// A sealed file lacks a column or holds a value that was never written.
+    #[error("the sealed file {} is not as it was written: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A plan or a note cannot be written as JSON or read back.
+    #[error("the store holds JSON that cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A drill cannot be started, or stopped, or found.
+    #[error("{0}")]
+    Drill(String),
+}
+
+impl StoreError {
+    pub(super) fn opening(dir: &Path, source: rusqlite::Error) -> Self {
+        Self::Open {
+            path: dir.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Directory { path, source }
+    }
+
+    pub(super) fn sealed(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Sealed { path, source }
+    }
+}

@@ -1,0 +1,77 @@
+//! Deleting what is older than it is to be kept.
+
+use super::{Store, StoreError};
+use hopgap_proto::time::Wall;
+use rusqlite::params;
+
+/// What was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Blocks, sealed or not.
+    pub blocks: u64,
+    /// Sealed files.
+    pub files: u64,
+}
+
+impl Store {
+    /// Deletes the blocks and sealed files whose records all lie before `before` and
+    /// came before it: an agent whose clock is far behind loses nothing. Drills and
+    /// markers stay.
+    ///
+    /// # Errors
+    ///
+    /// When the database or the disk fails; what was deleted before stays deleted.
+    pub fn expire(&mut self, before: Wall) -> Result<Expired, StoreError> {
+        let before = before.as_nanos();
+        let tx = self.db.transaction()?;
+        // Files first into the list of garbage: a crash leaves none that nobody knows.
+        tx.execute(
+            "INSERT OR IGNORE INTO garbage (path) SELECT path FROM segment WHERE last < ?1 AND sealed < ?1",
+            [before],
+        )?;
+        tx.execute(
+            "DELETE FROM payload WHERE block IN (SELECT id FROM block WHERE last < ?1 AND received < ?1 AND
+               (segment IS NULL OR segment IN
+                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1)))",
+            [before],
+        )?;
+        let blocks = tx.execute(
+            "DELETE FROM block WHERE last < ?1 AND received < ?1 AND
+               (segment IS NULL OR segment IN
+                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1))",
+            [before],
+        )?;
+        let files = tx.execute(
+            "DELETE FROM segment WHERE last < ?1 AND sealed < ?1",
+            params![before],
+        )?;
+        tx.commit()?;
+        self.sweep()?;
+        let count = |n| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(Expired {
+            blocks: count(blocks),
+            files: count(files),
+        })
+    }
+
+    /// Removes the files that the catalogue has given up.
+    pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        let paths: Vec<String> = self
+            .db
+            .prepare("SELECT path FROM garbage")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for path in paths {
+            let file = self.dir.join(&path);
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::file(&file)(error));
+                }
+                _ => {}
+            }
+            self.db
+                .execute("DELETE FROM garbage WHERE path = ?1", [&path])?;
+        }
+        Ok(())
+    }
+}

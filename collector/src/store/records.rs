@@ -1,0 +1,378 @@
+//! Reading records back, from blobs and from sealed files alike.
+
+use super::reader::name;
+use super::segment::{Origin, Row, Segment};
+use super::{Kind, Reader, StoreError};
+use hopgap_proto::record::{
+    AgentName, Block, BlockBody, Echo, Event, Probe, Reception, RunId, SessionName, TargetName,
+    Trace,
+};
+use hopgap_proto::time::{ClockPair, Mono, Wall};
+use rusqlite::{Transaction, params};
+use std::collections::BTreeMap;
+
+/// What one run of one agent recorded of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunRows {
+    /// The agent's clocks, read together whenever it closed a block.
+    pub clocks: Vec<ClockPair>,
+    /// The Session-Sender's account.
+    pub probes: Vec<Probe>,
+    /// The Session-Reflector's account.
+    pub receptions: Vec<Reception>,
+    /// Traceroutes.
+    pub traces: Vec<Trace>,
+    /// Events of the session and of the agent itself.
+    pub events: Vec<Event>,
+}
+
+/// The ICMP echo records of one target by one run of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoRows {
+    /// The target.
+    pub target: TargetName,
+    /// The agent that sent.
+    pub agent: AgentName,
+    /// Its run.
+    pub run: RunId,
+    /// The agent's clocks, read together whenever it closed a block.
+    pub clocks: Vec<ClockPair>,
+    /// The records.
+    pub echoes: Vec<Echo>,
+}
+
+/// Rows by the run that recorded them.
+pub type Runs = BTreeMap<(AgentName, RunId), RunRows>;
+
+/// A block of the catalogue that is still a blob.
+struct Stored {
+    run: i64,
+    closed: ClockPair,
+    payload: Vec<u8>,
+}
+
+impl Reader {
+    /// The records of a session whose times, on the clock of the agent that recorded
+    /// them, lie from `from` to `to`, of the kinds asked for, by agent and run. An
+    /// agent's own events come with those of its sessions. The clock readings are those
+    /// of that time and the next one after it, when its last records were shipped.
+    ///
+    /// # Errors
+    ///
+    /// When the database or a sealed file fails.
+    pub fn records(
+        &self,
+        session: &SessionName,
+        kinds: &[Kind],
+        from: Wall,
+        to: Wall,
+    ) -> Result<Runs, StoreError> {
+        // One state of the store, whatever is sealed meanwhile.
+        let tx = self.db.unchecked_transaction()?;
+        let names = run_names(&tx)?;
+        let mut runs = Runs::new();
+        for kind in kinds {
+            self.read_kind(&tx, &names, session, *kind, (from, to), &mut runs)?;
+        }
+        for ((agent, run), rows) in &mut runs {
+            rows.clocks = clocks(&tx, agent, *run, from, to)?;
+        }
+        Ok(runs)
+    }
+
+    /// How many records there are in the blocks that overlap the time from `from` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn count(&self, from: Wall, to: Wall) -> Result<u64, StoreError> {
+        let count: i64 = self.db.query_row(
+            "SELECT coalesce(sum(records), 0) FROM block WHERE last >= ?1 AND first <= ?2",
+            params![from.as_nanos(), to.as_nanos()],
+            |row| row.get(0),
+        )?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// The runs of an agent that closed a block from `from` to `to`, with its clocks
+    /// then: it ran, whether or not it recorded anything of a session.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn runs(
+        &self,
+        agent: &AgentName,
+        from: Wall,
+        to: Wall,
+    ) -> Result<BTreeMap<RunId, Vec<ClockPair>>, StoreError> {
+        let tx = self.db.unchecked_transaction()?;
+        let mut statement = tx.prepare(
+            "SELECT run.started FROM run JOIN agent ON agent.id = run.agent
+             WHERE agent.name = ?1 AND EXISTS (
+               SELECT 1 FROM block WHERE block.run = run.id AND closed_wall BETWEEN ?2 AND ?3)",
+        )?;
+        let started = statement.query_map(
+            params![agent.as_str(), from.as_nanos(), to.as_nanos()],
+            |row| row.get::<_, i64>(0),
+        )?;
+        let mut runs = BTreeMap::new();
+        for run in started {
+            let run = RunId(run?.cast_unsigned());
+            runs.insert(run, clocks(&tx, agent, run, from, to)?);
+        }
+        Ok(runs)
+    }
+
+    /// The ICMP echo records sent from `from` to `to` on the clock of the agent that
+    /// sent, by target, agent and run.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn echoes(&self, from: Wall, to: Wall) -> Result<Vec<EchoRows>, StoreError> {
+        let tx = self.db.unchecked_transaction()?;
+        let names = run_names(&tx)?;
+        let mut found: BTreeMap<(TargetName, AgentName, RunId), Vec<Echo>> = BTreeMap::new();
+        blobs(&tx, None, Kind::Echoes, (from, to), |stored| {
+            let (
+                Some((agent, run)),
+                Some(Block {
+                    body: BlockBody::Echoes(target, echoes),
+                    ..
+                }),
+            ) = (names.get(&stored.run), decode(&stored.payload))
+            else {
+                return;
+            };
+            let within = within(stored.closed, from, to);
+            let echoes = echoes.into_iter().filter(|e| within(e.sent.at));
+            found
+                .entry((target, agent.clone(), *run))
+                .or_default()
+                .extend(echoes);
+        })?;
+        found
+            .into_iter()
+            .map(|((target, agent, run), echoes)| {
+                Ok(EchoRows {
+                    clocks: clocks(&tx, &agent, run, from, to)?,
+                    target,
+                    agent,
+                    run,
+                    echoes,
+                })
+            })
+            .collect()
+    }
+
+    fn read_kind(
+        &self,
+        tx: &Transaction<'_>,
+        names: &RunNames,
+        session: &SessionName,
+        kind: Kind,
+        (from, to): (Wall, Wall),
+        runs: &mut Runs,
+    ) -> Result<(), StoreError> {
+        match kind {
+            Kind::Probes => self.read_sealed(tx, session, (from, to), runs, |rows, probe| {
+                rows.probes.push(probe);
+            })?,
+            Kind::Receptions => self.read_sealed(tx, session, (from, to), runs, |rows, r| {
+                rows.receptions.push(r);
+            })?,
+            Kind::Traces | Kind::Events | Kind::Echoes => {}
+        }
+        let mut take = |stored: Stored| {
+            let (Some((agent, run)), Some(block)) =
+                (names.get(&stored.run), decode(&stored.payload))
+            else {
+                return;
+            };
+            let rows = runs.entry((agent.clone(), *run)).or_default();
+            let within = within(stored.closed, from, to);
+            match block.body {
+                BlockBody::Probes(all) => {
+                    rows.probes
+                        .extend(all.into_iter().filter(|p| within(p.sent.at)));
+                }
+                BlockBody::Receptions(all) => {
+                    let all = all.into_iter().filter(|r| within(r.received.at));
+                    rows.receptions.extend(all);
+                }
+                BlockBody::Traces(all) => {
+                    let touches = |t: &Trace| within(t.started) || within(t.finished);
+                    rows.traces.extend(all.into_iter().filter(touches));
+                }
+                BlockBody::Events(all) => {
+                    rows.events.extend(all.into_iter().filter(|e| within(e.at)));
+                }
+                BlockBody::Echoes(..) => {}
+            }
+        };
+        blobs(tx, Some(session), kind, (from, to), &mut take)?;
+        Ok(())
+    }
+
+    fn read_sealed<R: Row>(
+        &self,
+        tx: &Transaction<'_>,
+        session: &SessionName,
+        (from, to): (Wall, Wall),
+        runs: &mut Runs,
+        mut put: impl FnMut(&mut RunRows, R),
+    ) -> Result<(), StoreError> {
+        let mut statement = tx.prepare_cached(
+            "SELECT path FROM segment WHERE kind = ?1 AND last >= ?3 AND first <= ?4
+             AND session = (SELECT id FROM session WHERE name = ?2) ORDER BY first, id",
+        )?;
+        let paths = statement
+            .query_map(
+                params![
+                    R::KIND.code(),
+                    session.as_str(),
+                    from.as_nanos(),
+                    to.as_nanos()
+                ],
+                |row| row.get::<_, String>(0),
+            )?
+            .collect::<Result<Vec<_>, _>>()?;
+        for path in paths {
+            let path = self.dir.join(path);
+            let mut misnamed = false;
+            let mut last: Option<(Origin, (AgentName, RunId))> = None;
+            let mut gathered: BTreeMap<(AgentName, RunId), Vec<R>> = BTreeMap::new();
+            Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
+                // Rows of one block follow each other: the name is read once for each.
+                let same = last.as_ref().filter(|(of, _)| *of == origin);
+                let key = match same {
+                    Some((_, key)) => key.clone(),
+                    None => {
+                        let agent = std::str::from_utf8(origin.agent.data()).unwrap_or_default();
+                        let Ok(agent) = agent.parse::<AgentName>() else {
+                            misnamed = true;
+                            return;
+                        };
+                        (agent, origin.run)
+                    }
+                };
+                gathered.entry(key.clone()).or_default().push(row);
+                last = Some((origin, key));
+            })?;
+            if misnamed {
+                return Err(StoreError::Damaged {
+                    path,
+                    what: "a row names no agent".to_owned(),
+                });
+            }
+            for (key, rows) in gathered {
+                let run = runs.entry(key).or_default();
+                rows.into_iter().for_each(|row| put(run, row));
+            }
+        }
+        Ok(())
+    }
+}
+
+type RunNames = BTreeMap<i64, (AgentName, RunId)>;
+
+fn run_names(tx: &Transaction<'_>) -> Result<RunNames, StoreError> {
+    let mut statement = tx.prepare(
+        "SELECT run.id, agent.name, run.started FROM run JOIN agent ON agent.id = run.agent",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let run = RunId(row.get::<_, i64>(2)?.cast_unsigned());
+        Ok((row.get(0)?, (name(row, 1)?, run)))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Whether an instant lies from `from` to `to`, on the clock that a block was closed by.
+fn within(closed: ClockPair, from: Wall, to: Wall) -> impl Fn(Mono) -> bool {
+    move |at| {
+        let at = closed.wall_of(at);
+        from <= at && at <= to
+    }
+}
+
+/// What was decoded before it was stored can be decoded again, unless the disk
+/// changed it; then the rest is worth more than an end.
+fn decode(payload: &[u8]) -> Option<Block> {
+    Block::decode(payload)
+        .inspect_err(|error| {
+            tracing::error!("a stored block cannot be read and is left out: {error}")
+        })
+        .ok()
+}
+
+/// Gives the blocks of a kind that overlap a time to `each`: those of a session (and,
+/// for events, those of agents themselves), or all.
+fn blobs(
+    tx: &Transaction<'_>,
+    session: Option<&SessionName>,
+    kind: Kind,
+    (from, to): (Wall, Wall),
+    mut each: impl FnMut(Stored),
+) -> Result<(), StoreError> {
+    let whose = match (session, kind) {
+        (None, _) => "?1 IS NULL",
+        (Some(_), Kind::Events) => {
+            "(session IS NULL OR session = (SELECT id FROM session WHERE name = ?1))"
+        }
+        (Some(_), _) => "session = (SELECT id FROM session WHERE name = ?1)",
+    };
+    let mut statement = tx.prepare_cached(&format!(
+        "SELECT run, closed_mono, closed_wall, data FROM block JOIN payload ON payload.block = block.id
+         WHERE {whose} AND kind = ?2 AND last >= ?3 AND first <= ?4 ORDER BY first, block.id"
+    ))?;
+    let mut rows = statement.query(params![
+        session.map(SessionName::as_str),
+        kind.code(),
+        from.as_nanos(),
+        to.as_nanos()
+    ])?;
+    while let Some(row) = rows.next()? {
+        each(Stored {
+            run: row.get(0)?,
+            closed: ClockPair {
+                mono: Mono::from_nanos(row.get(1)?),
+                wall: Wall::from_nanos(row.get(2)?),
+            },
+            payload: row.get(3)?,
+        });
+    }
+    Ok(())
+}
+
+fn clocks(
+    tx: &Transaction<'_>,
+    agent: &AgentName,
+    run: RunId,
+    from: Wall,
+    to: Wall,
+) -> Result<Vec<ClockPair>, StoreError> {
+    let mut statement = tx.prepare_cached(
+        "SELECT DISTINCT closed_mono, closed_wall FROM block
+         WHERE run = (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
+                      WHERE agent.name = ?1 AND run.started = ?2)
+         AND closed_wall BETWEEN ?3 AND coalesce(
+           (SELECT min(b.closed_wall) FROM block b WHERE b.run = block.run AND b.closed_wall > ?4), ?4)
+         ORDER BY closed_mono",
+    )?;
+    let pairs = statement.query_map(
+        params![
+            agent.as_str(),
+            run.0.cast_signed(),
+            from.as_nanos(),
+            to.as_nanos()
+        ],
+        |row| {
+            Ok(ClockPair {
+                mono: Mono::from_nanos(row.get(0)?),
+                wall: Wall::from_nanos(row.get(1)?),
+            })
+        },
+    )?;
+    Ok(pairs.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,161 @@
+//! The database's tables and their version.
+
+use super::StoreError;
+use rusqlite::Connection;
+use std::path::Path;
+
+/// The newest version of the tables that this program knows.
+pub(super) const VERSION: i64 = 1;
+
+/// Marks a database as hopgap's own: "hgap".
+const APPLICATION: i64 = 0x6867_6170;
+
+/// All times are nanoseconds: `*_wall`, `first`, `last`, `received`, `at`, `since` and
+/// `started` since 1970 UTC, `*_mono` since the agent's boot.
+///
+/// `agent.newest` is the latest closing time of a block, on the agent's own clock.
+/// `refused` keeps frames aside that are whole but cannot be used.
+/// `payload` is apart from `block` so that listing blocks touches no blobs, and both are
+/// rowid tables because blobs in a WITHOUT ROWID table cost double.
+const TABLES: &str = "
+CREATE TABLE agent (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  first_seen INTEGER NOT NULL,
+  last_seen INTEGER NOT NULL,
+  version TEXT,
+  newest INTEGER,
+  blocks INTEGER NOT NULL DEFAULT 0,
+  duplicates INTEGER NOT NULL DEFAULT 0,
+  records INTEGER NOT NULL DEFAULT 0,
+  refused INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE refused (
+  id INTEGER PRIMARY KEY,
+  agent INTEGER NOT NULL REFERENCES agent,
+  at INTEGER NOT NULL,
+  error TEXT NOT NULL,
+  data BLOB NOT NULL
+);
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY,
+  agent INTEGER NOT NULL REFERENCES agent,
+  started INTEGER NOT NULL,
+  UNIQUE (agent, started)
+);
+CREATE TABLE session (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE
+);
+CREATE TABLE segment (
+  id INTEGER PRIMARY KEY,
+  kind INTEGER NOT NULL,
+  session INTEGER NOT NULL REFERENCES session,
+  hour INTEGER NOT NULL,
+  path TEXT NOT NULL UNIQUE,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sealed INTEGER NOT NULL
+);
+CREATE INDEX segment_by_time ON segment (session, kind, first);
+CREATE TABLE block (
+  id INTEGER PRIMARY KEY,
+  run INTEGER NOT NULL REFERENCES run,
+  number INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  session INTEGER REFERENCES session,
+  closed_mono INTEGER NOT NULL,
+  closed_wall INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  hour INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  answered INTEGER NOT NULL,
+  unanswered INTEGER NOT NULL,
+  refused INTEGER NOT NULL,
+  received INTEGER NOT NULL,
+  segment INTEGER REFERENCES segment,
+  damaged INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (run, number)
+);
+CREATE INDEX block_by_time ON block (session, kind, last);
+CREATE INDEX block_by_closing ON block (run, closed_wall);
+CREATE INDEX block_to_seal ON block (kind, session, hour) WHERE segment IS NULL;
+CREATE TABLE payload (
+  block INTEGER PRIMARY KEY REFERENCES block,
+  data BLOB NOT NULL
+);
+CREATE TABLE garbage (
+  path TEXT NOT NULL PRIMARY KEY
+);
+CREATE TABLE plan (
+  id INTEGER PRIMARY KEY,
+  since INTEGER NOT NULL,
+  fingerprint INTEGER NOT NULL,
+  json TEXT NOT NULL
+);
+CREATE TABLE marker (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  text TEXT NOT NULL
+);
+CREATE INDEX marker_by_time ON marker (at);
+CREATE TABLE drill (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  started INTEGER NOT NULL,
+  stopped INTEGER
+);
+";
+
+/// Sets a connection of the writer up and creates the tables where they are missing.
+pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError> {
+    check(db, dir)?;
+    // Before the first table: a database's page size is fixed by it. Blocks are tens of KiB.
+    db.pragma_update(None, "page_size", 16_384)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "cache_size", -16_384)?;
+    db.busy_timeout(std::time::Duration::from_secs(10))?;
+    if version(db)? == 0 {
+        let tx = db.transaction()?;
+        tx.execute_batch(TABLES)?;
+        tx.pragma_update(None, "application_id", APPLICATION)?;
+        tx.pragma_update(None, "user_version", VERSION)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Refuses a database that this program does not know.
+pub(super) fn check(db: &Connection, dir: &Path) -> Result<(), StoreError> {
+    let opening = |source| StoreError::opening(dir, source);
+    let found = version(db).map_err(opening)?;
+    let application: i64 = db
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(opening)?;
+    let tables: i64 = db
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(opening)?;
+    if tables > 0 && application != APPLICATION {
+        return Err(StoreError::Foreign {
+            path: dir.join(super::DATABASE),
+        });
+    }
+    if found > VERSION {
+        return Err(StoreError::Newer {
+            path: dir.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    Ok(())
+}
+
+fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}

@@ -1,0 +1,32 @@
+//! Sealed files: the rows of one kind, session and hour as Parquet.
+//!
+//! | column | type | of | meaning |
+//! |---|---|---|---|
+//! | `session` | string | both | the session |
+//! | `agent` | string | both | the agent that recorded the row |
+//! | `run` | uint64 | both | the run of its process |
+//! | `clock_offset_ns` | int64 | both | the agent's wall clock minus its monotonic clock: subtract it from `sent` or `received` to have `CLOCK_MONOTONIC`, which no step disturbs |
+//! | `flow` | uint8 | both | index of the flow (5-tuple) in its session |
+//! | `seq` | uint32 | both | Session-Sender Sequence Number |
+//! | `sent` | timestamp ns UTC | probes | T1, on the agent's wall clock; for a refused probe, when the kernel refused it |
+//! | `sent_source` | string | probes | who took that time: `kernel`, `hardware`, `user` |
+//! | `fate` | string | probes | `answered`, `unanswered`, `refused` |
+//! | `errno` | int32, null | probes | the kernel's reason for refusing |
+//! | `elapsed_ns` | int64, null | probes | T4 − T1: from sending to the reply's arrival, the reflector's residence included |
+//! | `received_source` | string, null | probes | who took T4 |
+//! | `reflector_received` | timestamp ns UTC, null | probes | T2, on the reflector's wall clock |
+//! | `residence_ns` | int64, null | probes | T3 − T2: the reflector's residence; round trip = `elapsed_ns` − `residence_ns` |
+//! | `reflector_seq` | uint32, null | both | the reflector's own Sequence Number; for receptions null where it sent no reply |
+//! | `forward_ttl` | uint8, null | probes | TTL of the probe at the reflector (sent with 255) |
+//! | `reverse_ttl` | uint8, null | probes | TTL of the reply at the sender |
+//! | `received` | timestamp ns UTC | receptions | when the probe arrived, on the agent's wall clock |
+//! | `received_source` | string | receptions | who took that time |
+//! | `ttl` | uint8, null | receptions | TTL of the probe on arrival |
+//!
+//! Integers and times are DELTA_BINARY_PACKED, strings are dictionaries, all is zstd.
+
+mod columns;
+mod row;
+
+pub(super) use columns::{Segment, write};
+pub(super) use row::{Origin, Row};

@@ -1,0 +1,276 @@
+//! Probes and receptions as rows of columns.
+
+use super::super::Kind;
+use super::columns::{Column, Holds, Table, Values};
+use hopgap_proto::record::{
+    FlowIndex, Probe, ProbeFate, Reception, Reply, RunId, Stamp, StampSource,
+};
+use hopgap_proto::stamp::Seq;
+use hopgap_proto::time::{Mono, Span, Wall};
+use parquet::data_type::ByteArray;
+use std::sync::LazyLock;
+
+/// Where a row comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::store) struct Origin {
+    pub(in crate::store) session: ByteArray,
+    pub(in crate::store) agent: ByteArray,
+    pub(in crate::store) run: RunId,
+    /// Wall minus monotonic, when the row's block was closed.
+    pub(in crate::store) offset: Span,
+}
+
+impl Origin {
+    fn wall(&self, at: Mono) -> i64 {
+        at.as_nanos().saturating_add(self.offset.as_nanos())
+    }
+
+    fn mono(&self, at: i64) -> Mono {
+        Mono::from_nanos(at.saturating_sub(self.offset.as_nanos()))
+    }
+}
+
+/// A record that is sealed as a row.
+pub(in crate::store) trait Row: Sized {
+    /// Its kind.
+    const KIND: Kind;
+    /// Its columns; the first four are the origin.
+    const COLUMNS: &'static [Column];
+    /// Which column is its time.
+    const TIME: usize;
+
+    /// Adds itself to the columns.
+    fn put(&self, origin: &Origin, columns: &mut [Values]);
+
+    /// Reads a row back; `None` where it holds what was never written.
+    fn take(table: &Table, row: usize) -> Option<(Origin, Self)>;
+}
+
+const fn column(name: &'static str, holds: Holds) -> Column {
+    Column {
+        name,
+        holds,
+        nullable: false,
+    }
+}
+
+const fn nullable(name: &'static str, holds: Holds) -> Column {
+    Column {
+        name,
+        holds,
+        nullable: true,
+    }
+}
+
+const SESSION: Column = column("session", Holds::Text);
+const AGENT: Column = column("agent", Holds::Text);
+const RUN: Column = column("run", Holds::Unsigned(64));
+const OFFSET: Column = column("clock_offset_ns", Holds::Signed(64));
+const FLOW: Column = column("flow", Holds::Unsigned(8));
+const SEQ: Column = column("seq", Holds::Unsigned(32));
+
+/// Texts of the columns of few values, made once.
+struct Words {
+    kernel: ByteArray,
+    hardware: ByteArray,
+    user: ByteArray,
+    answered: ByteArray,
+    unanswered: ByteArray,
+    refused: ByteArray,
+}
+
+static WORDS: LazyLock<Words> = LazyLock::new(|| Words {
+    kernel: "kernel".into(),
+    hardware: "hardware".into(),
+    user: "user".into(),
+    answered: "answered".into(),
+    unanswered: "unanswered".into(),
+    refused: "refused".into(),
+});
+
+fn source_word(source: StampSource) -> &'static ByteArray {
+    match source {
+        StampSource::Kernel => &WORDS.kernel,
+        StampSource::Hardware => &WORDS.hardware,
+        StampSource::User => &WORDS.user,
+    }
+}
+
+fn source_of(word: &ByteArray) -> Option<StampSource> {
+    match word.data() {
+        b"kernel" => Some(StampSource::Kernel),
+        b"hardware" => Some(StampSource::Hardware),
+        b"user" => Some(StampSource::User),
+        _ => None,
+    }
+}
+
+fn put_origin(origin: &Origin, flow: FlowIndex, seq: Seq, columns: &mut [Values]) {
+    let [session, agent, run, offset, f, s, ..] = columns else {
+        return;
+    };
+    session.text(&origin.session);
+    agent.text(&origin.agent);
+    run.number(origin.run.0.cast_signed());
+    offset.number(origin.offset.as_nanos());
+    f.number(i64::from(flow.0));
+    s.number(i64::from(seq.0));
+}
+
+fn take_origin(table: &Table, row: usize) -> Option<(Origin, FlowIndex, Seq)> {
+    let origin = Origin {
+        session: table.text(0, row)?.clone(),
+        agent: table.text(1, row)?.clone(),
+        run: RunId(table.number(2, row)?.cast_unsigned()),
+        offset: Span::from_nanos(table.number(3, row)?),
+    };
+    let flow = FlowIndex(u8::try_from(table.number(4, row)?).ok()?);
+    let seq = Seq(u32::try_from(table.number(5, row)?).ok()?);
+    Some((origin, flow, seq))
+}
+
+/// A number that is null where it is absent; `None` where it does not fit.
+fn small<T: TryFrom<i64>>(value: Option<i64>) -> Option<Option<T>> {
+    match value {
+        Some(value) => T::try_from(value).ok().map(Some),
+        None => Some(None),
+    }
+}
+
+impl Row for Probe {
+    const KIND: Kind = Kind::Probes;
+    const COLUMNS: &'static [Column] = &[
+        SESSION,
+        AGENT,
+        RUN,
+        OFFSET,
+        FLOW,
+        SEQ,
+        column("sent", Holds::Time),
+        column("sent_source", Holds::Text),
+        column("fate", Holds::Text),
+        nullable("errno", Holds::Signed(32)),
+        nullable("elapsed_ns", Holds::Signed(64)),
+        nullable("received_source", Holds::Text),
+        nullable("reflector_received", Holds::Time),
+        nullable("residence_ns", Holds::Signed(64)),
+        nullable("reflector_seq", Holds::Unsigned(32)),
+        nullable("forward_ttl", Holds::Unsigned(8)),
+        nullable("reverse_ttl", Holds::Unsigned(8)),
+    ];
+    const TIME: usize = 6;
+
+    fn put(&self, origin: &Origin, columns: &mut [Values]) {
+        put_origin(origin, self.flow, self.seq, columns);
+        let [
+            ..,
+            sent,
+            source,
+            fate,
+            errno,
+            elapsed,
+            received_source,
+            t2,
+            residence,
+            reflector_seq,
+            forward,
+            reverse,
+        ] = columns
+        else {
+            return;
+        };
+        sent.number(origin.wall(self.sent.at));
+        source.text(source_word(self.sent.source));
+        let (word, error, reply) = match &self.fate {
+            ProbeFate::Answered(reply) => (&WORDS.answered, None, Some(reply)),
+            ProbeFate::Unanswered => (&WORDS.unanswered, None, None),
+            ProbeFate::Refused(errno) => (&WORDS.refused, Some(*errno), None),
+        };
+        fate.text(word);
+        errno.maybe(error.map(i64::from));
+        elapsed.maybe(reply.map(|r| (r.received.at - self.sent.at).as_nanos()));
+        received_source.maybe_text(reply.map(|r| source_word(r.received.source)));
+        t2.maybe(reply.map(|r| r.reflector_received.as_nanos()));
+        residence.maybe(reply.map(|r| (r.reflector_sent - r.reflector_received).as_nanos()));
+        reflector_seq.maybe(reply.map(|r| i64::from(r.reflector_seq.0)));
+        forward.maybe(reply.and_then(|r| r.forward_ttl).map(i64::from));
+        reverse.maybe(reply.and_then(|r| r.reverse_ttl).map(i64::from));
+    }
+
+    fn take(table: &Table, row: usize) -> Option<(Origin, Self)> {
+        let (origin, flow, seq) = take_origin(table, row)?;
+        let sent = Stamp {
+            at: origin.mono(table.number(6, row)?),
+            source: source_of(table.text(7, row)?)?,
+        };
+        let fate = match table.text(8, row)?.data() {
+            b"answered" => {
+                let reflector_received = Wall::from_nanos(table.number(12, row)?);
+                ProbeFate::Answered(Reply {
+                    received: Stamp {
+                        at: sent.at + Span::from_nanos(table.number(10, row)?),
+                        source: source_of(table.text(11, row)?)?,
+                    },
+                    reflector_received,
+                    reflector_sent: reflector_received + Span::from_nanos(table.number(13, row)?),
+                    reflector_seq: Seq(u32::try_from(table.number(14, row)?).ok()?),
+                    forward_ttl: small(table.maybe(15, row))?,
+                    reverse_ttl: small(table.maybe(16, row))?,
+                })
+            }
+            b"unanswered" => ProbeFate::Unanswered,
+            b"refused" => ProbeFate::Refused(i32::try_from(table.number(9, row)?).ok()?),
+            _ => return None,
+        };
+        let probe = Self {
+            flow,
+            seq,
+            sent,
+            fate,
+        };
+        Some((origin, probe))
+    }
+}
+
+impl Row for Reception {
+    const KIND: Kind = Kind::Receptions;
+    const COLUMNS: &'static [Column] = &[
+        SESSION,
+        AGENT,
+        RUN,
+        OFFSET,
+        FLOW,
+        SEQ,
+        column("received", Holds::Time),
+        column("received_source", Holds::Text),
+        nullable("ttl", Holds::Unsigned(8)),
+        nullable("reflector_seq", Holds::Unsigned(32)),
+    ];
+    const TIME: usize = 6;
+
+    fn put(&self, origin: &Origin, columns: &mut [Values]) {
+        put_origin(origin, self.flow, self.seq, columns);
+        let [.., received, source, ttl, reflector_seq] = columns else {
+            return;
+        };
+        received.number(origin.wall(self.received.at));
+        source.text(source_word(self.received.source));
+        ttl.maybe(self.ttl.map(i64::from));
+        reflector_seq.maybe(self.reflector_seq.map(|s| i64::from(s.0)));
+    }
+
+    fn take(table: &Table, row: usize) -> Option<(Origin, Self)> {
+        let (origin, flow, seq) = take_origin(table, row)?;
+        let reception = Self {
+            flow,
+            seq,
+            received: Stamp {
+                at: origin.mono(table.number(6, row)?),
+                source: source_of(table.text(7, row)?)?,
+            },
+            ttl: small(table.maybe(8, row))?,
+            reflector_seq: small(table.maybe(9, row))?.map(Seq),
+        };
+        Some((origin, reception))
+    }
+}

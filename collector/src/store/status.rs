@@ -1,0 +1,121 @@
+//! What is known of the agents.
+
+use super::{Reader, Store, StoreError};
+use hopgap_proto::record::AgentName;
+use hopgap_proto::time::Wall;
+use rusqlite::{Connection, params};
+
+/// Frames kept aside for each agent; beyond it they are only counted.
+const KEPT_ASIDE: i64 = 1000;
+
+/// What is known of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// Its name.
+    pub agent: AgentName,
+    /// When it was first heard of, on the collector's clock.
+    pub first_seen: Wall,
+    /// When it was last heard of, on the collector's clock.
+    pub last_seen: Wall,
+    /// The version of its program, as it said.
+    pub version: Option<String>,
+    /// When its newest block was closed, on its own clock: what it recorded since is
+    /// still on its way.
+    pub newest: Option<Wall>,
+    /// Blocks stored.
+    pub blocks: u64,
+    /// Blocks that came more than once.
+    pub duplicates: u64,
+    /// Records in the blocks stored.
+    pub records: u64,
+    /// Frames that were whole but could not be used.
+    pub refused: u64,
+}
+
+impl Store {
+    /// Notes that an agent was heard of, and its program's version where it said so.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn seen(
+        &mut self,
+        agent: &AgentName,
+        version: Option<&str>,
+        now: Wall,
+    ) -> Result<(), StoreError> {
+        let tx = self.db.transaction()?;
+        let id = agent_id(&tx, agent, now)?;
+        tx.execute(
+            "UPDATE agent SET last_seen = ?2, version = coalesce(?3, version) WHERE id = ?1",
+            params![id, now.as_nanos(), version],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Counts a frame that is whole but cannot be used, and keeps it aside.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn refuse(
+        &mut self,
+        agent: &AgentName,
+        error: &str,
+        frame: &[u8],
+        now: Wall,
+    ) -> Result<(), StoreError> {
+        let tx = self.db.transaction()?;
+        let id = agent_id(&tx, agent, now)?;
+        tx.execute("UPDATE agent SET refused = refused + 1 WHERE id = ?1", [id])?;
+        tx.execute(
+            "INSERT INTO refused (agent, at, error, data) SELECT ?1, ?2, ?3, ?4
+             WHERE (SELECT count(*) FROM refused WHERE agent = ?1) < ?5",
+            params![id, now.as_nanos(), error, frame, KEPT_ASIDE],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// All agents that were ever heard of, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
+        let mut statement = self.db.prepare(
+            "SELECT name, first_seen, last_seen, version, newest, blocks, duplicates, records, refused
+             FROM agent ORDER BY name",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut agents = Vec::new();
+        while let Some(row) = rows.next()? {
+            agents.push(AgentStatus {
+                agent: super::reader::name(row, 0)?,
+                first_seen: Wall::from_nanos(row.get(1)?),
+                last_seen: Wall::from_nanos(row.get(2)?),
+                version: row.get(3)?,
+                newest: row.get::<_, Option<i64>>(4)?.map(Wall::from_nanos),
+                blocks: row.get::<_, i64>(5)?.cast_unsigned(),
+                duplicates: row.get::<_, i64>(6)?.cast_unsigned(),
+                records: row.get::<_, i64>(7)?.cast_unsigned(),
+                refused: row.get::<_, i64>(8)?.cast_unsigned(),
+            });
+        }
+        Ok(agents)
+    }
+}
+
+/// The row of an agent, made where it is missing.
+pub(super) fn agent_id(db: &Connection, agent: &AgentName, now: Wall) -> Result<i64, StoreError> {
+    db.prepare_cached(
+        "INSERT INTO agent (name, first_seen, last_seen) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![agent.as_str(), now.as_nanos()])?;
+    Ok(db
+        .prepare_cached("SELECT id FROM agent WHERE name = ?1")?
+        .query_row([agent.as_str()], |row| row.get(0))?)
+}
