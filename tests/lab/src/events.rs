@@ -5,6 +5,7 @@
 use crate::error::LabError;
 use crate::fault::Fault;
 use crate::topology::Node;
+use crate::truth::FlowSummary;
 use hopgap_net::clock::Clock;
 use hopgap_proto::time::{ClockPair, Wall};
 use jiff::civil::DateTime;
@@ -65,6 +66,9 @@ pub enum What {
         /// As the daemon says it.
         change: String,
     },
+    /// What became of one direction of one flow, found when the run was over; the
+    /// time is that of its first packet.
+    Flow(Box<FlowSummary>),
     /// The run's own note.
     Note {
         /// Its text.
@@ -245,10 +249,10 @@ mod tests {
             '[',
             ']',
         );
-        assert_eq!(at.wall.as_nanos(), 1_795_415_767_123_456_000);
+        assert_eq!(at.wall.as_nanos(), 1_795_414_967_123_456_000);
         assert_eq!(rest, " default via 10.0.0.1");
         let (at, rest) = stamped("2026-11-23 06:22:47.123456 <TRACE> fw: Neighbor", '\0', '<');
-        assert_eq!(at.wall.as_nanos(), 1_795_415_767_123_456_000);
+        assert_eq!(at.wall.as_nanos(), 1_795_414_967_123_456_000);
         assert_eq!(rest, "TRACE> fw: Neighbor");
     }
 }

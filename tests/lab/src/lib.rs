@@ -13,6 +13,7 @@ pub mod sandbox;
 pub mod setup;
 pub mod topology;
 pub mod trace;
+pub mod truth;
 pub mod tunnel;
 pub mod wire;
 
@@ -21,4 +22,5 @@ pub use fault::Fault;
 pub use lab::{Lab, Options};
 pub use sandbox::Sandbox;
 pub use topology::Node;
+pub use truth::Truth;
 pub use tunnel::Tunnel;

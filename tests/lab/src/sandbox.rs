@@ -61,6 +61,11 @@ impl Sandbox {
         }
     }
 
+    /// Whether this process is the inner one, before it has entered.
+    pub fn is_inside() -> bool {
+        std::env::var_os(INSIDE).is_some()
+    }
+
     fn inside(outer: &str) -> Result<Self, LabError> {
         if outer == netns()? {
             return Err(LabError::NotIsolated(format!(

@@ -38,9 +38,9 @@ pub const PUBLIC: [Ipv4Addr; 3] = [
 ];
 
 /// One way of each ExpressRoute circuit.
-const CIRCUIT_DELAY: Span = Span::from_micros(2_500);
+const CIRCUIT_DELAY: Span = Span::from_micros(2_400);
 /// One way through the internet.
-const INTERNET_DELAY: Span = Span::from_micros(3_950);
+const INTERNET_DELAY: Span = Span::from_micros(3_900);
 
 /// A network namespace of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]

@@ -63,7 +63,7 @@ impl Tunnel {
         match self {
             Self::Vxlan => (spec.interface, AT_GATEWAY),
             // The plugin knows its interfaces by these names only.
-            Self::Ipsec => (ipsec::FIREWALL[spec.index], ipsec::FIREWALL[0]),
+            Self::Ipsec => (ipsec::INTERFACES[spec.index], ipsec::INTERFACES[0]),
         }
     }
 

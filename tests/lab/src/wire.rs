@@ -226,11 +226,12 @@ impl Wire {
             }
         }
         self.log();
-        let overflows = self.sockets.iter().map(PacketSocket::overflows).sum();
+        let end = log::End {
+            overflows: self.sockets.iter().map(PacketSocket::overflows).sum(),
+            at: Clock::now(),
+        };
         // The receiver goes only when the lab is being given up.
-        let _ = self
-            .entries
-            .send((self.index, log::Portion::End { overflows }));
+        let _ = self.entries.send((self.index, log::Portion::End(end)));
         Ok(())
     }
 

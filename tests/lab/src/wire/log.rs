@@ -7,7 +7,7 @@
 //! | `f,ID,SOURCE,DESTINATION,SSID` | a flow, named before its first packet; addresses as `IP:PORT` |
 //! | `p,ID,SEQ,ECHO,TTL,ENTER,STAY` | a packet entered at `ENTER` and had left after `STAY` |
 //! | `d,ID,SEQ,ECHO,TTL,ENTER` | a packet entered and was dropped |
-//! | `e,OVERFLOWS` | the orderly end; frames that the kernel dropped before the wire saw them |
+//! | `e,OVERFLOWS,TIME` | the orderly end, and when; frames that the kernel dropped before the wire saw them |
 //!
 //! `ENTER` is the kernel's stamp. `SEQ` is the packet's own Sequence Number; `ECHO`,
 //! empty in a request, is the Session-Sender Sequence Number in a reply.
@@ -65,7 +65,16 @@ pub struct Entry {
 #[derive(Debug)]
 pub(crate) enum Portion {
     Entries(Vec<Entry>),
-    End { overflows: u32 },
+    End(End),
+}
+
+/// The orderly end of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Frames that the kernel dropped before the wire saw them.
+    pub overflows: u32,
+    /// When the wire stopped.
+    pub at: Mono,
 }
 
 /// The log file of the wire called `name`.
@@ -137,8 +146,8 @@ impl<W: Write> Log<W> {
     fn write(&mut self, portion: &Portion) -> io::Result<()> {
         match portion {
             Portion::Entries(entries) => entries.iter().try_for_each(|entry| self.entry(entry)),
-            Portion::End { overflows } => {
-                writeln!(self.out, "e,{overflows}")?;
+            Portion::End(End { overflows, at }) => {
+                writeln!(self.out, "e,{overflows},{}", at.as_nanos())?;
                 self.out.flush()
             }
         }
@@ -176,9 +185,8 @@ impl<W: Write> Log<W> {
 /// What is in a wire's log besides its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Frames that the kernel dropped before the wire saw them; `None` where the
-    /// wire did not come to its orderly end and the log may be cut short.
-    pub overflows: Option<u32>,
+    /// `None` where the wire did not come to its orderly end and the log may be cut short.
+    pub end: Option<End>,
 }
 
 /// Reads a wire's log, giving each entry to `take`.
@@ -189,7 +197,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Entry)) -> Result<Summary, LabErro
     let file = File::open(path).map_err(LabError::io(format!("read {}", path.display())))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut flows = Vec::new();
-    let mut summary = Summary { overflows: None };
+    let mut summary = Summary { end: None };
     let mut line = String::new();
     for number in 1.. {
         line.clear();
@@ -203,7 +211,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Entry)) -> Result<Summary, LabErro
         match parsed {
             Some(Line::Flow) => {}
             Some(Line::Entry(entry)) => take(entry),
-            Some(Line::End(overflows)) => summary.overflows = Some(overflows),
+            Some(Line::End(end)) => summary.end = Some(end),
             None => {
                 return Err(LabError::Log {
                     file: path.to_owned(),
@@ -219,7 +227,7 @@ pub fn read(path: &Path, mut take: impl FnMut(Entry)) -> Result<Summary, LabErro
 enum Line {
     Flow,
     Entry(Entry),
-    End(u32),
+    End(End),
 }
 
 fn parse(line: &str, flows: &mut Vec<Flow>) -> Option<Line> {
@@ -263,7 +271,10 @@ fn parse(line: &str, flows: &mut Vec<Flow>) -> Option<Line> {
             };
             Some(Line::Entry(Entry { stamp, enter, exit }))
         }
-        "e" => Some(Line::End(next(&mut fields)?)),
+        "e" => Some(Line::End(End {
+            overflows: next(&mut fields)?,
+            at: Mono::from_nanos(next(&mut fields)?),
+        })),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-use super::{Entry, Flow, Line, Log, Portion, Stamp, parse};
+use super::{End, Entry, Flow, Line, Log, Portion, Stamp, parse};
 use hopgap_proto::time::Mono;
 
 fn entry(port: u16, seq: u32, echo: Option<u32>, exit: Option<i64>) -> Entry {
@@ -28,7 +28,11 @@ fn what_is_written_is_read_back() {
     let mut log = Log::new(Vec::new());
     log.write(&Portion::Entries(entries.clone()))
         .expect("memory");
-    log.write(&Portion::End { overflows: 5 }).expect("memory");
+    let ended = End {
+        overflows: 5,
+        at: Mono::from_nanos(9),
+    };
+    log.write(&Portion::End(ended)).expect("memory");
     let text = String::from_utf8(log.out).expect("text");
     assert_eq!(text.lines().count(), 2 + 3 + 1);
     let mut flows = Vec::new();
@@ -38,11 +42,11 @@ fn what_is_written_is_read_back() {
         match parse(line, &mut flows).expect("a line of the log") {
             Line::Flow => {}
             Line::Entry(entry) => read.push(entry),
-            Line::End(overflows) => end = Some(overflows),
+            Line::End(at) => end = Some(at),
         }
     }
     assert_eq!(read, entries);
-    assert_eq!(end, Some(5));
+    assert_eq!(end, Some(ended));
 }
 
 #[test]
