@@ -303,4 +303,4 @@ fn session_id(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::plan::CollectorPlan;
 use crate::store::{Incoming, Store};
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -180,13 +180,15 @@ fn authenticate(headers: &HeaderMap, plan: &CollectorPlan) -> Result<AgentName, 
 
 /// A whole body of at most `limit` bytes, within [`BODY_TIME`].
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    match timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => Err(Failure::new(
+    if body.size_hint().lower() > len(limit) {
+        return Err(Failure::new(
             ErrorCode::TooLarge,
             format!("the body is larger than {limit} bytes"),
             "send it in parts",
-        )),
+        ));
+    }
+    match timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(Failure::new(
             ErrorCode::Malformed,
             format!("the body broke off: {error}"),
@@ -198,17 +200,6 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
             "send it again",
         )),
     }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string() == "length limit exceeded" {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// What is to be done with one frame of a body.
