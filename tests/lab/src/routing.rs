@@ -108,19 +108,21 @@ impl fmt::Display for Routing {
     }
 }
 
-fn way(gateway: &str) -> Option<Way> {
-    Some(match gateway {
+/// By the next hop's address, or by the interface where that is point to point.
+fn way(hop: &str) -> Option<Way> {
+    Some(match hop {
         "192.168.11.0" | "169.254.11.0" => Way::Circuit1,
         "192.168.11.2" | "169.254.11.2" => Way::Circuit2,
-        "10.17.11.76" => Way::Vpn1,
-        "10.17.11.77" => Way::Vpn2,
+        "10.17.11.76" | "ipsec0" => Way::Vpn1,
+        "10.17.11.77" | "ipsec1" => Way::Vpn2,
         _ => return None,
     })
 }
 
 #[derive(Deserialize)]
 struct Route {
-    gateway: Option<String>,
+    #[serde(flatten)]
+    only: NextHop,
     #[serde(default)]
     nexthops: Vec<NextHop>,
 }
@@ -128,37 +130,39 @@ struct Route {
 #[derive(Deserialize)]
 struct NextHop {
     gateway: Option<String>,
+    dev: Option<String>,
 }
 
 fn next_hops(namespace: &Namespace, prefix: &str) -> Result<Vec<String>, LabError> {
     let mut command = Command::new("ip");
     command.args(["-4", "-j", "route", "show", "exact", prefix]);
-    Ok(gateways(&namespace.run(&mut command)?))
+    Ok(parse(&namespace.run(&mut command)?))
 }
 
-fn gateways(json: &str) -> Vec<String> {
+/// The address of each next hop, or its interface where it has none.
+fn parse(json: &str) -> Vec<String> {
     // `ip` prints nothing at all, or `[ ]`, where it has no route.
     let routes: Vec<Route> = serde_json::from_str(json.trim()).unwrap_or_default();
     routes
         .into_iter()
-        .flat_map(|route| {
-            let more = route.nexthops.into_iter().map(|hop| hop.gateway);
-            std::iter::once(route.gateway).chain(more).flatten()
-        })
+        .flat_map(|route| std::iter::once(route.only).chain(route.nexthops))
+        .filter_map(|hop| hop.gateway.or(hop.dev))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::gateways;
+    use super::parse;
 
     #[test]
     fn one_several_and_no_next_hop() {
         let one = r#"[{"dst":"10.1.11.0/25","gateway":"10.17.11.69","dev":"eth0","protocol":"bird","metric":32,"flags":[]}]"#;
-        assert_eq!(gateways(one), ["10.17.11.69"]);
+        assert_eq!(parse(one), ["10.17.11.69"]);
         let two = r#"[{"dst":"10.17.11.128/26","protocol":"bird","metric":32,"flags":[],"nexthops":[{"gateway":"192.168.11.0","dev":"ce1","weight":1,"flags":[]},{"gateway":"192.168.11.2","dev":"ce2","weight":1,"flags":[]}]}]"#;
-        assert_eq!(gateways(two), ["192.168.11.0", "192.168.11.2"]);
-        assert!(gateways("[ ]").is_empty());
-        assert!(gateways("").is_empty());
+        assert_eq!(parse(two), ["192.168.11.0", "192.168.11.2"]);
+        let direct = r#"[{"dst":"10.17.11.128/26","protocol":"bird","scope":"link","metric":32,"flags":[],"nexthops":[{"dev":"ipsec0","weight":1,"flags":[]},{"dev":"ipsec1","weight":1,"flags":[]}]}]"#;
+        assert_eq!(parse(direct), ["ipsec0", "ipsec1"]);
+        assert!(parse("[ ]").is_empty());
+        assert!(parse("").is_empty());
     }
 }
