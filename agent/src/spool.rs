@@ -1,41 +1,79 @@
 //! The spool: records on disk until the collector has them.
 //!
+//! # Why
+//! The collector is often reached through the very path under test, so that it
+//! is away just when there is most to tell. What was measured waits here, for
+//! hours if need be, in bounded room on disk and next to none in memory.
+//!
 //! # On disk
 //! A directory of append-only *segments* and one *cursor*:
 //!
 //! ```text
 //! 0000000000000001.seg   frames (proto::frame), one after the other
 //! 0000000000000002.seg   the newest is being written
-//! cursor                 "SEGMENT OFFSET": everything before it is acknowledged
 //! 0000000000000001.torn  bytes that were cut off the end of a segment after a crash
+//! cursor                 "SEGMENT OFFSET": everything before it is acknowledged
+//! lock                   held while a process uses the spool
 //! ```
 //!
 //! Segments are numbered from 1 upwards and never reused. A new one is begun when
-//! the present one has grown beyond [`SpoolOptions::segment_bytes`], and at every
-//! start, so that nothing is ever written behind bytes of an earlier run.
+//! the present one has grown to [`SpoolOptions::segment_bytes`], and at every
+//! start, so that nothing is ever written behind bytes of an earlier run. A
+//! segment is removed as a whole, when everything in it is acknowledged or the
+//! spool has outgrown its bounds.
 //!
-//! # What is promised
-//! - A block is on the disk (`fdatasync`) at most [`SpoolOptions::sync_every`] after
-//!   [`Spool::append`], and before its segment is left.
-//! - A block is dropped when the collector has acknowledged it, or when the spool
-//!   has outgrown [`SpoolOptions::max_bytes`]: then whole segments, the oldest
-//!   first, and every dropped block is counted ([`Spool::take_lost`]).
-//! - After a crash the torn end of the newest segment is moved aside and everything
-//!   before it is kept. Damage inside of a segment costs the damaged frames only;
-//!   they are counted as lost.
-//! - A cursor that is lost or damaged costs a second delivery, which the collector
-//!   recognises. It never costs a block.
+//! Segments hold the uplink's own bytes: what is shipped is copied from the disk
+//! and never decoded.
 //!
-//! Only the segment at hand is in memory, and of it at most one batch.
+//! # The life of a block
+//! 1. [`Spool::append`] writes it as one frame, by one `write`. From here it
+//!    survives the end of the process.
+//! 2. It is flushed (`fdatasync`) at most [`SpoolOptions::sync_every`] later, when
+//!    [`Spool::sync_due`] is called, and at the latest before its segment is left.
+//!    From here it survives the loss of power. A block for each flush would wear
+//!    out flash memory and gain a second of records.
+//! 3. [`Spool::next_batch`] hands it out, again and again until
+//!    [`Spool::acknowledge`] moves the cursor over it. That may come before the
+//!    flush: what the collector has need not survive here.
+//! 4. Its segment is removed.
+//!
+//! # What a crash can do
+//! | it leaves | the next [`Spool::open`] |
+//! |---|---|
+//! | half a frame at the end of the newest segment | sets the half aside as `.torn` and cuts it off |
+//! | zeros or garbage at the end, where the file had grown but its data was not written | the same |
+//! | an old cursor, or none (it is replaced whole, and not flushed) | delivers again what was acknowledged since; the collector recognises it by its key |
+//! | a cursor beyond the end of a segment that lost its unflushed end | goes on with the next segment |
+//! | an empty newest segment | removes it once it is passed |
+//!
+//! Segments other than the newest were flushed before they were left. Damage in
+//! them (a failing disk) costs the frames that it hits, which are counted when
+//! their turn comes, and nothing behind them.
+//!
+//! # Bounds
+//! The spool drops whole segments, the oldest first, when it holds more than
+//! [`SpoolOptions::max_bytes`], and, whenever a segment is begun, those that were
+//! last written more than [`SpoolOptions::max_age`] ago. Every block that goes
+//! undelivered, dropped or damaged, is counted once ([`Spool::take_lost`]), so
+//! that the record says of itself what it lacks. In memory are a few numbers for
+//! each segment, and one batch while it is handed out.
 
+mod batch;
+mod cursor;
 mod segment;
 
-use hopgap_proto::frame::{self, FrameError, FrameKind, FrameReader, PayloadTooLarge};
+pub use batch::Batch;
+pub use cursor::Cursor;
+
+use cursor::CursorFile;
+use hopgap_proto::frame::{self, FrameKind, PayloadTooLarge};
 use hopgap_proto::time::{Mono, Span};
-use segment::{Segment, segments_in};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use segment::{Piece, Segment};
+use std::fs::{File, TryLockError};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tracing::warn;
 
 /// Bounds of a spool.
@@ -43,7 +81,9 @@ use tracing::warn;
 pub struct SpoolOptions {
     /// Most bytes on disk.
     pub max_bytes: u64,
-    /// A segment is left when it has grown to this.
+    /// Longest time that a segment is kept after its last write.
+    pub max_age: Span,
+    /// A segment is left when it has grown to this; a quarter of `max_bytes` at most.
     pub segment_bytes: u64,
     /// Longest time between a write and its flush to the disk.
     pub sync_every: Span,
@@ -53,6 +93,7 @@ impl Default for SpoolOptions {
     fn default() -> Self {
         Self {
             max_bytes: 2 << 30,
+            max_age: Span::from_secs(30 * 86_400),
             segment_bytes: 8 << 20,
             sync_every: Span::from_secs(1),
         }
@@ -74,42 +115,17 @@ pub enum SpoolError {
         /// Why not.
         source: io::Error,
     },
+    /// Another process has it open.
+    #[error(
+        "the spool {path} is in use by another process; stop the other agent or give this one another `state_dir`"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A block that no frame can hold.
     #[error(transparent)]
     TooLarge(#[from] PayloadTooLarge),
-}
-
-/// A place in the spool: everything before it was delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    segment: u64,
-    offset: u64,
-}
-
-/// Frames for one delivery.
-#[derive(Debug)]
-pub struct Batch {
-    /// Whole frames, one after the other.
-    pub bytes: Vec<u8>,
-    start: Cursor,
-    /// Where in the segment each frame ends, with its end in `bytes`.
-    ends: Vec<(usize, u64)>,
-}
-
-impl Batch {
-    /// The place up to which the first `bytes` bytes of the body reach.
-    pub fn cursor_after(&self, bytes: u64) -> Cursor {
-        let offset = self
-            .ends
-            .iter()
-            .rev()
-            .find(|(end, _)| u64::try_from(*end).is_ok_and(|end| end <= bytes))
-            .map_or(self.start.offset, |(_, offset)| *offset);
-        Cursor {
-            offset,
-            ..self.start
-        }
-    }
 }
 
 /// Records on their way, on disk.
@@ -123,27 +139,40 @@ pub struct Spool {
     /// When the oldest unflushed byte was written.
     unsynced_since: Option<Mono>,
     cursor: Cursor,
-    /// Blocks dropped since this was last asked.
+    cursor_file: CursorFile,
+    /// Damage before this place was counted already.
+    damage_counted: Cursor,
+    /// Blocks lost since this was last asked.
     lost: u32,
+    /// Holds the lock.
+    _lock: File,
 }
 
 impl Spool {
     /// Opens the spool in `dir`, which is created, and repairs what a crash left.
     ///
     /// # Errors
-    /// When the directory or a file in it cannot be used.
-    pub fn open(dir: &Path, options: SpoolOptions) -> Result<Self, SpoolError> {
+    /// When the directory or a file in it cannot be used, or another process uses it.
+    pub fn open(dir: &Path, mut options: SpoolOptions) -> Result<Self, SpoolError> {
         std::fs::create_dir_all(dir).map_err(failed("create", dir))?;
-        let mut segments = segments_in(dir)?;
-        for segment in &mut segments {
-            segment.cut_torn_end(dir)?;
-        }
+        let lock = exclusive(dir)?;
+        let mut segments = segment::all_in(dir)?;
+        let cursor_file = CursorFile::new(dir);
         let newest = segments.last().map_or(0, |s| s.number);
-        let cursor = read_cursor(dir)
-            .filter(|c| c.segment <= newest)
-            .unwrap_or_default();
-        let (segment, writer) = create(dir, newest.max(cursor.segment) + 1)?;
+        // A cursor from beyond the newest segment is of another spool.
+        let cursor = cursor_file.read().filter(|c| c.segment <= newest);
+        let cursor = cursor.unwrap_or_default();
+        let mut lost = 0;
+        if let Some(newest) = segments.last_mut()
+            && newest.cut_torn_end(dir)?
+            && cursor <= newest.end()
+        {
+            lost = 1;
+        }
+        segment::forget_old_torn(dir);
+        let (segment, writer) = segment::create(dir, newest + 1)?;
         segments.push(segment);
+        options.segment_bytes = options.segment_bytes.min(options.max_bytes / 4).max(1);
         let mut spool = Self {
             dir: dir.to_owned(),
             options,
@@ -151,9 +180,13 @@ impl Spool {
             writer,
             unsynced_since: None,
             cursor,
-            lost: 0,
+            cursor_file,
+            damage_counted: Cursor::default(),
+            lost,
+            _lock: lock,
         };
         spool.drop_acknowledged()?;
+        spool.drop_beyond_bounds(SystemTime::now());
         Ok(spool)
     }
 
@@ -164,47 +197,35 @@ impl Spool {
     pub fn append(&mut self, block: &[u8], now: Mono) -> Result<(), SpoolError> {
         let mut bytes = Vec::new();
         frame::append(&mut bytes, FrameKind::Block, block)?;
-        let path = self.newest_path();
-        if let Err(source) = self.writer.write_all(&bytes) {
-            // Half a frame must not stand before a whole one.
-            let length = self.segments.last().map_or(0, |s| s.length);
-            let undone = self
-                .writer
-                .set_len(length)
-                .and_then(|()| self.writer.seek(SeekFrom::Start(length)).map(drop));
-            if undone.is_err() {
-                self.roll()?;
+        if self.newest().length >= self.options.segment_bytes {
+            // Where no new segment can be had, the old one grows on.
+            if let Err(error) = self.sync().and_then(|()| self.roll()) {
+                warn!("{error}");
             }
-            return Err(SpoolError::Io {
-                what: "write to",
-                path,
-                source,
-            });
         }
-        if let Some(segment) = self.segments.last_mut() {
-            segment.length += u64::try_from(bytes.len()).unwrap_or(0);
-            segment.blocks += 1;
+        if let Err(source) = self.writer.write_all(&bytes) {
+            let path = self.newest().path(&self.dir);
+            self.undo_write()?;
+            return Err(failed("write to", &path)(source));
+        }
+        if let Some(newest) = self.segments.last_mut() {
+            newest.length += length_of(&bytes);
         }
         self.unsynced_since.get_or_insert(now);
-        if self
-            .segments
-            .last()
-            .is_some_and(|s| s.length >= self.options.segment_bytes)
-        {
-            self.sync()?;
-            self.roll()?;
-        }
-        self.drop_beyond_bound();
+        self.drop_beyond_max_bytes();
         Ok(())
     }
 
     /// Flushes to the disk what has waited long enough at `now`.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses; it is tried again after [`SpoolOptions::sync_every`].
     pub fn sync_due(&mut self, now: Mono) -> Result<(), SpoolError> {
         match self.unsynced_since {
-            Some(since) if now - since >= self.options.sync_every => self.sync(),
+            Some(since) if now - since >= self.options.sync_every => {
+                self.unsynced_since = Some(now);
+                self.sync()
+            }
             _ => Ok(()),
         }
     }
@@ -214,100 +235,81 @@ impl Spool {
     /// # Errors
     /// When the disk refuses.
     pub fn sync(&mut self) -> Result<(), SpoolError> {
-        let path = self.newest_path();
-        self.writer.sync_data().map_err(failed("flush", &path))?;
-        self.unsynced_since = None;
+        if self.unsynced_since.is_some() {
+            let flushed = self.writer.sync_data();
+            flushed.map_err(failed("flush", &self.newest().path(&self.dir)))?;
+            self.unsynced_since = None;
+        }
         Ok(())
     }
 
-    /// The oldest frames that are not acknowledged, at most `max` bytes or one frame;
-    /// `None` when all is delivered.
+    /// The oldest frames that are not acknowledged, from one segment: at most `max`
+    /// bytes, or one frame that is larger. `None` when all is delivered.
     ///
     /// # Errors
     /// When a segment cannot be read.
     pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, SpoolError> {
         loop {
-            let Some(place) = self
-                .segments
-                .iter()
-                .position(|s| s.number >= self.cursor.segment)
-            else {
+            let from_cursor = |s: &&Segment| s.number >= self.cursor.segment;
+            let Some(&segment) = self.segments.iter().find(from_cursor) else {
                 return Ok(None);
             };
-            let is_newest = place + 1 == self.segments.len();
-            let Some(segment) = self.segments.get(place) else {
-                return Ok(None);
-            };
-            if segment.number > self.cursor.segment {
-                self.cursor = Cursor {
-                    segment: segment.number,
-                    offset: 0,
-                };
-            }
-            if self.cursor.offset >= segment.length {
-                if is_newest {
-                    return Ok(None);
-                }
-                self.cursor = Cursor {
-                    segment: segment.number + 1,
-                    offset: 0,
-                };
-                continue;
-            }
-            let length = segment.length;
-            let batch = self.read_batch(self.cursor, length, max)?;
+            let start = self.cursor.max(Cursor::start_of(segment.number));
+            let batch = self.read_batch(&segment, start, max)?;
             if !batch.bytes.is_empty() {
                 return Ok(Some(batch));
             }
-            // Nothing but damage up to the segment's end: over it.
-            self.cursor.offset = length;
+            // Nothing, or nothing but damage, up to the segment's end: over it.
+            if segment.number == self.newest().number {
+                self.cursor = segment.end();
+                return Ok(None);
+            }
+            self.cursor = Cursor::start_of(segment.number + 1);
         }
     }
 
-    fn read_batch(&mut self, start: Cursor, length: u64, max: usize) -> Result<Batch, SpoolError> {
-        let path = segment::path(&self.dir, start.segment);
-        let mut file = File::open(&path).map_err(failed("open", &path))?;
-        file.seek(SeekFrom::Start(start.offset))
-            .map_err(failed("read", &path))?;
-        let left = length - start.offset;
-        let mut want = u64::try_from(max).unwrap_or(u64::MAX).min(left);
-        loop {
-            let mut input = Vec::new();
-            Read::by_ref(&mut file)
-                .take(want)
-                .read_to_end(&mut input)
-                .map_err(failed("read", &path))?;
-            let mut batch = Batch {
-                bytes: Vec::new(),
-                start,
-                ends: Vec::new(),
-            };
-            let mut damaged = 0;
-            for item in FrameReader::new(&input) {
-                match item {
-                    Ok(frame) => {
-                        batch.bytes.extend_from_slice(frame.raw);
-                        let end = start.offset + u64::try_from(frame.end()).unwrap_or(0);
-                        batch.ends.push((batch.bytes.len(), end));
+    fn read_batch(
+        &mut self,
+        segment: &Segment,
+        start: Cursor,
+        max: usize,
+    ) -> Result<Batch, SpoolError> {
+        let mut batch = Batch::at(start);
+        let mut damage = Vec::new();
+        segment.scan(&self.dir, start.offset, |offset, piece| {
+            match piece {
+                Piece::Whole(raw) => {
+                    if !batch.bytes.is_empty() && batch.bytes.len() + raw.len() > max {
+                        return ControlFlow::Break(());
                     }
-                    Err(FrameError::Torn { .. }) => break,
-                    Err(error) => {
-                        warn!("the spool's {}: {error}", path.display());
-                        damaged += 1;
-                    }
+                    batch.push(raw, offset + length_of(raw));
                 }
+                Piece::Damaged { length } => damage.push((offset, length)),
             }
-            // A frame larger than the wish is read whole; there is more to read then.
-            if batch.bytes.is_empty() && want < left {
-                want = left
-                    .min(u64::try_from(frame::MAX_FRAME).unwrap_or(u64::MAX))
-                    .max(want * 2);
-                file.seek(SeekFrom::Start(start.offset))
-                    .map_err(failed("read", &path))?;
-                continue;
+            ControlFlow::Continue(())
+        })?;
+        self.count_damage(segment, &damage);
+        Ok(batch)
+    }
+
+    /// Counts damage, unless it was read and counted before.
+    fn count_damage(&mut self, segment: &Segment, damage: &[(u64, u64)]) {
+        for &(offset, length) in damage {
+            let place = Cursor {
+                segment: segment.number,
+                offset,
+            };
+            if place >= self.damage_counted {
+                warn!(
+                    "{length} bytes at {offset} of the spool's {} are damaged and passed over",
+                    segment.path(&self.dir).display()
+                );
+                self.lost = self.lost.saturating_add(1);
+                self.damage_counted = Cursor {
+                    offset: offset + length,
+                    ..place
+                };
             }
-            self.lost = self.lost.saturating_add(damaged);
-            return Ok(batch);
         }
     }
 
@@ -321,11 +323,7 @@ impl Spool {
             return Ok(());
         }
         self.cursor = cursor;
-        let path = self.dir.join("cursor");
-        let fresh = self.dir.join("cursor.new");
-        std::fs::write(&fresh, format!("{} {}\n", cursor.segment, cursor.offset))
-            .map_err(failed("write", &fresh))?;
-        std::fs::rename(&fresh, &path).map_err(failed("replace", &path))?;
+        self.cursor_file.write(cursor)?;
         self.drop_acknowledged()
     }
 
@@ -339,87 +337,123 @@ impl Spool {
         self.segments.iter().map(|s| s.length).sum()
     }
 
-    fn newest_path(&self) -> PathBuf {
-        segment::path(&self.dir, self.segments.last().map_or(0, |s| s.number))
+    /// The segment that is being written; there is always one.
+    fn newest(&self) -> Segment {
+        self.segments.last().copied().unwrap_or_default()
+    }
+
+    /// Half a frame must not stand before a whole one.
+    fn undo_write(&mut self) -> Result<(), SpoolError> {
+        let length = self.newest().length;
+        let undone = self
+            .writer
+            .set_len(length)
+            .and_then(|()| self.writer.seek(SeekFrom::Start(length)));
+        match undone {
+            Ok(_) => Ok(()),
+            Err(_) => self.sync().and_then(|()| self.roll()),
+        }
     }
 
     fn roll(&mut self) -> Result<(), SpoolError> {
-        let next = self.segments.last().map_or(1, |s| s.number + 1);
-        let (segment, writer) = create(&self.dir, next)?;
+        let (segment, writer) = segment::create(&self.dir, self.newest().number + 1)?;
+        let now = SystemTime::now();
+        if let Some(left) = self.segments.last_mut() {
+            left.written = now;
+        }
         self.segments.push(segment);
         self.writer = writer;
+        self.unsynced_since = None;
+        // The one that was left may have been acknowledged already.
+        self.drop_acknowledged()?;
+        self.drop_beyond_bounds(now);
         Ok(())
     }
 
     fn drop_acknowledged(&mut self) -> Result<(), SpoolError> {
-        let newest = self.segments.last().map_or(0, |s| s.number);
-        let (dir, cursor) = (&self.dir, self.cursor);
-        let done = |s: &Segment| {
-            s.number != newest
-                && (s.number < cursor.segment
-                    || (s.number == cursor.segment && cursor.offset >= s.length))
-        };
-        for segment in self.segments.iter().filter(|s| done(s)) {
-            let path = segment::path(dir, segment.number);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path)(error));
-                }
-                _ => {}
+        while self.segments.len() > 1 {
+            let Some(oldest) = self.segments.first().copied() else {
+                break;
+            };
+            if self.cursor < oldest.end() && oldest.length > 0 {
+                break;
             }
+            oldest.remove(&self.dir)?;
+            self.segments.remove(0);
         }
-        self.segments.retain(|s| !done(s));
         Ok(())
     }
 
-    fn drop_beyond_bound(&mut self) {
-        while self.bytes() > self.options.max_bytes && self.segments.len() > 1 {
-            let oldest = self.segments.remove(0);
-            // What of it was delivered is not lost; how many those were is not known
-            // block by block, so the count errs on the side of saying too much.
-            self.lost = self.lost.saturating_add(oldest.blocks);
-            let path = segment::path(&self.dir, oldest.number);
-            if let Err(error) = std::fs::remove_file(&path) {
-                warn!("the spool cannot remove {}: {error}", path.display());
+    fn drop_beyond_bounds(&mut self, now: SystemTime) {
+        self.drop_beyond_max_bytes();
+        let max_age = self.options.max_age.to_std().unwrap_or_default();
+        let too_old = |s: &Segment| now.duration_since(s.written).is_ok_and(|age| age > max_age);
+        while self.segments.len() > 1 && self.segments.first().is_some_and(too_old) {
+            self.drop_oldest("old");
+        }
+    }
+
+    fn drop_beyond_max_bytes(&mut self) {
+        while self.segments.len() > 1 && self.bytes() > self.options.max_bytes {
+            self.drop_oldest("full");
+        }
+    }
+
+    /// Drops the oldest segment and counts what of it was not delivered.
+    fn drop_oldest(&mut self, why: &str) {
+        let oldest = self.segments.remove(0);
+        let start = self.cursor.max(Cursor::start_of(oldest.number));
+        let mut blocks = 0_u32;
+        if start.segment == oldest.number {
+            let mut damage = Vec::new();
+            let counted = oldest.scan(&self.dir, start.offset, |offset, piece| {
+                match piece {
+                    Piece::Whole(_) => blocks += 1,
+                    Piece::Damaged { length } => damage.push((offset, length)),
+                }
+                ControlFlow::Continue(())
+            });
+            self.count_damage(&oldest, &damage);
+            if let Err(error) = counted {
+                warn!("{error}");
+                // How many they were is not known; that there were some is.
+                blocks += 1;
             }
+            self.cursor = Cursor::start_of(oldest.number + 1);
+        }
+        warn!(
+            "the spool is {why}: {blocks} blocks that the collector does not have are dropped with {}",
+            oldest.path(&self.dir).display()
+        );
+        self.lost = self.lost.saturating_add(blocks);
+        if let Err(error) = oldest.remove(&self.dir) {
+            warn!("{error}");
         }
     }
 }
 
-fn create(dir: &Path, number: u64) -> Result<(Segment, File), SpoolError> {
-    let path = segment::path(dir, number);
-    let file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(&path)
-        .map_err(failed("create", &path))?;
-    // The name must be as durable as what is written under it.
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(failed("flush", dir))?;
-    Ok((
-        Segment {
-            number,
-            length: 0,
-            blocks: 0,
-        },
-        file,
-    ))
+/// The lock of a spool's directory, for as long as the file is open.
+fn exclusive(dir: &Path) -> Result<File, SpoolError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(failed("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse {
+            path: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
+    }
 }
 
-fn read_cursor(dir: &Path) -> Option<Cursor> {
-    let text = std::fs::read_to_string(dir.join("cursor")).ok()?;
-    let (segment, offset) = text.trim().split_once(' ')?;
-    Some(Cursor {
-        segment: segment.parse().ok()?,
-        offset: offset.parse().ok()?,
-    })
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-fn failed<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SpoolError + 'a {
+fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> SpoolError + use<> {
+    let path = path.to_owned();
     move |source| SpoolError::Io {
         what,
-        path: path.to_owned(),
+        path: path.clone(),
         source,
     }
 }

@@ -1,0 +1,47 @@
+//! What is handed out for one delivery.
+
+use super::Cursor;
+
+/// Frames for one delivery.
+#[derive(Debug)]
+pub struct Batch {
+    /// Whole frames, one after the other.
+    pub bytes: Vec<u8>,
+    start: Cursor,
+    /// Where each frame ends in `bytes`, and in the segment.
+    ends: Vec<(u64, u64)>,
+}
+
+impl Batch {
+    pub(super) fn at(start: Cursor) -> Self {
+        Self {
+            bytes: Vec::new(),
+            start,
+            ends: Vec::new(),
+        }
+    }
+
+    /// Adds a frame that ends at `end` in the segment.
+    pub(super) fn push(&mut self, raw: &[u8], end: u64) {
+        self.bytes.extend_from_slice(raw);
+        self.ends.push((super::length_of(&self.bytes), end));
+    }
+
+    /// How many frames it has.
+    pub fn frames(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The place up to which the first `bytes` bytes of the body reach. Frames that
+    /// they hold in part only are not counted in.
+    pub fn cursor_after(&self, bytes: u64) -> Cursor {
+        let whole = self.ends.partition_point(|&(end, _)| end <= bytes);
+        match whole.checked_sub(1).and_then(|last| self.ends.get(last)) {
+            Some(&(_, offset)) => Cursor {
+                offset,
+                ..self.start
+            },
+            None => self.start,
+        }
+    }
+}
