@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use hopgap_lab::control::{self, Client, Request, Server};
-use hopgap_lab::{Fault, Lab, LabError, Node, Options, Sandbox, Tunnel, setup};
+use hopgap_lab::{Fault, Lab, LabError, Node, Options, Sandbox, Truth, Tunnel, setup};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
@@ -165,8 +165,13 @@ fn keep_up(sandbox: &Sandbox, dir: &Path, options: Options) -> Result<()> {
         server.serve(&lab)
     });
     let out = lab.finish()?;
+    let truth = Truth::read(&out)?;
+    truth.append(&out)?;
     drop(server);
-    println!("\nthe lab is down; its logs are in {}", out.display());
+    println!(
+        "\n{truth}the lab is down; its logs are in {}",
+        out.display()
+    );
     Ok(result?)
 }
 

@@ -70,6 +70,16 @@ pub enum LabError {
         /// Where the daemons' logs are.
         logs: PathBuf,
     },
+    /// A daemon of the lab came to its end too early.
+    #[error("a daemon (process {pid}) ended with {status}; the *.err and *.log files in {} say why", logs.display())]
+    DaemonEnded {
+        /// Its process, inside.
+        pid: u32,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// Where its log is.
+        logs: PathBuf,
+    },
     /// No such daemon in the lab.
     #[error("{node} has no routing daemon")]
     NoDaemon {

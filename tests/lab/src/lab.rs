@@ -43,7 +43,7 @@ pub struct Lab {
     wires: Wires,
     events: Events,
     monitors: Vec<RouteMonitor>,
-    daemons: Vec<Child>,
+    daemons: Mutex<Vec<Child>>,
     faults: Mutex<BTreeSet<Fault>>,
 }
 
@@ -68,18 +68,8 @@ impl Lab {
         for node in Node::ALL {
             namespaces.insert(node, Namespace::open(node)?);
         }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = namespaces
-                .values()
-                .map(|namespace| scope.spawn(|| namespace::configure(namespace)))
-                .collect();
-            threads.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })?;
         let at = |node: Node| namespaces.get(&node).ok_or(LabError::NoDaemon { node });
+        together(&Node::ALL, |node| namespace::configure(at(node)?))?;
         let events = Events::create(out)?;
         let wires = Wires::start(at(Node::Wires)?, out)?;
         let mut daemons = options.tunnel.start(&namespaces, out)?;
@@ -115,7 +105,7 @@ impl Lab {
             wires,
             events,
             monitors,
-            daemons,
+            daemons: Mutex::new(daemons),
             faults: Mutex::new(BTreeSet::new()),
         };
         let tunnel = lab.options.tunnel.to_string();
@@ -160,7 +150,7 @@ impl Lab {
     /// is looked at again.
     ///
     /// # Errors
-    /// [`LabError::Timeout`], or [`LabError::Interrupted`].
+    /// [`LabError::Timeout`], [`LabError::DaemonEnded`], or [`LabError::Interrupted`].
     pub fn wait(
         &self,
         what: &str,
@@ -172,6 +162,7 @@ impl Lab {
             if matches!(done(self), Ok(true)) {
                 return Ok(());
             }
+            self.daemons_run()?;
             if start.elapsed() > limit {
                 return Err(LabError::Timeout {
                     what: what.to_owned(),
@@ -181,6 +172,20 @@ impl Lab {
             }
             self.sandbox.sleep(LOOK)?;
         }
+    }
+
+    fn daemons_run(&self) -> Result<(), LabError> {
+        let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        for daemon in daemons.iter_mut() {
+            if let Ok(Some(status)) = daemon.try_wait() {
+                return Err(LabError::DaemonEnded {
+                    pid: daemon.id(),
+                    status,
+                    logs: self.options.out.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Which way the routes point.
@@ -245,15 +250,15 @@ impl Lab {
         match fault {
             Fault::Admin => {
                 let word = if on { "disable" } else { "enable" };
-                for node in [Node::Msee1, Node::Msee2] {
-                    bird::control(node, &[word, bird::PEERING])?;
-                }
+                together(&[Node::Msee1, Node::Msee2], |node| {
+                    bird::control(node, &[word, bird::PEERING]).map(|_| ())
+                })?;
             }
             Fault::Link => {
                 let state = if on { "down" } else { "up" };
-                for node in [Node::Ce1, Node::Ce2, Node::Msee1, Node::Msee2] {
-                    self.at(node)?.ip(&format!("link set er {state}\n"))?;
-                }
+                together(&[Node::Ce1, Node::Ce2, Node::Msee1, Node::Msee2], |node| {
+                    self.at(node)?.ip(&format!("link set er {state}\n"))
+                })?;
             }
             Fault::Blackhole | Fault::Grey | Fault::OneMsee => {
                 let mode = match (on, fault) {
@@ -330,11 +335,13 @@ impl Lab {
         for monitor in self.monitors.drain(..) {
             monitor.stop()?;
         }
-        for daemon in &mut self.daemons {
+        let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        for daemon in daemons.iter_mut() {
             // Gone already is as good.
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
+        drop(daemons);
         for node in self.namespaces.keys() {
             let log = bird_log(&self.options.out, *node);
             if log.exists() {
@@ -343,6 +350,25 @@ impl Lab {
         }
         Ok(self.options.out)
     }
+}
+
+/// Does something at several nodes as nearly at once as it can be done.
+fn together(
+    nodes: &[Node],
+    work: impl Fn(Node) -> Result<(), LabError> + Sync,
+) -> Result<(), LabError> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(move || work(*node)))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
 }
 
 fn bird_log(out: &Path, node: Node) -> PathBuf {

@@ -6,6 +6,7 @@
 //! analysis that is judged by it.
 
 mod derive;
+mod show;
 
 use crate::error::LabError;
 use crate::events::{self, Event, What};

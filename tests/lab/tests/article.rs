@@ -5,6 +5,9 @@
     reason = "the lint knows test functions, but not those that they call"
 )]
 
+use hopgap_lab::events::What;
+use hopgap_lab::truth::TruePath;
+use hopgap_lab::{Fault, Truth};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -163,6 +166,86 @@ fn each_fault_moves_the_routes_that_it_should() {
     lab.wait_for("to Azure: ExpressRoute, to on-premises: ExpressRoute");
     lab.ask(&["heal", "--wait"]);
     assert!(lab.command(&ping).status.success(), "data passes again");
+}
+
+/// Sends datagrams in the form of requests from the server, as one flow, with Sequence
+/// Numbers from 11 (a 10 is a line feed, where bash would cut them in two). Nobody answers, which refuses every other send.
+fn send(lab: &Running) {
+    let script = r#"exec 3>/dev/udp/10.17.11.132/862
+        for i in {11..50}; do
+            printf "\\x00\\x00\\x00\\x$(printf %02x $i)0123456789012345678901234567890123456789" >&3
+            sleep 0.01
+        done 2>/dev/null; true"#;
+    lab.ask(&["shell", "server", "--", "bash", "-c", script]);
+}
+
+#[test]
+fn the_truth_tells_what_arrived_and_by_which_way() {
+    let lab = Running::up("truth", &[]);
+    send(&lab);
+    lab.ask(&["fault", "grey"]);
+    send(&lab);
+    lab.ask(&["heal", "--wait"]);
+    lab.ask(&["fault", "admin"]);
+    lab.wait_for("to Azure: VPN, to on-premises: VPN");
+    send(&lab);
+    lab.ask(&["down"]);
+
+    let truth = Truth::read(&lab.dir.join("out")).expect("the lab's logs");
+    assert!(truth.complete && truth.overflows == 0);
+    let mut flows: Vec<_> = truth.flows.values().collect();
+    flows.sort_by_key(|flow| flow.packets[0].mark.enter);
+    let [steady, grey, vpn] = flows[..] else {
+        panic!("three flows, not {}", flows.len());
+    };
+    for flow in &flows {
+        assert!(flow.packets.len() >= 10, "{flow}");
+        assert!(
+            flow.packets
+                .iter()
+                .all(|packet| (11..=50).contains(&packet.mark.seq))
+        );
+    }
+    assert_eq!(
+        (steady.lost(), steady.outages.len(), steady.paths.len()),
+        (0, 0, 1)
+    );
+    assert_ne!(steady.path_names(), [TruePath::Vpn]);
+    assert_eq!((grey.lost(), grey.outages.len()), (grey.packets.len(), 1));
+    assert!(
+        grey.packets.iter().all(|packet| packet.path.is_some()),
+        "lost on a circuit"
+    );
+    assert_eq!((vpn.lost(), vpn.path_names()), (0, vec![TruePath::Vpn]));
+
+    let at = |wanted: &dyn Fn(&What) -> bool| {
+        let found = truth.events.iter().find(|event| wanted(&event.what));
+        found.expect("an event").at.mono
+    };
+    let began = at(&|what| {
+        matches!(
+            what,
+            What::Fault {
+                fault: Fault::Grey,
+                ..
+            }
+        )
+    });
+    let ended = at(&|what| {
+        matches!(
+            what,
+            What::Heal {
+                fault: Fault::Grey,
+                ..
+            }
+        )
+    });
+    let outage = grey.outages[0];
+    assert!(began < outage.first_lost.enter && outage.last_lost.enter < ended);
+    let routed = at(
+        &|what| matches!(what, What::Route { node, change } if node == "fw" && change.contains("st0.118")),
+    );
+    assert!(truth.events[0].at.mono < routed);
 }
 
 #[test]
