@@ -4,13 +4,20 @@
 //! plan. Neither ever ends because of a fault; both come back with a growing,
 //! jittered pause. Blocks leave the spool only when the collector has
 //! acknowledged them as durable.
+//!
+//! A delivery is idempotent, so that every doubt ends in sending it again: a
+//! connection that was cut may have been cut before the collector stored, or
+//! after. On a path too slow for a whole batch within the time of a request,
+//! batches shrink until they pass, and grow again.
 
 mod backoff;
 mod cache;
 mod client;
+mod response;
 
 pub use cache::{CacheError, PlanCache};
 pub use client::{Client, UplinkError};
+pub use response::{Action, classify_response};
 
 use crate::session::Stop;
 use crate::spool::Spool;
@@ -25,6 +32,8 @@ use tracing::{info, warn};
 
 /// How long the collector is asked to hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
+/// Batches do not shrink below this; a larger frame is sent alone in any case.
+const LEAST_BATCH: usize = 16 << 10;
 /// Pause when there is nothing to deliver.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -53,6 +62,7 @@ pub fn deliver(
         .spawn(move || {
             let mut backoff = Backoff::new(client.seed());
             let mut end = None;
+            let mut size = BATCH_BYTES;
             loop {
                 if stop.requested() {
                     let end = *end.get_or_insert_with(|| std::time::Instant::now() + grace);
@@ -60,22 +70,34 @@ pub fn deliver(
                         return;
                     }
                 }
-                match deliver_once(&client, &spool) {
-                    Ok(true) => backoff.succeeded("the collector takes records again"),
+                match deliver_once(&client, &spool, size) {
+                    Ok(true) => {
+                        size = (size * 2).min(BATCH_BYTES);
+                        backoff.succeeded("the collector takes records again");
+                    }
                     Ok(false) if stop.requested() => return,
                     Ok(false) => std::thread::sleep(IDLE),
                     Err(error) => {
+                        if error.wants_less() {
+                            size = (size / 2).max(LEAST_BATCH);
+                        }
                         backoff.failed(&format!("records wait in the spool: {error}"));
-                        backoff.pause(|| stop.requested());
+                        // A request to stop ends this pause, but not the ones of the
+                        // time that is left then.
+                        backoff.pause(|| match end {
+                            Some(end) => std::time::Instant::now() >= end,
+                            None => stop.requested(),
+                        });
                     }
                 }
             }
         })
 }
 
-/// Delivers one batch; false when there was none.
-fn deliver_once(client: &Client, spool: &SharedSpool) -> Result<bool, UplinkError> {
-    let Some(batch) = lock(spool).next_batch(BATCH_BYTES)? else {
+/// Delivers one batch of `size` bytes at most; false when there was none.
+fn deliver_once(client: &Client, spool: &SharedSpool, size: usize) -> Result<bool, UplinkError> {
+    // The spool is not held while the collector is asked: recording goes on.
+    let Some(batch) = lock(spool).next_batch(size)? else {
         return Ok(false);
     };
     let ack = client.deliver(&batch.bytes)?;
@@ -129,3 +151,6 @@ pub fn follow_plan(
             }
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,27 @@
-//! Requests to the collector.
+//! Requests to the collector. The only place that knows the HTTP library.
 
+use super::response::{Action, classify_response};
 use crate::spool::SpoolError;
+use hopgap_net::clock::Clock;
 use hopgap_proto::record::{AgentName, RunId};
+use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, BLOCKS_PATH, CONTROL_TYPE, ErrorBody, FRAMES_TYPE, HELLO_PATH, Hello,
+    AGENT_HEADER, Ack, BLOCKS_PATH, CONTROL_TYPE, FRAMES_TYPE, HELLO_PATH, Hello,
     MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, REVISION_QUERY, Revision,
-    WAIT_QUERY, bearer,
+    WAIT_QUERY, Welcome, bearer,
 };
 use std::time::Duration;
+use tracing::warn;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
 /// A request without an answer for this long is given up: the connection is dead.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The path under test is often the uplink's own, and a connection that lost its
+/// path would hang for minutes otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
+/// Two clocks that differ by more than this are worth a warning.
+const CLOCKS_APART: Span = Span::from_secs(60);
 
 /// Why a request came to nothing. The next try may fare better.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +42,18 @@ pub enum UplinkError {
         /// What to do.
         remedy: String,
     },
+    /// The collector takes no body as large as this one.
+    #[error("the collector takes no delivery of {bytes} bytes; raise its limit")]
+    TooLarge {
+        /// The body's length.
+        bytes: usize,
+    },
+    /// The collector chose a version that this program does not speak.
+    #[error("the collector speaks version {version} of the uplink, but this program {oldest} to {newest}; install programs of the same release", oldest = ProtocolRange::OURS.oldest, newest = ProtocolRange::OURS.newest)]
+    Version {
+        /// What it chose.
+        version: u16,
+    },
     /// The answer is none of a hopgap collector.
     #[error(
         "{url} answered with status {status}, but not as a hopgap collector does; check `collector` in the configuration"
@@ -52,6 +72,18 @@ pub enum UplinkError {
     Spool(#[from] SpoolError),
 }
 
+impl UplinkError {
+    /// Whether a smaller delivery may succeed where this one did not: on a slow
+    /// path a large one never ends in time.
+    pub(super) fn wants_less(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } => true,
+            Self::Unreachable { source, .. } => matches!(**source, ureq::Error::Timeout(_)),
+            _ => false,
+        }
+    }
+}
+
 /// Speaks to one collector as one agent.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -60,6 +92,7 @@ pub struct Client {
     secret: Option<String>,
     agent: AgentName,
     run: RunId,
+    timeout: Duration,
 }
 
 impl Client {
@@ -76,7 +109,14 @@ impl Client {
             secret,
             agent,
             run,
+            timeout: TIMEOUT,
         }
+    }
+
+    /// Gives a request up after `timeout` instead of 5 s.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// What tells this agent's jitter from others'.
@@ -97,7 +137,9 @@ impl Client {
         };
         let body = serde_json::to_vec(&hello).unwrap_or_default();
         let response = self.post(HELLO_PATH, CONTROL_TYPE, &body)?;
-        self.success(HELLO_PATH, response).map(drop)
+        let bytes = self.success(HELLO_PATH, response, body.len())?;
+        let welcome: Welcome = self.json(HELLO_PATH, &bytes)?;
+        check(&welcome, Clock::pair().wall)
     }
 
     /// The plan, where it is another than `known`; held up to `hold`.
@@ -119,21 +161,21 @@ impl Client {
         }
         let response = request
             .config()
-            .timeout_global(Some(hold + TIMEOUT))
+            .timeout_global(Some(hold + self.timeout))
             .build()
             .call()
             .map_err(|e| self.unreachable(PLAN_PATH, e))?;
-        if response.status().as_u16() == 304 {
+        if classify_response(response.status().as_u16(), b"") == Action::Unchanged {
             return Ok(None);
         }
-        let bytes = self.success(PLAN_PATH, response)?;
+        let bytes = self.success(PLAN_PATH, response, 0)?;
         self.json(PLAN_PATH, &bytes).map(Some)
     }
 
     /// Delivers frames.
     pub(super) fn deliver(&self, frames: &[u8]) -> Result<Ack, UplinkError> {
         let response = self.post(BLOCKS_PATH, FRAMES_TYPE, frames)?;
-        let bytes = self.success(BLOCKS_PATH, response)?;
+        let bytes = self.success(BLOCKS_PATH, response, frames.len())?;
         self.json(BLOCKS_PATH, &bytes)
     }
 
@@ -148,14 +190,19 @@ impl Client {
         }
         request
             .config()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(self.timeout))
             .build()
             .send(body)
             .map_err(|e| self.unreachable(path, e))
     }
 
     /// The body of a success; any other answer as its error.
-    fn success(&self, path: &str, response: Response<Body>) -> Result<Vec<u8>, UplinkError> {
+    fn success(
+        &self,
+        path: &str,
+        response: Response<Body>,
+        sent: usize,
+    ) -> Result<Vec<u8>, UplinkError> {
         let status = response.status().as_u16();
         let limit = u64::try_from(MAX_CONTROL_BYTES).unwrap_or(u64::MAX);
         let bytes = response
@@ -164,8 +211,16 @@ impl Client {
             .limit(limit)
             .read_to_vec()
             .map_err(|e| self.unreachable(path, e))?;
-        classify(status, &bytes, &format!("{}{path}", self.base))?;
-        Ok(bytes)
+        match classify_response(status, &bytes) {
+            Action::Accept => Ok(bytes),
+            Action::SendLess => Err(UplinkError::TooLarge { bytes: sent }),
+            Action::ComeAgain { error, remedy } => Err(UplinkError::Refused { error, remedy }),
+            // Nothing was asked to which this would be an answer.
+            Action::Unchanged | Action::NotACollector => Err(UplinkError::NotACollector {
+                url: format!("{}{path}", self.base),
+                status,
+            }),
+        }
     }
 
     fn json<T: serde::de::DeserializeOwned>(
@@ -187,18 +242,19 @@ impl Client {
     }
 }
 
-/// What a status and a body mean. Only 200 lets anything leave the spool.
-fn classify(status: u16, body: &[u8], url: &str) -> Result<(), UplinkError> {
-    if status == 200 {
-        return Ok(());
+/// Whether the collector can be spoken to.
+fn check(welcome: &Welcome, now: Wall) -> Result<(), UplinkError> {
+    let ours = ProtocolRange::OURS;
+    if !(ours.oldest..=ours.newest).contains(&welcome.protocol) {
+        return Err(UplinkError::Version {
+            version: welcome.protocol,
+        });
     }
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(ErrorBody { error, remedy, .. }) => Err(UplinkError::Refused { error, remedy }),
-        Err(_) => Err(UplinkError::NotACollector {
-            url: url.to_owned(),
-            status,
-        }),
+    let apart = (welcome.now_ns - now).abs();
+    if apart > CLOCKS_APART {
+        warn!("this host's clock and the collector's are {apart} apart; synchronise them");
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,4 @@
-use super::{Client, UplinkError, classify};
-use hopgap_proto::record::RunId;
-use hopgap_proto::uplink::{Ack, ErrorBody, ErrorCode};
+use super::*;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
@@ -61,26 +59,51 @@ fn client(url: &str) -> Client {
 }
 
 #[test]
-fn only_200_is_an_acknowledgement() {
-    let body = serde_json::to_vec(&ErrorBody {
-        code: ErrorCode::Storage,
-        error: "the disk is full".to_owned(),
-        remedy: "make room".to_owned(),
-    })
-    .unwrap();
-    assert!(classify(200, b"", "u").is_ok());
-    for status in [201, 204, 301, 400, 401, 403, 404, 413, 500, 503, 507] {
-        assert!(
-            matches!(
-                classify(status, &body, "u"),
-                Err(UplinkError::Refused { .. })
-            ),
-            "{status}"
-        );
-        assert!(matches!(
-            classify(status, b"<html>", "u"),
-            Err(UplinkError::NotACollector { .. })
-        ));
+fn a_refusal_says_what_the_collector_said() {
+    let body = r#"{"code":"storage","error":"the disk is full","remedy":"make room"}"#;
+    let (url, server) = server(vec![answer("507 Insufficient Storage", body)]);
+    let error = client(&url).deliver(b"frame").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the collector refused: the disk is full; make room"
+    );
+    assert!(!error.wants_less());
+    server.join().unwrap();
+}
+
+#[test]
+fn an_acknowledgement_that_cannot_be_read_is_none() {
+    let (url, server) = server(vec![answer("200 OK", "welcome to the hotel")]);
+    let error = client(&url).deliver(b"frame").unwrap_err();
+    assert!(
+        matches!(error, UplinkError::NotACollector { status: 200, .. }),
+        "{error}"
+    );
+    server.join().unwrap();
+}
+
+#[test]
+fn a_collector_that_falls_silent_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = client(&url).with_timeout(Duration::from_millis(200));
+    // The kernel accepts, and nobody ever answers.
+    let error = client.deliver(b"frame").unwrap_err();
+    assert!(matches!(error, UplinkError::Unreachable { .. }), "{error}");
+    assert!(error.wants_less(), "{error}");
+}
+
+#[test]
+fn a_collector_of_another_version_is_told_apart() {
+    let welcome = |protocol| Welcome {
+        protocol,
+        version: "9.9.9".to_owned(),
+        now_ns: Wall::ZERO,
+    };
+    assert!(check(&welcome(1), Wall::ZERO).is_ok());
+    for protocol in [0, 2] {
+        let error = check(&welcome(protocol), Wall::ZERO).unwrap_err();
+        assert!(matches!(error, UplinkError::Version { .. }), "{error}");
     }
 }
 
@@ -111,9 +134,7 @@ fn a_cut_connection_is_an_error_and_the_same_delivery_succeeds_later() {
 #[test]
 fn an_unchanged_plan_is_no_plan() {
     let (url, server) = server(vec![answer("304 Not Modified", "")]);
-    let plan = client(&url)
-        .plan(None, std::time::Duration::from_secs(1))
-        .unwrap();
+    let plan = client(&url).plan(None, Duration::from_secs(1)).unwrap();
     assert!(plan.is_none());
     let request = server.join().unwrap().remove(0);
     assert!(String::from_utf8_lossy(&request).starts_with("GET /uplink/v1/plan?wait=1 "));

@@ -1,0 +1,281 @@
+//! The uplink against a small collector on loopback, which fails as real ones do.
+
+use super::*;
+use crate::spool::SpoolOptions;
+use hopgap_proto::frame::FrameReader;
+use hopgap_proto::plan::Plan;
+use hopgap_proto::record::RunId;
+use hopgap_proto::time::{Mono, Wall};
+use hopgap_proto::uplink::{Ack, HELLO_PATH, PLAN_PATH, Welcome};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+
+/// What the collector does with one request.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// Stores all of it, and says so.
+    Take,
+    /// Stores the first so many bytes, and says so.
+    TakeBytes(u64),
+    /// Stores all of it, and cuts the connection before it can say so.
+    TakeAndCut,
+    /// Cuts the connection in the middle of the request.
+    CutEarly,
+    /// Answers like something else.
+    Status(&'static str),
+}
+
+struct Request {
+    path: String,
+    body: Vec<u8>,
+}
+
+fn read_request(stream: &TcpStream, most: usize) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let header = header.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length: ") {
+            length = value.parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length.min(most)];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { path, body })
+}
+
+fn respond(mut stream: &TcpStream, status: &str, body: &str) {
+    let text = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // The other side may be gone: that is its test's matter.
+    let _ = stream.write_all(text.as_bytes());
+}
+
+/// Follows a script of one step for each connection, then takes everything. Sends
+/// what it stored, body by body, to the receiver.
+fn collector(script: Vec<Then>) -> (String, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (stored, bodies) = channel();
+    std::thread::spawn(move || {
+        let mut script = script.into_iter();
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            let then = script.next().unwrap_or(Then::Take);
+            let most = match then {
+                Then::CutEarly => 10,
+                _ => usize::MAX,
+            };
+            let Some(Request { body, .. }) = read_request(&stream, most) else {
+                continue;
+            };
+            let take = |bytes: u64| {
+                let ack = Ack {
+                    bytes,
+                    ..Ack::default()
+                };
+                let body = body[..usize::try_from(bytes).unwrap()].to_vec();
+                let gone = stored.send(body).is_err();
+                (serde_json::to_string(&ack).unwrap(), gone)
+            };
+            let (ack, gone) = match then {
+                Then::Take | Then::TakeAndCut => take(body.len() as u64),
+                Then::TakeBytes(bytes) => take(bytes.min(body.len() as u64)),
+                Then::CutEarly | Then::Status(_) => (String::new(), false),
+            };
+            if gone {
+                return;
+            }
+            match then {
+                Then::Take | Then::TakeBytes(_) => respond(&stream, "200 OK", &ack),
+                Then::Status(status) => respond(&stream, status, "<html>"),
+                Then::TakeAndCut | Then::CutEarly => drop(stream),
+            }
+        }
+    });
+    (url, bodies)
+}
+
+fn client(url: &str) -> Client {
+    Client::new(url, None, "onprem".parse().unwrap(), RunId(1)).with_timeout(Duration::from_secs(2))
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("hopgap-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn blocks(bodies: &Receiver<Vec<u8>>) -> Vec<u8> {
+    bodies
+        .try_iter()
+        .flat_map(|body| {
+            FrameReader::new(&body)
+                .map(|frame| frame.unwrap().payload[0])
+                .collect::<Vec<u8>>()
+        })
+        .collect()
+}
+
+#[test]
+fn everything_arrives_through_cuts_and_refusals_and_nothing_leaves_unacknowledged() {
+    let folder = Folder::new("uplink");
+    let mut spool = Spool::open(&folder.0, SpoolOptions::default()).unwrap();
+    for i in 0..6 {
+        spool.append(&[i; 80], Mono::ZERO).unwrap();
+    }
+    let spool: SharedSpool = Arc::new(Mutex::new(spool));
+    let (url, bodies) = collector(vec![
+        Then::CutEarly,
+        Then::Status("502 Bad Gateway"),
+        Then::TakeBytes(200),
+        Then::TakeAndCut,
+    ]);
+    let stop = Stop::default();
+    let thread = deliver(
+        client(&url),
+        Arc::clone(&spool),
+        stop.clone(),
+        Duration::from_secs(20),
+    )
+    .unwrap();
+    stop.request();
+    thread.join().unwrap();
+    assert!(lock(&spool).next_batch(BATCH_BYTES).unwrap().is_none());
+    assert_eq!(lock(&spool).take_lost(), 0);
+    // The third request took two, the fourth the rest without saying so, the fifth
+    // the rest once more.
+    assert_eq!(blocks(&bodies), [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]);
+}
+
+#[test]
+fn what_is_not_delivered_in_time_stays_in_the_spool() {
+    let folder = Folder::new("uplink-away");
+    let mut spool = Spool::open(&folder.0, SpoolOptions::default()).unwrap();
+    spool.append(&[7; 80], Mono::ZERO).unwrap();
+    let spool: SharedSpool = Arc::new(Mutex::new(spool));
+    // A port that nobody listens on.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let stop = Stop::default();
+    stop.request();
+    let grace = Duration::from_millis(300);
+    deliver(client(&url), Arc::clone(&spool), stop, grace)
+        .unwrap()
+        .join()
+        .unwrap();
+    let batch = lock(&spool).next_batch(BATCH_BYTES).unwrap().unwrap();
+    assert_eq!(batch.frames(), 1);
+}
+
+#[test]
+fn plans_come_one_after_the_other_and_each_once() {
+    let plans: Vec<PlanResponse> = [1, 2]
+        .map(|min_lost| {
+            let mut plan = Plan::default();
+            plan.objective.min_lost = min_lost;
+            PlanResponse {
+                revision: Revision::of(&plan),
+                plan,
+            }
+        })
+        .to_vec();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let script = plans.clone();
+    let (asked, paths) = channel();
+    std::thread::spawn(move || {
+        let mut answers = vec![
+            (PLAN_PATH, Some(&script[0])),
+            (PLAN_PATH, None),
+            (PLAN_PATH, Some(&script[1])),
+        ]
+        .into_iter();
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            let Some(Request { path, .. }) = read_request(&stream, usize::MAX) else {
+                continue;
+            };
+            if path == HELLO_PATH {
+                let welcome = Welcome {
+                    protocol: 1,
+                    version: "0.1.0".to_owned(),
+                    now_ns: Wall::ZERO,
+                };
+                respond(&stream, "200 OK", &serde_json::to_string(&welcome).unwrap());
+            } else {
+                match answers.next() {
+                    Some((_, Some(plan))) => {
+                        respond(&stream, "200 OK", &serde_json::to_string(plan).unwrap());
+                    }
+                    Some((_, None)) => respond(&stream, "304 Not Modified", ""),
+                    None => return,
+                }
+            }
+            if asked.send(path).is_err() {
+                return;
+            }
+        }
+    });
+    let (sender, receiver) = channel();
+    let stop = Stop::default();
+    let thread = follow_plan(client(&url), None, sender, stop.clone()).unwrap();
+    assert_eq!(receiver.recv().unwrap(), plans[0]);
+    assert_eq!(receiver.recv().unwrap(), plans[1]);
+    stop.request();
+    thread.join().unwrap();
+    let paths: Vec<String> = paths.try_iter().collect();
+    let first = plans[0].revision;
+    assert_eq!(paths[0], HELLO_PATH);
+    assert_eq!(paths[1], format!("{PLAN_PATH}?wait=25"));
+    // The second had nothing new; the third is asked with the same revision.
+    for path in &paths[2..4] {
+        assert_eq!(*path, format!("{PLAN_PATH}?wait=25&revision={first}"));
+    }
+}
+
+#[test]
+fn the_cached_plan_is_kept_whole_and_secret() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new("cache");
+    let cache = PlanCache::new(&folder.0);
+    assert_eq!(cache.load().unwrap(), None);
+    let plan = PlanResponse {
+        revision: Revision(7),
+        plan: Plan::default(),
+    };
+    cache.store(&plan).unwrap();
+    assert_eq!(cache.load().unwrap(), Some(plan.clone()));
+    let path = folder.0.join("plan.json");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A crash while writing leaves the fresh file behind, and the old one whole.
+    std::fs::write(folder.0.join("plan.new"), "{\"revi").unwrap();
+    assert_eq!(cache.load().unwrap(), Some(plan.clone()));
+    cache.store(&plan).unwrap();
+    std::fs::write(&path, "{\"revi").unwrap();
+    assert!(matches!(cache.load(), Err(CacheError::Unreadable { .. })));
+}
