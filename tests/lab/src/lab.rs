@@ -261,15 +261,14 @@ impl Lab {
                 })?;
             }
             Fault::Blackhole | Fault::Grey | Fault::OneMsee => {
-                let mode = match (on, fault) {
-                    (false, _) => Mode::Pass,
-                    (true, Fault::Grey) => Mode::DropData,
-                    (true, _) => Mode::DropAll,
-                };
-                self.wires.set("er1", mode);
-                if fault != Fault::OneMsee {
-                    self.wires.set("er2", mode);
+                let mut faults = self.faults();
+                if on {
+                    faults.insert(fault);
+                } else {
+                    faults.remove(&fault);
                 }
+                self.wires.set("er1", mode(&faults, Fault::OneMsee));
+                self.wires.set("er2", mode(&faults, Fault::Blackhole));
             }
         }
         Ok((began, (Clock::now() - began.mono).as_nanos()))
@@ -352,6 +351,17 @@ impl Lab {
     }
 }
 
+/// What a circuit does under these faults, which its `own` fault is one of or not.
+fn mode(faults: &BTreeSet<Fault>, own: Fault) -> Mode {
+    if faults.contains(&Fault::Blackhole) || faults.contains(&own) {
+        Mode::DropAll
+    } else if faults.contains(&Fault::Grey) {
+        Mode::DropData
+    } else {
+        Mode::Pass
+    }
+}
+
 /// Does something at several nodes as nearly at once as it can be done.
 fn together(
     nodes: &[Node],
@@ -390,4 +400,37 @@ pub(crate) fn spawn(
         .stderr(copy)
         .process_group(0);
     namespace.spawn(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mode;
+    use crate::fault::Fault;
+    use crate::wire::Mode;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn healing_one_fault_leaves_the_others() {
+        let modes = |faults: &[Fault]| {
+            let faults: BTreeSet<Fault> = faults.iter().copied().collect();
+            (
+                mode(&faults, Fault::OneMsee),
+                mode(&faults, Fault::Blackhole),
+            )
+        };
+        assert_eq!(modes(&[]), (Mode::Pass, Mode::Pass));
+        assert_eq!(modes(&[Fault::OneMsee]), (Mode::DropAll, Mode::Pass));
+        assert_eq!(
+            modes(&[Fault::OneMsee, Fault::Grey]),
+            (Mode::DropAll, Mode::DropData)
+        );
+        assert_eq!(
+            modes(&[Fault::Blackhole, Fault::Grey]),
+            (Mode::DropAll, Mode::DropAll)
+        );
+        assert_eq!(
+            modes(&[Fault::Admin, Fault::Link]),
+            (Mode::Pass, Mode::Pass)
+        );
+    }
 }
