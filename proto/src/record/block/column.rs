@@ -33,6 +33,10 @@ const PCO_64: u8 = 5;
 /// Up to this many rows packing is tried too: pco's tables cost some bytes.
 const FEW_ROWS: usize = 1024;
 
+/// Columns are read in pieces of so many rows, which stay in the processor's first
+/// cache. A multiple of pco's batch of 256.
+const PIECE: usize = 1024;
+
 /// pco's format, major version 4.
 const PCO_MAJOR: u8 = 4;
 
@@ -177,7 +181,12 @@ fn compress<T: Number>(mut code: Vec<u8>, values: &[T], delta: DeltaSpec) -> Opt
     Some(code)
 }
 
-fn decompress<T: Number>(code: &[u8], values: &mut [T]) -> Result<(), BlockError> {
+/// Decompresses `rows` numbers and hands them to `take`, piece by piece.
+fn decompress<T: Number>(
+    code: &[u8],
+    rows: usize,
+    mut take: impl FnMut(&[T]),
+) -> Result<(), BlockError> {
     let fail = |_| BlockError::Malformed("a column cannot be decompressed");
     let (file, rest) = FileDecompressor::new(code).map_err(fail)?;
     // Low half: mode, classic is 0. High half: differences, none 0 or consecutive 1.
@@ -188,12 +197,23 @@ fn decompress<T: Number>(code: &[u8], values: &mut [T]) -> Result<(), BlockError
         ));
     }
     let (mut chunk, rest) = file.chunk_decompressor::<T, _>(rest).map_err(fail)?;
-    let mut page = chunk.page_decompressor(rest, values.len()).map_err(fail)?;
-    let progress = page.read(values).map_err(fail)?;
-    if !progress.finished || progress.n_processed != values.len() || !page.into_src().is_empty() {
-        return Err(BlockError::Malformed("a column has another number of rows"));
+    let mut page = chunk.page_decompressor(rest, rows).map_err(fail)?;
+    let mut piece = [T::default(); PIECE];
+    let mut left = rows;
+    while left > 0 {
+        let piece = &mut piece[..left.min(PIECE)];
+        let progress = page.read(piece).map_err(fail)?;
+        left -= piece.len();
+        if progress.n_processed != piece.len() || progress.finished != (left == 0) {
+            return Err(BlockError::Malformed("a column has another number of rows"));
+        }
+        take(piece);
     }
-    Ok(())
+    if page.into_src().is_empty() {
+        Ok(())
+    } else {
+        Err(BlockError::Malformed("something follows a column's rows"))
+    }
 }
 
 /// Reads columns and numbers from bytes.
@@ -279,43 +299,64 @@ impl<'a> Reader<'a> {
         rows: usize,
         values: &mut Vec<i64>,
     ) -> Result<(), BlockError> {
-        let (tag, code) = self.coded()?;
         values.clear();
+        values.reserve(rows);
+        self.column_each(rows, |piece| values.extend_from_slice(piece))
+    }
+
+    /// A column of `rows` rows, handed to `take` piece by piece. After an error
+    /// some may have been handed out.
+    pub(super) fn column_each(
+        &mut self,
+        rows: usize,
+        mut take: impl FnMut(&[i64]),
+    ) -> Result<(), BlockError> {
+        let (tag, code) = self.coded()?;
         if rows == 0 {
             return match tag {
                 ZEROS => Ok(()),
                 _ => Err(BlockError::Malformed("a column without rows has values")),
             };
         }
-        values.reserve(rows);
         let mut code = Reader::new(code);
+        let mut wide = [0_i64; PIECE];
         match tag {
-            ZEROS => values.resize(rows, 0),
-            CONSTANT => values.resize(rows, code.signed()?),
+            ZEROS => repeat(0, rows, &mut take),
+            CONSTANT => repeat(code.signed()?, rows, &mut take),
             RUNS => {
+                let mut left = rows;
                 while !code.rest.is_empty() {
                     let value = code.signed()?;
                     let length = usize::try_from(code.unsigned()?).unwrap_or(usize::MAX);
-                    let end = values.len().checked_add(length).filter(|&end| end <= rows);
-                    let end = end.ok_or(BlockError::Malformed("a column has too many rows"))?;
-                    values.resize(end, value);
+                    left = left
+                        .checked_sub(length)
+                        .ok_or(BlockError::Malformed("a column has too many rows"))?;
+                    repeat(value, length, &mut take);
                 }
-                if values.len() != rows {
+                if left > 0 {
                     return Err(BlockError::Malformed("a column has too few rows"));
                 }
             }
-            PACKED => code.unpack(rows, values)?,
+            PACKED => code.unpack(rows, take)?,
             PCO_32 => {
                 let least = code.signed()?;
-                let mut narrow = vec![0_u32; rows];
-                decompress(code.take_rest(), &mut narrow)?;
-                values.extend(narrow.into_iter().map(|d| least.wrapping_add(i64::from(d))));
+                decompress(code.take_rest(), rows, |narrow: &[u32]| {
+                    let wide = &mut wide[..narrow.len()];
+                    for (to, &difference) in wide.iter_mut().zip(narrow) {
+                        *to = least.wrapping_add(i64::from(difference));
+                    }
+                    take(wide);
+                })?;
             }
             PCO_64 => {
                 let least = code.signed()?;
-                let mut wide = vec![0_u64; rows];
-                decompress(code.take_rest(), &mut wide)?;
-                values.extend(wide.into_iter().map(|d| least.wrapping_add_unsigned(d)));
+                decompress(code.take_rest(), rows, |far: &[u64]| {
+                    let wide = &mut wide[..far.len()];
+                    for (to, &difference) in wide.iter_mut().zip(far) {
+                        *to = least.wrapping_add_unsigned(difference);
+                    }
+                    take(wide);
+                })?;
             }
             _ => return Err(BlockError::Malformed("a column's code is unknown")),
         }
@@ -326,7 +367,7 @@ impl<'a> Reader<'a> {
         core::mem::take(&mut self.rest)
     }
 
-    fn unpack(&mut self, rows: usize, values: &mut Vec<i64>) -> Result<(), BlockError> {
+    fn unpack(&mut self, rows: usize, mut take: impl FnMut(&[i64])) -> Result<(), BlockError> {
         let least = self.signed()?;
         let width = u32::from(self.byte()?);
         if !(1..=64).contains(&width) {
@@ -341,11 +382,22 @@ impl<'a> Reader<'a> {
             }
             #[expect(clippy::cast_possible_truncation, reason = "masked to the width")]
             let value = pending as u64 & mask;
-            values.push(least.wrapping_add_unsigned(value));
+            take(&[least.wrapping_add_unsigned(value)]);
             pending >>= width;
             bits -= width;
         }
         Ok(())
+    }
+}
+
+/// One value many times, in pieces.
+fn repeat(value: i64, rows: usize, take: &mut impl FnMut(&[i64])) {
+    let piece = [value; PIECE];
+    let mut left = rows;
+    while left > 0 {
+        let length = left.min(PIECE);
+        take(&piece[..length]);
+        left -= length;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Probes by column for analysis: only what loss and latency are made of.
 
 use super::column::Reader;
-use super::grid::{self, Places};
+use super::grid;
 use super::unit::Unit;
 use super::{BlockError, BlockKind, BlockSummary, open};
 use crate::record::{FlowIndex, ProbeFate};
@@ -55,12 +55,14 @@ impl FateKind {
 /// [`ProbeColumns::read`] for block after block: the vectors are used again.
 #[derive(Debug, Default)]
 pub struct ProbeColumns {
-    places: Places,
+    flow: Vec<FlowIndex>,
+    seq: Vec<Seq>,
     sent: Vec<Mono>,
     fate: Vec<FateKind>,
     round_trip: Vec<Span>,
     waited: Vec<Span>,
-    cells: Vec<i64>,
+    /// Of the answered rows only, in units.
+    legs: Vec<i64>,
 }
 
 impl ProbeColumns {
@@ -85,35 +87,37 @@ impl ProbeColumns {
         let unit = Unit::new(summary.unit)?;
         let rows = summary.rows;
         let mut reader = Reader::new(rest);
-        grid::decode(&mut reader, rows, &mut self.places)?;
-        self.sent.clear();
-        self.sent.extend(
-            self.places
-                .at
-                .iter()
-                .map(|&at| Mono::from_nanos(unit.nanos(at))),
-        );
+        let sent = &mut self.sent;
+        sent.clear();
+        sent.reserve(rows);
+        grid::decode(&mut reader, rows, &mut self.flow, &mut self.seq, |at| {
+            sent.push(Mono::from_nanos(unit.nanos(at)));
+        })?;
 
         reader.skip()?;
-        reader.column_into(rows, &mut self.cells)?;
-        self.fate.clear();
-        self.fate.reserve(rows);
-        for &code in &self.cells {
-            self.fate.push(FateKind::from_code(code)?);
+        let (fate, mut unknown) = (&mut self.fate, None);
+        fate.clear();
+        fate.reserve(rows);
+        reader.column_each(rows, |codes| {
+            for &code in codes {
+                match FateKind::from_code(code) {
+                    Ok(kind) => fate.push(kind),
+                    Err(error) => unknown = Some(error),
+                }
+            }
+        })?;
+        if let Some(error) = unknown {
+            return Err(error);
         }
-        let answered = self
-            .fate
-            .iter()
-            .filter(|&&f| f == FateKind::Answered)
-            .count();
 
         // Out and back make the round trip; the stay on top is what the sender waited.
-        let round_trip = &mut self.places.at;
-        reader.column_into(answered, round_trip)?;
-        add(round_trip, &mut reader, &mut self.cells)?;
-        spread(&mut self.round_trip, &self.fate, round_trip, unit);
-        add(round_trip, &mut reader, &mut self.cells)?;
-        spread(&mut self.waited, &self.fate, round_trip, unit);
+        let is_answered = |&&fate: &&FateKind| fate == FateKind::Answered;
+        let answered = fate.iter().filter(is_answered).count();
+        reader.column_into(answered, &mut self.legs)?;
+        add(&mut self.legs, &mut reader)?;
+        spread(&mut self.round_trip, fate, &self.legs, unit);
+        add(&mut self.legs, &mut reader)?;
+        spread(&mut self.waited, fate, &self.legs, unit);
         Ok(summary)
     }
 
@@ -129,12 +133,12 @@ impl ProbeColumns {
 
     /// Which flow each belongs to.
     pub fn flow(&self) -> &[FlowIndex] {
-        &self.places.flow
+        &self.flow
     }
 
     /// Its Session-Sender Sequence Number.
     pub fn seq(&self) -> &[Seq] {
-        &self.places.seq
+        &self.seq
     }
 
     /// When it was actually sent, or refused.
@@ -159,12 +163,14 @@ impl ProbeColumns {
 }
 
 /// Adds the next column to `to`.
-fn add(to: &mut [i64], reader: &mut Reader<'_>, cells: &mut Vec<i64>) -> Result<(), BlockError> {
-    reader.column_into(to.len(), cells)?;
-    for (sum, &cell) in to.iter_mut().zip(&*cells) {
-        *sum = sum.wrapping_add(cell);
-    }
-    Ok(())
+fn add(to: &mut [i64], reader: &mut Reader<'_>) -> Result<(), BlockError> {
+    let rows = to.len();
+    let mut sums = to.iter_mut();
+    reader.column_each(rows, |piece| {
+        for (&cell, sum) in piece.iter().zip(sums.by_ref()) {
+            *sum = sum.wrapping_add(cell);
+        }
+    })
 }
 
 /// Gives the answered rows their cells.

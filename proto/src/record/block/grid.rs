@@ -127,22 +127,15 @@ pub(super) fn encode(out: &mut Vec<u8>, rows: &[Place], unit: Unit) {
     put_column(out, &residuals);
 }
 
-/// The rows' places, one vector for each part.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) flow: Vec<FlowIndex>,
-    pub(super) seq: Vec<Seq>,
-    /// In units.
-    pub(super) at: Vec<i64>,
+/// A run's flow, its number of rows, its first sequence number and its base.
+struct Head {
+    flow: FlowIndex,
+    rows: usize,
+    first: u32,
+    base: i64,
 }
 
-/// Reads the places of `rows` rows, in place of what `places` held.
-pub(super) fn decode(
-    reader: &mut Reader<'_>,
-    rows: usize,
-    places: &mut Places,
-) -> Result<(), BlockError> {
-    let interval = reader.signed()?;
+fn heads(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<Head>, BlockError> {
     let runs = reader.unsigned()?;
     if runs > 256 {
         return Err(BlockError::Malformed("it has more than 256 flows"));
@@ -151,50 +144,117 @@ pub(super) fn decode(
     let (mut left, mut base) = (rows, 0_i64);
     for _ in 0..runs {
         let flow = FlowIndex(reader.byte()?);
-        let length = usize::try_from(reader.unsigned()?).unwrap_or(usize::MAX);
+        let rows = usize::try_from(reader.unsigned()?).unwrap_or(usize::MAX);
         let first = u32::try_from(reader.unsigned()?)
             .map_err(|_| BlockError::Malformed("a sequence number is out of range"))?;
         base = base.wrapping_add(reader.signed()?);
-        left = match left.checked_sub(length) {
-            Some(left) if length > 0 => left,
+        left = match left.checked_sub(rows) {
+            Some(left) if rows > 0 => left,
             _ => {
                 return Err(BlockError::Malformed(
                     "a flow has an impossible number of rows",
                 ));
             }
         };
-        heads.push((flow, length, first, base));
+        heads.push(Head {
+            flow,
+            rows,
+            first,
+            base,
+        });
     }
-    if left != 0 {
-        return Err(BlockError::Malformed(
+    if left == 0 {
+        Ok(heads)
+    } else {
+        Err(BlockError::Malformed(
             "its flows have fewer rows than it states",
+        ))
+    }
+}
+
+/// Walks through the runs as pieces of a column come in.
+struct Walk<'a> {
+    heads: std::slice::Iter<'a, Head>,
+    /// The present run and how many of its rows are to come.
+    at: Option<(&'a Head, usize)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(heads: &'a [Head]) -> Self {
+        Self {
+            heads: heads.iter(),
+            at: None,
+        }
+    }
+
+    /// Splits a piece where runs end: `each` gets the run, whether it begins here,
+    /// and its part of the piece.
+    fn piece<'b>(&mut self, mut piece: &'b [i64], mut each: impl FnMut(&Head, bool, &'b [i64])) {
+        while !piece.is_empty() {
+            let (begins, at) = match self.at {
+                Some((head, left)) if left > 0 => (false, Some((head, left))),
+                _ => (true, self.heads.next().map(|head| (head, head.rows))),
+            };
+            // As many rows are read as the runs have together.
+            let Some((head, left)) = at else { return };
+            let (part, rest) = piece.split_at(left.min(piece.len()));
+            each(head, begins, part);
+            self.at = Some((head, left - part.len()));
+            piece = rest;
+        }
+    }
+}
+
+/// Reads the places of `rows` rows: flows and sequence numbers in place of what the
+/// vectors held, and each row's time in units to `at`.
+pub(super) fn decode(
+    reader: &mut Reader<'_>,
+    rows: usize,
+    flow: &mut Vec<FlowIndex>,
+    seq: &mut Vec<Seq>,
+    mut at: impl FnMut(i64),
+) -> Result<(), BlockError> {
+    let interval = reader.signed()?;
+    let heads = heads(reader, rows)?;
+    flow.clear();
+    flow.reserve(rows);
+    for head in &heads {
+        flow.resize(flow.len() + head.rows, head.flow);
+    }
+
+    seq.clear();
+    seq.reserve(rows);
+    let (mut walk, mut next, mut in_range) = (Walk::new(&heads), 0_u32, true);
+    reader.column_each(rows, |gaps| {
+        walk.piece(gaps, |head, begins, gaps| {
+            if begins {
+                next = head.first;
+            }
+            for (row, &gap) in gaps.iter().enumerate() {
+                let gap = if begins && row == 0 { 0 } else { gap };
+                let gap = u32::try_from(gap).unwrap_or_else(|_| {
+                    in_range = false;
+                    0
+                });
+                next = next.wrapping_add(gap);
+                seq.push(Seq(next));
+                next = next.wrapping_add(1);
+            }
+        });
+    })?;
+    if !in_range {
+        return Err(BlockError::Malformed(
+            "a gap between two probes is out of range",
         ));
     }
-    let gaps = reader.column(rows)?;
-    let residuals = &mut places.at;
-    reader.column_into(rows, residuals)?;
-    places.flow.clear();
-    places.seq.clear();
-    places.flow.reserve(rows);
-    places.seq.reserve(rows);
-    let mut row = 0;
-    for (flow, length, first, base) in heads {
-        places.flow.resize(row + length, flow);
-        let mut seq = first;
-        let cells = gaps[row..row + length]
-            .iter()
-            .zip(&mut residuals[row..row + length]);
-        for (index, (&gap, at)) in cells.enumerate() {
-            let gap = u32::try_from(gap)
-                .map_err(|_| BlockError::Malformed("a gap between two probes is out of range"))?;
-            if index > 0 {
-                seq = seq.wrapping_add(gap).wrapping_add(1);
+
+    let (mut walk, mut seqs) = (Walk::new(&heads), seq.iter());
+    reader.column_each(rows, |residuals| {
+        walk.piece(residuals, |head, _, residuals| {
+            for (&residual, seq) in residuals.iter().zip(seqs.by_ref()) {
+                let on_grid = grid(interval, seq.0.wrapping_sub(head.first));
+                at(residual.wrapping_add(head.base.wrapping_add(on_grid)));
             }
-            places.seq.push(Seq(seq));
-            let on_grid = base.wrapping_add(grid(interval, seq.wrapping_sub(first)));
-            *at = at.wrapping_add(on_grid);
-        }
-        row += length;
-    }
-    Ok(())
+        });
+    })
 }

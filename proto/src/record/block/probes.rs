@@ -9,7 +9,7 @@
 use super::BlockError;
 use super::column::{Reader, put_column};
 use super::columns::FateKind;
-use super::grid::{self, Place, Places};
+use super::grid::{self, Place};
 use super::unit::Unit;
 use crate::record::{Probe, ProbeFate, Reply, Stamp, StampSource};
 use crate::stamp::Seq;
@@ -79,8 +79,10 @@ pub(super) fn decode(
     unit: Unit,
     clocks: ClockPair,
 ) -> Result<Vec<Probe>, BlockError> {
-    let mut places = Places::default();
-    grid::decode(&mut reader, rows, &mut places)?;
+    let (mut flows, mut seqs, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    grid::decode(&mut reader, rows, &mut flows, &mut seqs, |at| {
+        times.push(at);
+    })?;
     let sources = reader.column(rows)?;
     let fates = reader.column(rows)?;
     let count = |kind: FateKind| fates.iter().filter(|&&f| f == kind.code()).count();
@@ -101,7 +103,7 @@ pub(super) fn decode(
 
     let mut probes = Vec::with_capacity(rows);
     for (row, (source, fate)) in sources.into_iter().zip(fates).enumerate() {
-        let (seq, at) = (places.seq[row], places.at[row]);
+        let (seq, at) = (seqs[row], times[row]);
         let fate = match FateKind::from_code(fate)? {
             FateKind::Unanswered => ProbeFate::Unanswered,
             FateKind::Answered => ProbeFate::Answered(replies.next(seq, at)?),
@@ -114,7 +116,7 @@ pub(super) fn decode(
             }
         };
         probes.push(Probe {
-            flow: places.flow[row],
+            flow: flows[row],
             seq,
             sent: stamp(unit, at, source)?,
             fate,

@@ -6,7 +6,7 @@
 
 use super::BlockError;
 use super::column::{Reader, put_column};
-use super::grid::{self, Place, Places};
+use super::grid::{self, Place};
 use super::probes::{seq_code, seq_of, source_code, stamp, ttl_code, ttl_of};
 use super::unit::Unit;
 use crate::record::Reception;
@@ -41,8 +41,10 @@ pub(super) fn decode(
     rows: usize,
     unit: Unit,
 ) -> Result<Vec<Reception>, BlockError> {
-    let mut places = Places::default();
-    grid::decode(&mut reader, rows, &mut places)?;
+    let (mut flows, mut seqs, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    grid::decode(&mut reader, rows, &mut flows, &mut seqs, |at| {
+        times.push(at);
+    })?;
     let sources = reader.column(rows)?;
     let ttls = reader.column(rows)?;
     let replied = reader.column(rows)?;
@@ -52,11 +54,11 @@ pub(super) fn decode(
     reader.end()?;
     let mut receptions = Vec::with_capacity(rows);
     for row in 0..rows {
-        let seq = places.seq[row];
+        let seq = seqs[row];
         receptions.push(Reception {
-            flow: places.flow[row],
+            flow: flows[row],
             seq,
-            received: stamp(unit, places.at[row], sources[row])?,
+            received: stamp(unit, times[row], sources[row])?,
             ttl: ttl_of(ttls[row])?,
             reflector_seq: match replied[row] {
                 0 => None,
