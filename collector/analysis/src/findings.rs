@@ -223,7 +223,8 @@ pub struct LossPeriod {
 /// A stretch in which one direction of a flow took one path.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PathEpoch {
-    /// The named path; `None` where no declared path fits.
+    /// The named path; `None` where no declared path fits. Where several fit and nothing
+    /// decides between them, all their names, with ` or ` between.
     pub path: Option<String>,
     /// How the name was found.
     pub named_by: NamedBy,
@@ -246,7 +247,7 @@ pub struct PathEpoch {
 pub enum NamedBy {
     /// A traceroute on the flow's own 5-tuple, within the epoch.
     Trace,
-    /// The hop count alone, which only one declared path has.
+    /// The hop count alone.
     HopCount,
     /// Nothing fits.
     Nothing,

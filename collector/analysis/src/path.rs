@@ -53,6 +53,18 @@ impl Paths<'_> {
         self.plan(id).map(|p| p.name.to_string())
     }
 
+    /// The name of an epoch's path; where several fit, all their names.
+    pub(crate) fn name_of(&self, epoch: &Epoch) -> Option<String> {
+        self.name(epoch.path).or_else(|| {
+            let names: Vec<String> = epoch
+                .among
+                .iter()
+                .filter_map(|id| self.name(Some(*id)))
+                .collect();
+            (!names.is_empty()).then(|| names.join(" or "))
+        })
+    }
+
     /// All paths with their places; those that no [`PathId`] can hold are left out.
     pub(crate) fn all(&self) -> impl Iterator<Item = (PathId, &PathPlan)> {
         (0..=u16::MAX).map(PathId).zip(self.0)
@@ -74,6 +86,8 @@ pub(crate) struct Epoch {
     pub(crate) probes: u64,
     /// The path.
     pub(crate) path: Option<PathId>,
+    /// Where it is not known: the declared paths that fit, two or more.
+    pub(crate) among: Vec<PathId>,
     /// How the path is known.
     pub(crate) named_by: NamedBy,
     /// What the path is for: known also where several declared paths of one role fit.
@@ -231,6 +245,7 @@ fn by_hops(
                 last: i,
                 probes: 1,
                 path: None,
+                among: Vec::new(),
                 named_by: NamedBy::Nothing,
                 role: None,
                 hops: Vec::new(),
@@ -264,7 +279,7 @@ pub(crate) fn shown(
     let run = session.runs.get(epoch.run)?;
     let samples = &run.flows.get(&flow)?.samples;
     Some(PathEpoch {
-        path: paths.name(epoch.path),
+        path: paths.name_of(epoch),
         named_by: epoch.named_by,
         target_at_hop: epoch.hop,
         first: point(run, samples.get(epoch.first)?),

@@ -125,6 +125,6 @@ fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
             ))
         })
         .collect();
-    found.sort_by_key(|((f, r), _)| (f.is_none(), r.is_none(), *f, *r));
+    found.sort_by_key(|((f, r), _)| (f.is_none(), *f, r.is_none(), *r));
     found.into_iter().map(|(_, latency)| latency).collect()
 }

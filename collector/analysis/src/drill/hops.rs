@@ -32,18 +32,22 @@ impl Taken<'_> {
 }
 
 /// A table for the first flow of each session and for the first flow on every other
-/// route that flows had before.
+/// pair of routes that flows had before and after.
 pub(super) fn tables(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<HopTable> {
     let ends = ends(scene, cluster);
     let mut tables = Vec::new();
     for (i, session) in scene.sessions.iter().enumerate() {
-        let mut routes: BTreeSet<Vec<Option<String>>> = BTreeSet::new();
+        let mut routes = BTreeSet::new();
         for flow in session.flow_indices() {
             let ends = ends.get(&(i, Direction::Forward, flow));
             let Some(table) = table(scene, cluster, session, flow, ends) else {
                 continue;
             };
-            if routes.insert(route_key(table.before.as_ref())) {
+            let key = (
+                route_key(table.before.as_ref()),
+                route_key(table.after.as_ref()),
+            );
+            if routes.insert(key) {
                 tables.push(table);
             }
         }

@@ -151,8 +151,8 @@ fn row(
         }
     }
     if let Some(ends) = ends {
-        row.path_before = scene.paths.name(ends.before.and_then(|e| e.path));
-        row.path_after = scene.paths.name(ends.after.and_then(|e| e.path));
+        row.path_before = ends.before.and_then(|e| scene.paths.name_of(e));
+        row.path_after = ends.after.and_then(|e| scene.paths.name_of(e));
         if ends.changed() {
             (row.last_on_old_path, row.first_on_new_path) = change(session, flow, ends);
         }

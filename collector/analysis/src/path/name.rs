@@ -48,9 +48,16 @@ pub(super) fn by_hop_count(epoch: &mut Epoch, paths: Paths<'_>) {
         fitting.retain(|(_, p)| p.passes.is_empty());
     }
     epoch.role = common_role(&fitting);
-    if let [(only, _)] = fitting.as_slice() {
-        epoch.path = Some(*only);
-        epoch.named_by = NamedBy::HopCount;
+    match fitting.as_slice() {
+        [] => {}
+        [(only, _)] => {
+            epoch.path = Some(*only);
+            epoch.named_by = NamedBy::HopCount;
+        }
+        several => {
+            epoch.among = several.iter().map(|(id, _)| *id).collect();
+            epoch.named_by = NamedBy::HopCount;
+        }
     }
 }
 
@@ -79,11 +86,10 @@ pub(super) fn name_reverse(
 ) {
     for (i, session) in sessions.iter().enumerate() {
         let traced = traced_the_other_way(session, sessions, epochs);
-        let Some(SessionEpochs { forward, reverse }) = epochs.get_mut(i) else {
+        let Some(SessionEpochs { reverse, .. }) = epochs.get_mut(i) else {
             continue;
         };
         for (flow, reverse) in reverse {
-            let forward = forward.get(flow).map_or(&[][..], |f| f);
             for epoch in reverse {
                 by_hop_count(epoch, paths);
                 if epoch.path.is_some() {
@@ -98,13 +104,12 @@ pub(super) fn name_reverse(
                     .filter(|(_, span)| at_that_time(*span))
                     .map(|(id, _)| *id);
                 let run = epoch.run;
-                let by_way_out = forward
-                    .iter()
-                    .filter(|f| f.run == run && at_that_time(f.span))
-                    .filter_map(|f| f.path);
-                let path = only(by_traces, &fitting).or_else(|| only(by_way_out, &fitting));
+                // That the way back is the way out is not taken for granted: each
+                // direction is hashed on its own.
+                let path = only(by_traces, &fitting);
                 if path.is_some() && samples_of(session, run, *flow).is_some() {
                     epoch.path = path;
+                    epoch.among.clear();
                     epoch.named_by = NamedBy::HopCount;
                     epoch.role = paths.plan(path).map(|p| p.role);
                 }
