@@ -38,6 +38,8 @@ enum Cmd {
         #[arg(long)]
         detach: bool,
     },
+    /// Measure a failover with the real programs and judge the report by the truth
+    Drill(hopgap_lab::drill::DrillOptions),
     /// Make a fault in the running lab
     Fault {
         /// Which
@@ -93,6 +95,10 @@ pub(crate) fn run() -> Result<ExitCode> {
                 return up_detached(&dir, &client);
             }
             up(&dir, Options { tunnel, out })?;
+        }
+        Cmd::Drill(options) => {
+            setup::ensure(options.tunnel)?;
+            return hopgap_lab::drill::run(&options);
         }
         Cmd::Fault { fault } => println!("{}", client.ask(Request::Fault(fault))?),
         Cmd::Heal { wait } => {

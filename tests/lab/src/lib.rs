@@ -31,6 +31,7 @@
 mod bird;
 pub mod control;
 pub mod deps;
+pub mod drill;
 mod error;
 pub mod events;
 pub mod fault;

@@ -1,0 +1,477 @@
+//! Holds the report against the truth.
+//!
+//! The truth is the test bed's: every probe that entered a wire and did not come
+//! out at the other end. The report is read from `report.json`, as anybody would
+//! read it; nothing of the analysis is used here.
+
+mod report;
+
+use super::Window;
+use crate::fault::Fault;
+use crate::truth::{Direction, FlowTruth, Mark, PathEpoch, TrueOutage, TruePath, Truth};
+use anyhow::{Context, Result};
+use hopgap_proto::time::Span;
+use report::{Epoch, Flow, HopTable, Outage, Report, Session};
+use std::fmt;
+use std::path::Path;
+
+/// The wire sees a probe this much before or after the sender's kernel stamps it, at most.
+const STAMP_SLACK: Span = Span::from_millis(5);
+/// Two traceroutes' time and their duration.
+const SHORT_STAY: Span = Span::from_millis(2_500);
+/// What happens this close to the edge of the drill may be in the report or not.
+const EDGE: Span = Span::from_millis(500);
+
+/// How a report stands against the truth.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// The report's own summary, for the reader.
+    pub summary: String,
+    /// Outages that truly happened within the drill.
+    pub true_outages: usize,
+    /// Directions of flows that were compared.
+    pub compared: usize,
+    /// Path changes that were compared, to the probe.
+    pub changes: usize,
+    /// Every point on which the report is wrong.
+    pub faults: Vec<String>,
+    /// Where everything lies.
+    pub files: Vec<String>,
+}
+
+impl Judgement {
+    /// Whether the report is right.
+    pub fn agrees(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary.trim_end())?;
+        writeln!(f)?;
+        writeln!(
+            f,
+            "Against the truth: {} flow directions, {} true outages, {} path changes.",
+            self.compared, self.true_outages, self.changes
+        )?;
+        if self.agrees() {
+            writeln!(
+                f,
+                "The report agrees: every true outage lies within its bounds, none is invented, \
+                 every path change is dated to its probe."
+            )?;
+        } else {
+            writeln!(f, "The report is WRONG on {} points:", self.faults.len())?;
+            for fault in &self.faults {
+                writeln!(f, "  - {fault}")?;
+            }
+        }
+        for file in &self.files {
+            writeln!(f, "{file}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Judges the report in `out`.
+///
+/// # Errors
+/// When the report or the truth cannot be read.
+pub fn judge(fault: Fault, truth: &Truth, window: Window, out: &Path) -> Result<Judgement> {
+    let path = out.join("report.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let report: Report =
+        serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    let summary = std::fs::read_to_string(out.join("report.txt")).unwrap_or_default();
+    let files = ["report.html", "report.json", "report.txt", "truth.jsonl"]
+        .iter()
+        .map(|name| out.join(name).display().to_string())
+        .collect();
+    let mut judgement = Judgement {
+        summary: head(&summary),
+        files,
+        ..Judgement::default()
+    };
+    if !truth.complete || truth.overflows > 0 {
+        judgement.faults.push(format!(
+            "the truth has holes ({} frames were dropped before a wire saw them): the machine was too slow for this drill",
+            truth.overflows
+        ));
+    }
+    for flow in truth.flows.values() {
+        judgement.compare(&report, flow, window);
+    }
+    judgement.expect_all_flows(&report);
+    judgement.expect_routes(fault, &report);
+    judgement.expect_share(fault, &report, truth);
+    Ok(judgement)
+}
+
+/// The report's first page.
+fn head(text: &str) -> String {
+    text.lines().take(60).collect::<Vec<_>>().join("\n")
+}
+
+impl Judgement {
+    fn compare(&mut self, report: &Report, truth: &FlowTruth, window: Window) {
+        let sender = truth.flow.sender();
+        let session = match sender.ip().octets() {
+            [10, 1, 11, 10] => "onprem-azure",
+            _ => "azure-onprem",
+        };
+        let found = report
+            .findings
+            .sessions
+            .iter()
+            .find(|s| s.session == session)
+            .and_then(|s| Some((s, s.flows.iter().find(|f| f.source_port == sender.port())?)));
+        let Some((session, flow)) = found else {
+            self.faults.push(format!(
+                "{session}, port {}: not in the report",
+                sender.port()
+            ));
+            return;
+        };
+        self.compared += 1;
+        let label = format!(
+            "{}, port {}, {:?}",
+            session.session,
+            sender.port(),
+            truth.flow.direction()
+        );
+        self.compare_outages(&label, truth, flow, window);
+        self.compare_paths(&label, truth, flow, window);
+    }
+
+    fn compare_outages(&mut self, label: &str, truth: &FlowTruth, flow: &Flow, window: Window) {
+        let direction = truth.flow.direction();
+        let reported: Vec<&Outage> = flow
+            .outages
+            .iter()
+            .filter(|o| o.direction == direction_name(direction))
+            .collect();
+        let within: Vec<&TrueOutage> = truth
+            .outages
+            .iter()
+            .filter(|o| {
+                o.first_lost.enter >= window.0 + EDGE && o.last_lost.enter <= window.1 - EDGE
+            })
+            .collect();
+        self.true_outages += within.len();
+        for outage in &within {
+            let (first, last) = (probe(&outage.first_lost), probe(&outage.last_lost));
+            let found = reported
+                .iter()
+                .find(|r| r.first_lost.seq <= first && r.last_lost.seq >= last);
+            match found {
+                None => self.faults.push(format!(
+                    "{label}: the outage of probes {first} to {last} ({} lost) is not reported",
+                    outage.lost
+                )),
+                Some(found) => self.compare_bounds(label, outage, found),
+            }
+        }
+        for outage in reported {
+            let (first, last) = (outage.first_lost.seq, outage.last_lost.seq);
+            let lost = truth
+                .packets
+                .iter()
+                .filter(|p| p.exit.is_none() && (first..=last).contains(&probe(&p.mark)))
+                .count();
+            if lost as u64 != outage.lost {
+                self.faults.push(format!(
+                    "{label}: an outage of probes {first} to {last} is reported with {} lost; truly {lost} were",
+                    outage.lost
+                ));
+            }
+        }
+    }
+
+    /// The true duration, which lies between the truth's own two bounds, must be
+    /// possible by the report's, and the edges must be the same probes.
+    fn compare_bounds(&mut self, label: &str, truth: &TrueOutage, found: &Outage) {
+        let (first, last) = (probe(&truth.first_lost), probe(&truth.last_lost));
+        let mut wrong = |what: String| {
+            self.faults.push(format!(
+                "{label}: outage of probes {first} to {last}: {what}"
+            ));
+        };
+        let at_least = Span::from_nanos(found.at_least_ns);
+        if let Some(most) = truth.at_most()
+            && at_least > most + STAMP_SLACK
+        {
+            wrong(format!(
+                "reported as at least {at_least}, but truly it was at most {most}"
+            ));
+        }
+        match found.at_most_ns.map(Span::from_nanos) {
+            Some(most) if most + STAMP_SLACK < truth.at_least() => {
+                wrong(format!(
+                    "reported as at most {most}, but truly it was at least {}",
+                    truth.at_least()
+                ));
+            }
+            None if truth.at_most().is_some() => {
+                wrong("reported without an end or a beginning, but it had both".to_owned());
+            }
+            _ => {}
+        }
+        // Where the report merges several loss periods its edges are the outer ones.
+        if found.loss_periods.len() == 1
+            && (found.first_lost.seq != first || found.last_lost.seq != last)
+        {
+            wrong(format!(
+                "reported as probes {} to {}",
+                found.first_lost.seq, found.last_lost.seq
+            ));
+        }
+    }
+
+    /// The sequence of named paths, and the probes between which it changed.
+    fn compare_paths(&mut self, label: &str, truth: &FlowTruth, flow: &Flow, window: Window) {
+        let epochs = match truth.flow.direction() {
+            Direction::Forward => &flow.forward_paths,
+            Direction::Reverse => &flow.reverse_paths,
+        };
+        let within: Vec<_> = truth
+            .paths
+            .iter()
+            .filter(|e| e.last.enter >= window.0 + EDGE && e.first.enter <= window.1 - EDGE)
+            .collect();
+        let within = without_short_stays(&within);
+        let named: Vec<&Epoch> = merged(epochs);
+        let within = as_reported(&within, &named);
+        let right = within.len() == named.len()
+            && within
+                .iter()
+                .zip(&named)
+                .all(|(truly, reported)| truly.names.iter().all(|name| reported.may_be(name)));
+        if !right {
+            let names = |names: Vec<&str>| names.join(", ");
+            self.faults.push(format!(
+                "{label}: the paths are reported as {}, but truly were {}",
+                names(
+                    named
+                        .iter()
+                        .map(|e| e.path.as_deref().unwrap_or("(unnamed)"))
+                        .collect()
+                ),
+                names(within.iter().flat_map(|e| e.names.clone()).collect())
+            ));
+            return;
+        }
+        for (truly, reported) in within.windows(2).zip(named.windows(2)) {
+            let ([before, after], [was, is]) = (truly, reported) else {
+                continue;
+            };
+            // Equal hop counts: the change is dated by traceroutes, not by probes.
+            if was.target_at_hop == is.target_at_hop {
+                continue;
+            }
+            self.changes += 1;
+            let (truth, found) = (
+                (probe(&before.last), probe(&after.first)),
+                (last_seq(epochs, was), is.first.seq),
+            );
+            if truth != found {
+                self.faults.push(format!(
+                    "{label}: the change to {} lies between probes {} and {}, but is reported between {} and {}",
+                    after.names.join(" and "), truth.0, truth.1, found.0, found.1
+                ));
+            }
+        }
+    }
+
+    fn expect_all_flows(&mut self, report: &Report) {
+        let flows: usize = report.findings.sessions.iter().map(|s| s.flows.len()).sum();
+        if self.compared != 2 * flows || flows == 0 {
+            self.faults.push(format!(
+                "{} directions of flows are in the truth, but the report has {flows} flows",
+                self.compared
+            ));
+        }
+    }
+
+    /// The article's three traceroutes, where the fault is the article's.
+    fn expect_routes(&mut self, fault: Fault, report: &Report) {
+        if fault != Fault::Admin {
+            return;
+        }
+        const EXPRESSROUTE: [Option<&str>; 5] = [
+            Some("10.1.11.1"),
+            Some("192.168.11.0"),
+            Some("192.168.11.18"),
+            None,
+            Some("10.17.11.132"),
+        ];
+        const VPN: [Option<&str>; 3] = [Some("10.1.11.1"), None, Some("10.17.11.132")];
+        let shows = |table: &HopTable, before: &[Option<&str>], after: &[Option<&str>]| {
+            table.session == "onprem-azure" && table.before() == before && table.after() == after
+        };
+        for (kind, before, after) in [
+            ("failover", &EXPRESSROUTE[..], &VPN[..]),
+            ("failback", &VPN[..], &EXPRESSROUTE[..]),
+        ] {
+            let tables: Vec<&HopTable> = report
+                .findings
+                .transitions
+                .iter()
+                .filter(|t| t.kind == kind)
+                .flat_map(|t| &t.hop_tables)
+                .collect();
+            if !tables.iter().any(|table| shows(table, before, after)) {
+                self.faults.push(format!(
+                    "no hop table of the {kind} shows the article's traceroutes; those shown: {tables:?}"
+                ));
+            }
+        }
+    }
+
+    /// With one MSEE gone, some flows have an outage and the others none.
+    fn expect_share(&mut self, fault: Fault, report: &Report, truth: &Truth) {
+        if fault != Fault::OneMsee {
+            return;
+        }
+        let affected = |session: &Session| {
+            session
+                .flows
+                .iter()
+                .filter(|f| !f.outages.is_empty())
+                .count()
+        };
+        let by_truth = |ip: &str| {
+            let mut ports: Vec<u16> = truth
+                .flows
+                .values()
+                .filter(|f| f.flow.sender().ip().to_string() == ip && !f.outages.is_empty())
+                .map(|f| f.flow.sender().port())
+                .collect();
+            ports.sort_unstable();
+            ports.dedup();
+            ports.len()
+        };
+        for (name, ip) in [
+            ("onprem-azure", "10.1.11.10"),
+            ("azure-onprem", "10.17.11.132"),
+        ] {
+            let Some(session) = report.findings.sessions.iter().find(|s| s.session == name) else {
+                continue;
+            };
+            let (found, truly, all) = (affected(session), by_truth(ip), session.flows.len());
+            if found != truly {
+                self.faults.push(format!(
+                    "{name}: {found} of {all} flows are reported with an outage; truly {truly} had one"
+                ));
+            }
+        }
+        let said = report.findings.transitions.iter().any(|t| {
+            t.remarks
+                .iter()
+                .any(|r| r.contains(" of ") && r.contains("flows"))
+        });
+        if !said {
+            self.faults
+                .push("the report does not say how many of the flows were affected".to_owned());
+        }
+    }
+}
+
+/// The Session-Sender Sequence Number of a packet, in either direction.
+fn probe(mark: &Mark) -> u32 {
+    mark.echo.unwrap_or(mark.seq)
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "forward",
+        Direction::Reverse => "reverse",
+    }
+}
+
+fn path_name(path: TruePath) -> &'static str {
+    match path {
+        TruePath::ExpressroutePrimary => "expressroute-primary",
+        TruePath::ExpressrouteSecondary => "expressroute-secondary",
+        TruePath::Vpn => "vpn",
+    }
+}
+
+/// A stretch of true epochs that a report can tell from its neighbours.
+#[derive(Clone, Debug)]
+struct Stretch {
+    names: Vec<&'static str>,
+    first: Mark,
+    last: Mark,
+}
+
+/// Both circuits have one hop count, so a stay on the other circuit that is over
+/// before a traceroute could see it is known to nobody but the wires.
+fn without_short_stays<'a>(epochs: &[&'a PathEpoch]) -> Vec<&'a PathEpoch> {
+    let on_circuit = |e: &PathEpoch| e.path != TruePath::Vpn;
+    let mut kept = Vec::new();
+    for (i, epoch) in epochs.iter().enumerate() {
+        let beside = [i.checked_sub(1), Some(i + 1)]
+            .into_iter()
+            .flatten()
+            .filter_map(|n| epochs.get(n))
+            .any(|n| on_circuit(n) && n.path != epoch.path);
+        let short = epoch.last.enter - epoch.first.enter < SHORT_STAY;
+        if !(on_circuit(epoch) && beside && short) {
+            kept.push(*epoch);
+        }
+    }
+    kept
+}
+
+/// The true epochs, with those drawn together that one reported epoch covers by
+/// naming every path that they took.
+fn as_reported(epochs: &[&PathEpoch], named: &[&Epoch]) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for epoch in epochs {
+        let name = path_name(epoch.path);
+        let count = stretches.len();
+        if let Some(open) = stretches.last_mut()
+            && (open.names.contains(&name)
+                || named
+                    .get(count - 1)
+                    .is_some_and(|n| n.is_undecided() && n.may_be(name)))
+        {
+            if !open.names.contains(&name) {
+                open.names.push(name);
+            }
+            open.last = epoch.last;
+            continue;
+        }
+        stretches.push(Stretch {
+            names: vec![name],
+            first: epoch.first,
+            last: epoch.last,
+        });
+    }
+    stretches
+}
+
+/// The first epoch of each run of epochs with one name.
+fn merged(epochs: &[Epoch]) -> Vec<&Epoch> {
+    let mut out: Vec<&Epoch> = Vec::new();
+    for epoch in epochs {
+        if out.last().is_none_or(|last| last.path != epoch.path) {
+            out.push(epoch);
+        }
+    }
+    out
+}
+
+/// The last probe of the run of epochs that begins with `first`.
+fn last_seq(epochs: &[Epoch], first: &Epoch) -> u32 {
+    epochs
+        .iter()
+        .skip_while(|e| !std::ptr::eq(*e, first))
+        .take_while(|e| e.path == first.path)
+        .last()
+        .map_or(first.last.seq, |e| e.last.seq)
+}
+
+#[cfg(test)]
+mod tests;

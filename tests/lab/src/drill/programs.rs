@@ -1,0 +1,78 @@
+//! The programs under test, built with the profile of this one.
+
+use crate::sandbox::Sandbox;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where `hopgap-agent` and `hopgap-collector` are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    dir: PathBuf,
+}
+
+impl Programs {
+    /// Builds them; inside of the sandbox they are taken as they are.
+    ///
+    /// # Errors
+    /// What the compiler said.
+    pub fn ready() -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's file")?;
+        let dir = program
+            .parent()
+            .context("this program's file has no folder")?;
+        // A test's program lies one folder deeper.
+        let dir = if dir.ends_with("deps") {
+            dir.parent().unwrap_or(dir)
+        } else {
+            dir
+        };
+        let programs = Self {
+            dir: dir.to_owned(),
+        };
+        if !Sandbox::is_inside() {
+            build(dir)?;
+        }
+        for program in [programs.agent(), programs.collector()] {
+            if !program.exists() {
+                bail!("{} is not there after the build", program.display());
+            }
+        }
+        Ok(programs)
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> PathBuf {
+        self.dir.join("hopgap-agent")
+    }
+
+    /// The collector.
+    pub fn collector(&self) -> PathBuf {
+        self.dir.join("hopgap-collector")
+    }
+}
+
+fn build(dir: &Path) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "hopgap-agent",
+        "-p",
+        "hopgap-collector",
+    ]);
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    if let Some(target) = dir.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    if dir.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("building the agent and the collector failed");
+    }
+    Ok(())
+}
