@@ -29,7 +29,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as channel};
 
 pub use api::{
-    AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, Status, StopRequest, TimeText,
+    AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
+    StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
 
@@ -69,6 +70,11 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The store's thread died.
+    #[error(
+        "the store's thread ended early; what was acknowledged is stored, start the collector again"
+    )]
+    Writer,
     /// The operating system refused a thread, a signal handler or the like.
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),
@@ -83,6 +89,7 @@ struct Shared {
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
+    listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
 }
@@ -153,8 +160,10 @@ impl Service {
             error_in,
             writer.clone(),
         ));
+        let ended = writer.clone();
         let app: App = Arc::new(Shared {
-            writer,
+            writer: writer.clone(),
+            listen,
             plan,
             plan_file: self.options.plan,
             plan_error,
@@ -172,19 +181,22 @@ impl Service {
             let _ = done_in.send(());
         };
         let serving = axum::serve(self.listener, router).with_graceful_shutdown(graceful);
-        tokio::select! {
-            served = async { serving.await } => served?,
+        let outcome = tokio::select! {
+            served = async { serving.await } => served.map_err(ServeError::from),
+            () = ended.ended() => Err(ServeError::Writer),
             () = async {
                 let _ = done.await;
                 tokio::time::sleep(GRACE).await;
-            } => tracing::warn!("some requests did not finish within {} s and were dropped", GRACE.as_secs()),
-        }
+            } => {
+                tracing::warn!("some requests did not finish within {} s", GRACE.as_secs());
+                Ok(())
+            }
+        };
         watching.abort();
-        // The task holds a writer until it is gone.
-        let _ = watching.await;
         keeping.stop();
+        writer.stop().await;
         writing.finish();
-        Ok(())
+        outcome
     }
 }
 
@@ -193,7 +205,7 @@ fn router(app: App) -> Router {
         .route(HELLO_PATH, post(uplink::hello))
         .route(PLAN_PATH, get(uplink::plan))
         .route(BLOCKS_PATH, post(uplink::blocks))
-        .merge(api::router())
+        .merge(api::router(&app))
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
         .with_state(app)

@@ -30,7 +30,7 @@ pub use error::StoreError;
 pub use expire::Expired;
 pub use reader::Reader;
 pub use records::{EchoRows, RunRows, Runs};
-pub use status::AgentStatus;
+pub use status::{AgentStatus, Minute};
 
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{AgentName, RunId, SessionName};

@@ -1,7 +1,7 @@
 //! Tables for the terminal.
 
 use crate::plan::CollectorPlan;
-use crate::serve::{AgentBody, DrillBody, Status, TimeText};
+use crate::serve::{AgentBody, DrillBody, SessionBody, Status, TimeText};
 use hopgap_proto::plan::Destination;
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -107,6 +107,20 @@ pub(super) fn status(status: &Status) -> String {
         );
     }
     let head = [
+        "SESSION",
+        "NEWEST PROBE",
+        "ANSWERED",
+        "UNANSWERED",
+        "REFUSED",
+    ];
+    let rows = status.sessions.iter().map(session);
+    out.push_str("the newest minute of each session:\n");
+    out.push_str(&table(
+        &std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(rows)
+            .collect::<Vec<_>>(),
+    ));
+    let head = [
         "AGENT",
         "LAST SEEN",
         "DATA UP TO",
@@ -123,6 +137,16 @@ pub(super) fn status(status: &Status) -> String {
             .collect::<Vec<_>>(),
     ));
     out
+}
+
+fn session(session: &SessionBody) -> Vec<String> {
+    vec![
+        session.name.clone(),
+        maybe(session.newest, "none"),
+        session.answered.to_string(),
+        session.unanswered.to_string(),
+        session.refused.to_string(),
+    ]
 }
 
 fn agent(agent: &AgentBody) -> Vec<String> {

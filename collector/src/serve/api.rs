@@ -20,7 +20,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::HOST;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -128,6 +128,8 @@ pub struct Status {
     pub plan: PlanStatus,
     /// The drill that is running.
     pub drill: Option<DrillBody>,
+    /// The sessions of the plan, in its order.
+    pub sessions: Vec<SessionBody>,
     /// The agents of the plan, and others that were heard of, by name.
     pub agents: Vec<AgentBody>,
 }
@@ -143,6 +145,21 @@ pub struct PlanStatus {
     pub sessions: usize,
     /// Why the file as it is now is not in force; `null` where it is.
     pub error: Option<String>,
+}
+
+/// A session: how its newest minute of data here looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionBody {
+    /// Its name.
+    pub name: String,
+    /// When its newest probe here was sent, on the sender's clock; `null` for none.
+    pub newest: Option<TimeText>,
+    /// Probes answered in the minute up to then.
+    pub answered: u64,
+    /// Probes not answered in the minute up to then.
+    pub unanswered: u64,
+    /// Probes that the sender's kernel refused in the minute up to then.
+    pub refused: u64,
 }
 
 /// An agent.
@@ -169,29 +186,33 @@ pub struct AgentBody {
     pub refused: u64,
 }
 
-pub(super) fn router() -> Router<App> {
+pub(super) fn router(app: &App) -> Router<App> {
     Router::new()
         .route(STATUS_PATH, get(status))
         .route(DRILLS_PATH, get(drills).post(start))
         .route(STOP_PATH, post(stop))
         .route(MARKERS_PATH, post(mark))
-        .layer(from_fn(local_only))
+        .layer(from_fn_with_state(app.clone(), local_only))
 }
 
 /// Lets only this host in, and no page of another site that a browser on this host shows.
 async fn local_only(
+    State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
-    if peer.ip().to_canonical().is_loopback() && host.is_none_or(is_local_name) {
+    // Who comes from the address that this listens on is on this host, too.
+    let peer = peer.ip().to_canonical();
+    let here = peer.is_loopback() || peer == app.listen.ip();
+    if here && host.is_none_or(is_local_name) {
         return Ok(next.run(request).await);
     }
     Err(Failure::new(
         ErrorCode::Forbidden,
         "drills and status are for programs on the collector's own host",
-        "run the command there, with --url http://127.0.0.1:8620",
+        "run the command there",
     ))
 }
 
@@ -235,6 +256,21 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
             }
         })
         .collect();
+    let sessions = plan
+        .plan
+        .sessions
+        .iter()
+        .map(|session| {
+            let minute = reader.newest_minute(&session.name)?;
+            Ok(SessionBody {
+                name: session.name.to_string(),
+                newest: minute.map(|m| TimeText(m.last)),
+                answered: minute.map_or(0, |m| m.answered),
+                unanswered: minute.map_or(0, |m| m.unanswered),
+                refused: minute.map_or(0, |m| m.refused),
+            })
+        })
+        .collect::<Result<_, StoreError>>()?;
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: TimeText(app.started),
@@ -251,6 +287,7 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
             .into_iter()
             .find(|d| d.stopped.is_none())
             .map(DrillBody::from),
+        sessions,
         agents,
     })
 }

@@ -444,6 +444,9 @@ fn drills_and_markers_reach_the_analysis() {
         assert_eq!(running.deliver("onprem", &frames([&probes])).0, 200);
         assert_eq!(running.deliver("azure", &frames([&receptions])).0, 200);
     }
+    let session = &client.status().unwrap().sessions[0];
+    assert_eq!(session.answered + session.unanswered, 8_000);
+    assert!((2..=40).contains(&session.unanswered), "{session:?}");
     let stopped = client.stop(&StopRequest { at: at(15) }).unwrap();
     assert_eq!(client.drills().unwrap(), [stopped]);
 

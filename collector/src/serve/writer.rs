@@ -6,6 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 
 type Job = Box<dyn FnOnce(&mut Store) + Send>;
 
+/// A job, or `None` to stop.
+type Order = Option<Job>;
+
 /// Jobs that wait for the writer; more make requests wait.
 const QUEUE: usize = 16;
 
@@ -16,18 +19,18 @@ pub(super) struct Stopped;
 
 /// Hands jobs to the thread that owns the store.
 #[derive(Clone)]
-pub(super) struct Writer(mpsc::Sender<Job>);
+pub(super) struct Writer(mpsc::Sender<Order>);
 
 /// The thread itself.
 pub(super) struct Writing(JoinHandle<()>);
 
-/// Starts the thread. It ends when every [`Writer`] is gone and all jobs are done.
+/// Starts the thread. It ends after [`Writer::stop`], when the jobs before it are done.
 pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
-    let (jobs_in, mut jobs) = mpsc::channel::<Job>(QUEUE);
+    let (jobs_in, mut jobs) = mpsc::channel::<Order>(QUEUE);
     let thread = std::thread::Builder::new()
         .name("store".to_owned())
         .spawn(move || {
-            while let Some(job) = jobs.blocking_recv() {
+            while let Some(Some(job)) = jobs.blocking_recv() {
                 job(&mut store);
             }
         })?;
@@ -45,11 +48,22 @@ impl Writer {
         let job: Job = Box::new(move |store| {
             let _ = done_in.send(job(store));
         });
-        self.0.send(job).await.map_err(|_| Stopped)?;
+        self.0.send(Some(job)).await.map_err(|_| Stopped)?;
         done.await.map_err(|_| Stopped)
     }
 
-    /// The same, for threads outside of the runtime.
+    /// Ends the thread when the jobs before are done; later ones are refused, whoever
+    /// still holds a writer.
+    pub(super) async fn stop(&self) {
+        let _ = self.0.send(None).await;
+    }
+
+    /// Done when the thread has ended.
+    pub(super) async fn ended(&self) {
+        self.0.closed().await;
+    }
+
+    /// [`Writer::run`] for threads outside of the runtime.
     pub(super) fn run_blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Store) -> T + Send + 'static,
@@ -58,7 +72,7 @@ impl Writer {
         let job: Job = Box::new(move |store| {
             let _ = done_in.send(job(store));
         });
-        self.0.blocking_send(job).map_err(|_| Stopped)?;
+        self.0.blocking_send(Some(job)).map_err(|_| Stopped)?;
         done.blocking_recv().map_err(|_| Stopped)
     }
 }

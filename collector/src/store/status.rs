@@ -1,7 +1,7 @@
 //! What is known of the agents.
 
-use super::{Reader, Store, StoreError};
-use hopgap_proto::record::AgentName;
+use super::{Kind, Reader, Store, StoreError};
+use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, params};
 
@@ -79,7 +79,47 @@ impl Store {
     }
 }
 
+/// The newest minute of a session's probes, by the tallies of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Minute {
+    /// The newest probe, on the sender's wall clock.
+    pub last: Wall,
+    /// Probes answered in blocks that end in that minute.
+    pub answered: u64,
+    /// Probes not answered.
+    pub unanswered: u64,
+    /// Probes that the sender's kernel refused.
+    pub refused: u64,
+}
+
 impl Reader {
+    /// The newest minute of a session's probes; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn newest_minute(&self, session: &SessionName) -> Result<Option<Minute>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM block
+             WHERE session = (SELECT id FROM session WHERE name = ?1) AND kind = ?2
+             AND last > (SELECT max(last) FROM block WHERE kind = ?2
+               AND session = (SELECT id FROM session WHERE name = ?1)) - 60000000000",
+        )?;
+        let minute =
+            statement.query_row(params![session.as_str(), Kind::Probes.code()], |row| {
+                let Some(last) = row.get::<_, Option<i64>>(0)? else {
+                    return Ok(None);
+                };
+                Ok(Some(Minute {
+                    last: Wall::from_nanos(last),
+                    answered: row.get::<_, i64>(1)?.cast_unsigned(),
+                    unanswered: row.get::<_, i64>(2)?.cast_unsigned(),
+                    refused: row.get::<_, i64>(3)?.cast_unsigned(),
+                }))
+            })?;
+        Ok(minute)
+    }
+
     /// All agents that were ever heard of, by name.
     ///
     /// # Errors
