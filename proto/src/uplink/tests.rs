@@ -31,6 +31,7 @@ fn a_revision_follows_the_content() {
     // Agents keep revisions across upgrades of the collector: the value is part
     // of the protocol.
     let text = Revision::of(&empty).to_string();
+    assert_eq!(text, "5f7f7d6ae3329b96");
     assert_eq!(text.parse(), Ok(Revision::of(&empty)));
 }
 
