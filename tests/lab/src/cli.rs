@@ -71,6 +71,8 @@ enum Cmd {
     Down,
     /// Install what the lab needs, or say how
     Setup,
+    /// Run all tests, installing or naming what they need
+    Test,
     /// Check every dependency's licence and source
     Deps,
 }
@@ -121,6 +123,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             setup::ensure(Tunnel::Ipsec)?;
             println!("everything that the lab needs is installed");
         }
+        Cmd::Test => hopgap_lab::suite::run()?,
         Cmd::Deps => hopgap_lab::deps::check()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -40,6 +40,7 @@ mod namespace;
 pub mod routing;
 pub mod sandbox;
 pub mod setup;
+pub mod suite;
 pub mod topology;
 pub mod trace;
 pub mod truth;
