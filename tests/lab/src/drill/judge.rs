@@ -239,15 +239,19 @@ impl Judgement {
             .iter()
             .filter(|e| e.last.enter >= window.0 + EDGE && e.first.enter <= window.1 - EDGE)
             .collect();
-        let within = without_short_stays(&within);
         let named: Vec<&Epoch> = merged(epochs);
-        let within = as_reported(&within, &named);
-        let right = within.len() == named.len()
-            && within
-                .iter()
-                .zip(&named)
-                .all(|(truly, reported)| truly.names.iter().all(|name| reported.may_be(name)));
-        if !right {
+        let fits = |truly: &Vec<Stretch>| {
+            truly.len() == named.len()
+                && truly
+                    .iter()
+                    .zip(&named)
+                    .all(|(truly, reported)| truly.names.iter().all(|name| reported.may_be(name)))
+        };
+        let readings: Vec<Vec<Stretch>> = readings(&within)
+            .iter()
+            .map(|r| as_reported(r, &named))
+            .collect();
+        let Some(within) = readings.iter().find(|r| fits(r)) else {
             let names = |names: Vec<&str>| names.join(", ");
             self.faults.push(format!(
                 "{label}: the paths are reported as {}, but truly were {}",
@@ -257,10 +261,10 @@ impl Judgement {
                         .map(|e| e.path.as_deref().unwrap_or("(unnamed)"))
                         .collect()
                 ),
-                names(within.iter().flat_map(|e| e.names.clone()).collect())
+                names(within.iter().map(|e| path_name(e.path)).collect())
             ));
             return;
-        }
+        };
         for (truly, reported) in within.windows(2).zip(named.windows(2)) {
             let ([before, after], [was, is]) = (truly, reported) else {
                 continue;
@@ -405,28 +409,59 @@ struct Stretch {
     last: Mark,
 }
 
-/// Both circuits have one hop count, so a stay on the other circuit that is over
-/// before a traceroute could see it is known to nobody but the wires.
-fn without_short_stays<'a>(epochs: &[&'a PathEpoch]) -> Vec<&'a PathEpoch> {
-    let on_circuit = |e: &PathEpoch| e.path != TruePath::Vpn;
-    let mut kept = Vec::new();
-    for (i, epoch) in epochs.iter().enumerate() {
-        let beside = [i.checked_sub(1), Some(i + 1)]
-            .into_iter()
-            .flatten()
-            .filter_map(|n| epochs.get(n))
-            .any(|n| on_circuit(n) && n.path != epoch.path);
-        let short = epoch.last.enter - epoch.first.enter < SHORT_STAY;
-        if !(on_circuit(epoch) && beside && short) {
-            kept.push(*epoch);
-        }
-    }
-    kept
+/// What the true epochs may look like to whoever sees hop counts for each probe and a
+/// traceroute each second. Both circuits have one hop count: a stay on one circuit
+/// beside the other that is over before a traceroute can see it is part of its
+/// neighbour, unless a traceroute happened to see it.
+fn readings(epochs: &[&PathEpoch]) -> Vec<Vec<PathEpoch>> {
+    let on_circuit = |e: &&PathEpoch| e.path != TruePath::Vpn;
+    let short: Vec<usize> = (0..epochs.len())
+        .filter(|&i| {
+            let Some(epoch) = epochs.get(i).filter(|e| on_circuit(e)) else {
+                return false;
+            };
+            let beside = [i.checked_sub(1), Some(i + 1)]
+                .into_iter()
+                .flatten()
+                .filter_map(|n| epochs.get(n))
+                .any(|n| on_circuit(n) && n.path != epoch.path);
+            beside && epoch.last.enter - epoch.first.enter < SHORT_STAY
+        })
+        .take(8)
+        .collect();
+    (0..1_usize << short.len())
+        .map(|unseen| {
+            let is_unseen = |i: usize| {
+                short
+                    .iter()
+                    .position(|s| *s == i)
+                    .is_some_and(|n| unseen >> n & 1 == 1)
+            };
+            let mut seen: Vec<PathEpoch> = Vec::new();
+            // Where an unseen stay begins that becomes part of what follows.
+            let mut begun: Option<Mark> = None;
+            for (i, epoch) in epochs.iter().enumerate() {
+                if is_unseen(i) {
+                    match seen.last_mut().filter(|last| last.path != TruePath::Vpn) {
+                        Some(last) => last.last = epoch.last,
+                        None => begun = begun.or(Some(epoch.first)),
+                    }
+                    continue;
+                }
+                let mut epoch = **epoch;
+                if let Some(first) = begun.take() {
+                    epoch.first = first;
+                }
+                seen.push(epoch);
+            }
+            seen
+        })
+        .collect()
 }
 
 /// The true epochs, with those drawn together that one reported epoch covers by
 /// naming every path that they took.
-fn as_reported(epochs: &[&PathEpoch], named: &[&Epoch]) -> Vec<Stretch> {
+fn as_reported(epochs: &[PathEpoch], named: &[&Epoch]) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for epoch in epochs {
         let name = path_name(epoch.path);

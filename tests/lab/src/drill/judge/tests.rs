@@ -1,1 +1,203 @@
+use super::{Judgement, PathEpoch, TruePath, judge, readings};
+use crate::fault::Fault;
+use crate::topology::{SERVER, VM};
+use crate::truth::{FlowTruth, Mark, Packet, TrueOutage, Truth};
+use crate::wire::log::Flow;
+use hopgap_proto::time::{Mono, Span};
+use std::net::SocketAddrV4;
 
+fn mark(seq: u32) -> Mark {
+    let enter = Mono::ZERO + Span::from_secs(10) + Span::from_millis(10) * i64::from(seq);
+    Mark {
+        seq,
+        echo: None,
+        enter,
+    }
+}
+
+fn epoch(path: TruePath, first: u32, last: u32) -> PathEpoch {
+    PathEpoch {
+        path,
+        first: mark(first),
+        last: mark(last),
+        packets: last - first + 1,
+    }
+}
+
+/// One flow that lost probes 100 to 149 and went from the primary circuit to the VPN.
+fn truth() -> Truth {
+    let flow = Flow {
+        source: SocketAddrV4::new(SERVER, 50_000),
+        destination: SocketAddrV4::new(VM, 862),
+        ssid: 1,
+    };
+    let packet = |seq: u32| Packet {
+        mark: mark(seq),
+        exit: (!(100..150).contains(&seq)).then(|| mark(seq).enter),
+        path: None,
+        duplicates: 0,
+    };
+    let truth = FlowTruth {
+        flow,
+        packets: (0..300).map(packet).collect(),
+        undecided: 0,
+        outages: vec![TrueOutage {
+            last_good: Some(mark(99)),
+            first_lost: mark(100),
+            last_lost: mark(149),
+            first_good: Some(mark(150)),
+            lost: 50,
+        }],
+        paths: vec![
+            epoch(TruePath::ExpressroutePrimary, 0, 99),
+            epoch(TruePath::Vpn, 150, 299),
+        ],
+    };
+    Truth {
+        flows: [(flow, truth)].into(),
+        complete: true,
+        ..Truth::default()
+    }
+}
+
+/// What a right report says of it, with `outages` and `paths` as given.
+fn judged(name: &str, outages: &str, paths: &str) -> Judgement {
+    let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let report = format!(
+        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","flows":[{{
+            "source_port":50000,"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#
+    );
+    std::fs::write(dir.join("report.json"), report).unwrap();
+    let window = (Mono::ZERO, Mono::ZERO + Span::from_secs(60));
+    let judgement = judge(Fault::Blackhole, &truth(), window, &dir).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    judgement
+}
+
+fn outage(first: u32, last: u32, least_ms: i64, most_ms: i64) -> String {
+    format!(
+        r#"{{"direction":"forward","first_lost":{{"seq":{first}}},"last_lost":{{"seq":{last}}},
+            "at_least_ns":{least_ms}000000,"at_most_ns":{most_ms}000000,"lost":{},"loss_periods":[{{}}]}}"#,
+        last - first + 1
+    )
+}
+
+fn path(name: &str, hop: u8, first: u32, last: u32) -> String {
+    format!(
+        r#"{{"path":"{name}","target_at_hop":{hop},"first":{{"seq":{first}}},"last":{{"seq":{last}}}}}"#
+    )
+}
+
+fn right_paths() -> String {
+    [
+        path("expressroute-primary", 5, 0, 99),
+        path("vpn", 3, 150, 299),
+    ]
+    .join(",")
+}
+
+/// The faults but for the one that a single flow in one direction always has.
+fn faults(judgement: &Judgement) -> Vec<&String> {
+    judgement
+        .faults
+        .iter()
+        .filter(|f| !f.contains("directions of flows are in the truth"))
+        .collect()
+}
+
+#[test]
+fn a_right_report_has_no_fault() {
+    let judgement = judged("right", &outage(100, 149, 490, 510), &right_paths());
+    assert_eq!(faults(&judgement), Vec::<&String>::new());
+    assert_eq!((judgement.true_outages, judgement.changes), (1, 1));
+}
+
+#[test]
+fn every_kind_of_wrong_report_is_found() {
+    let right = outage(100, 149, 490, 510);
+    let invented = format!("{right},{}", outage(200, 210, 100, 120));
+    let cases = [
+        ("missed", String::new(), right_paths(), "is not reported"),
+        ("invented", invented, right_paths(), "truly 0 were"),
+        (
+            "shifted",
+            outage(99, 149, 500, 520),
+            right_paths(),
+            "reported as probes 99 to 149",
+        ),
+        (
+            "long",
+            outage(100, 149, 600, 700),
+            right_paths(),
+            "truly it was at most",
+        ),
+        (
+            "short",
+            outage(100, 149, 100, 200),
+            right_paths(),
+            "truly it was at least",
+        ),
+        (
+            "late change",
+            right.clone(),
+            [
+                path("expressroute-primary", 5, 0, 99),
+                path("vpn", 3, 151, 299),
+            ]
+            .join(","),
+            "lies between probes 99 and 150",
+        ),
+        (
+            "wrong path",
+            right.clone(),
+            [
+                path("expressroute-secondary", 5, 0, 99),
+                path("vpn", 3, 150, 299),
+            ]
+            .join(","),
+            "the paths are reported as",
+        ),
+        (
+            "no change",
+            right,
+            path("vpn", 3, 0, 299),
+            "the paths are reported as",
+        ),
+    ];
+    for (name, outages, paths, expected) in cases {
+        let judgement = judged(name, &outages, &paths);
+        let found = faults(&judgement);
+        assert!(
+            found.iter().any(|f| f.contains(expected)),
+            "{name}: {found:?}"
+        );
+        assert!(!judgement.agrees());
+    }
+}
+
+#[test]
+fn a_name_for_both_circuits_is_right_for_each() {
+    let paths = [
+        path("expressroute-primary or expressroute-secondary", 5, 0, 99),
+        path("vpn", 3, 150, 299),
+    ];
+    let judgement = judged("both", &outage(100, 149, 490, 510), &paths.join(","));
+    assert_eq!(faults(&judgement), Vec::<&String>::new());
+}
+
+#[test]
+fn a_stay_too_short_for_a_traceroute_may_be_seen_or_not() {
+    let epochs = [
+        epoch(TruePath::Vpn, 0, 99),
+        epoch(TruePath::ExpressrouteSecondary, 100, 105),
+        epoch(TruePath::ExpressroutePrimary, 106, 900),
+    ];
+    let refs: Vec<&PathEpoch> = epochs.iter().collect();
+    let found = readings(&refs);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0], epochs);
+    assert_eq!(found[1].len(), 2);
+    // The change away from the VPN stays where it was.
+    assert_eq!(found[1][1].first.seq, 100);
+}
