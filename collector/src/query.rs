@@ -9,12 +9,13 @@ use hopgap_proto::record::{AgentName, ProbeFate};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
-/// Read beside the window, so that what happened at its edges can be understood.
-const AROUND_PROBES: Span = Span::from_secs(60);
+/// The reflector's log is read this far beside the window: what was sent within may
+/// arrive after it, and an outage at its edge needs the context.
+const AROUND_RECEPTIONS: Span = Span::from_secs(60);
 
-/// The reflector's log must reach further than the probes: where it ends too early, a
-/// probe would seem lost.
-const AROUND_RECEPTIONS: Span = Span::from_secs(300);
+/// Probes are read further than the log: an arrival whose probe was not read would seem
+/// to belong to none.
+const AROUND_PROBES: Span = Span::from_secs(120);
 
 /// Analysis holds all records in memory, about 100 bytes each.
 const MOST_RECORDS: u64 = 40_000_000;
@@ -85,7 +86,10 @@ fn session_records(
         Destination::Agent(agent) => {
             let (early, late) = clock_difference(&sent);
             let from = from + early - AROUND_RECEPTIONS;
-            let to = to + late + AROUND_RECEPTIONS;
+            // What arrived after the newest probe on record belongs to probes that are
+            // still on their way here.
+            let newest = newest_probe(&sent).unwrap_or(to);
+            let to = (to + AROUND_RECEPTIONS).min(newest) + late;
             reflector_runs(reader, session, agent, from, to)?
         }
     };
@@ -163,6 +167,17 @@ fn clock_difference(sent: &Runs) -> (Span, Span) {
         }
     }
     range.unwrap_or_default()
+}
+
+/// When the newest probe was sent, on the sender's wall clock.
+fn newest_probe(sent: &Runs) -> Option<Wall> {
+    sent.values()
+        .filter_map(|rows| {
+            let clock = rows.clocks.last()?;
+            let newest = rows.probes.iter().map(|p| p.sent.at).max()?;
+            Some(clock.wall_of(newest))
+        })
+        .max()
 }
 
 fn marker(marker: Marker) -> findings::Marker {

@@ -240,35 +240,32 @@ impl Reader {
             .collect::<Result<Vec<_>, _>>()?;
         for path in paths {
             let path = self.dir.join(path);
+            // Rows of one block follow each other: they are gathered until the origin changes.
+            let mut current: Option<Origin> = None;
+            let mut gathered: Vec<R> = Vec::new();
             let mut misnamed = false;
-            let mut last: Option<(Origin, (AgentName, RunId))> = None;
-            let mut gathered: BTreeMap<(AgentName, RunId), Vec<R>> = BTreeMap::new();
-            Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
-                // Rows of one block follow each other: the name is read once for each.
-                let same = last.as_ref().filter(|(of, _)| *of == origin);
-                let key = match same {
-                    Some((_, key)) => key.clone(),
-                    None => {
-                        let agent = std::str::from_utf8(origin.agent.data()).unwrap_or_default();
-                        let Ok(agent) = agent.parse::<AgentName>() else {
-                            misnamed = true;
-                            return;
-                        };
-                        (agent, origin.run)
+            let mut flush = |origin: Option<Origin>, rows: &mut Vec<R>| {
+                let Some(origin) = origin else { return };
+                match origin.agent() {
+                    Some(agent) => {
+                        let run = runs.entry((agent, origin.run)).or_default();
+                        rows.drain(..).for_each(|row| put(run, row));
                     }
-                };
-                gathered.entry(key.clone()).or_default().push(row);
-                last = Some((origin, key));
+                    None => misnamed = true,
+                }
+            };
+            Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
+                if current.as_ref() != Some(&origin) {
+                    flush(current.replace(origin), &mut gathered);
+                }
+                gathered.push(row);
             })?;
+            flush(current, &mut gathered);
             if misnamed {
                 return Err(StoreError::Damaged {
                     path,
                     what: "a row names no agent".to_owned(),
                 });
-            }
-            for (key, rows) in gathered {
-                let run = runs.entry(key).or_default();
-                rows.into_iter().for_each(|row| put(run, row));
             }
         }
         Ok(())

@@ -12,10 +12,10 @@
 //! | `sent_source` | string | probes | who took that time: `kernel`, `hardware`, `user` |
 //! | `fate` | string | probes | `answered`, `unanswered`, `refused` |
 //! | `errno` | int32, null | probes | the kernel's reason for refusing |
-//! | `elapsed_ns` | int64, null | probes | T4 − T1: from sending to the reply's arrival, the reflector's residence included |
+//! | `out_ns` | int64, null | probes | T2 − T1: the way out plus how far the reflector's wall clock is ahead; a delay only where both clocks are synchronised |
+//! | `residence_ns` | int64, null | probes | T3 − T2: the reflector's residence |
+//! | `back_ns` | int64, null | probes | T4 − T3: the way back less how far the reflector's clock is ahead; round trip = `out_ns` + `back_ns`, whatever the clocks |
 //! | `received_source` | string, null | probes | who took T4 |
-//! | `reflector_received` | timestamp ns UTC, null | probes | T2, on the reflector's wall clock |
-//! | `residence_ns` | int64, null | probes | T3 − T2: the reflector's residence; round trip = `elapsed_ns` − `residence_ns` |
 //! | `reflector_seq` | uint32, null | both | the reflector's own Sequence Number; for receptions null where it sent no reply |
 //! | `forward_ttl` | uint8, null | probes | TTL of the probe at the reflector (sent with 255) |
 //! | `reverse_ttl` | uint8, null | probes | TTL of the reply at the sender |
@@ -23,7 +23,8 @@
 //! | `received_source` | string | receptions | who took that time |
 //! | `ttl` | uint8, null | receptions | TTL of the probe on arrival |
 //!
-//! Integers and times are DELTA_BINARY_PACKED, strings are dictionaries, all is zstd.
+//! Integers and times are DELTA_BINARY_PACKED, strings and the three legs of a probe
+//! dictionaries (the legs for as long as the dictionary is small), all is zstd.
 
 mod columns;
 mod row;

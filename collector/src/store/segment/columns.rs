@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// Rows in a row group: bounds the memory of writing and reading (about 20 MB).
 pub(super) const GROUP: usize = 1 << 17;
 
+/// The largest dictionary of a column of lengths, in bytes: 8192 values.
+const DICTIONARY: usize = 1 << 16;
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Holds {
@@ -34,6 +37,9 @@ pub(in crate::store) enum Holds {
     Signed(i8),
     /// An instant of UTC in nanoseconds.
     Time,
+    /// A length of time in nanoseconds that repeats where times are rounded to the
+    /// session's time unit.
+    Length,
 }
 
 /// A column.
@@ -58,6 +64,7 @@ impl Column {
                 LogicalType::timestamp(true, TimeUnit::NANOS),
             ),
             Holds::Unsigned(bits) => (self.number(), LogicalType::integer(bits, false)),
+            Holds::Length => (Physical::INT64, LogicalType::integer(64, true)),
             Holds::Signed(bits) => (self.number(), LogicalType::integer(bits, true)),
         };
         Type::primitive_type_builder(self.name, physical)
@@ -271,12 +278,17 @@ fn properties<R: Row>() -> Result<WriterProperties, ParquetError> {
         )]));
     for column in R::COLUMNS {
         let path = ColumnPath::from(column.name);
-        builder = if column.holds == Holds::Text {
-            builder.set_column_dictionary_enabled(path, true)
-        } else {
-            builder
+        builder = match column.holds {
+            Holds::Text => builder.set_column_dictionary_enabled(path, true),
+            // A dictionary for as long as it is small: lengths rounded to 100 ns have some
+            // thousand values, of which each then takes less than its difference would.
+            Holds::Length => builder
+                .set_column_dictionary_enabled(path.clone(), true)
+                .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+            Holds::Unsigned(_) | Holds::Signed(_) | Holds::Time => builder
                 .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
         };
     }
     Ok(builder.build())

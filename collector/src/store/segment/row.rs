@@ -3,7 +3,7 @@
 use super::super::Kind;
 use super::columns::{Column, Holds, Table, Values};
 use hopgap_proto::record::{
-    FlowIndex, Probe, ProbeFate, Reception, Reply, RunId, Stamp, StampSource,
+    AgentName, FlowIndex, Probe, ProbeFate, Reception, Reply, RunId, Stamp, StampSource,
 };
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span, Wall};
@@ -21,6 +21,11 @@ pub(in crate::store) struct Origin {
 }
 
 impl Origin {
+    /// The agent; `None` where it is no name.
+    pub(in crate::store) fn agent(&self) -> Option<AgentName> {
+        std::str::from_utf8(self.agent.data()).ok()?.parse().ok()
+    }
+
     fn wall(&self, at: Mono) -> i64 {
         at.as_nanos().saturating_add(self.offset.as_nanos())
     }
@@ -150,10 +155,10 @@ impl Row for Probe {
         column("sent_source", Holds::Text),
         column("fate", Holds::Text),
         nullable("errno", Holds::Signed(32)),
-        nullable("elapsed_ns", Holds::Signed(64)),
+        nullable("out_ns", Holds::Length),
+        nullable("residence_ns", Holds::Length),
+        nullable("back_ns", Holds::Length),
         nullable("received_source", Holds::Text),
-        nullable("reflector_received", Holds::Time),
-        nullable("residence_ns", Holds::Signed(64)),
         nullable("reflector_seq", Holds::Unsigned(32)),
         nullable("forward_ttl", Holds::Unsigned(8)),
         nullable("reverse_ttl", Holds::Unsigned(8)),
@@ -168,10 +173,10 @@ impl Row for Probe {
             source,
             fate,
             errno,
-            elapsed,
-            received_source,
-            t2,
+            out,
             residence,
+            back,
+            received_source,
             reflector_seq,
             forward,
             reverse,
@@ -188,10 +193,12 @@ impl Row for Probe {
         };
         fate.text(word);
         errno.maybe(error.map(i64::from));
-        elapsed.maybe(reply.map(|r| (r.received.at - self.sent.at).as_nanos()));
-        received_source.maybe_text(reply.map(|r| source_word(r.received.source)));
-        t2.maybe(reply.map(|r| r.reflector_received.as_nanos()));
+        let t1 = Wall::from_nanos(origin.wall(self.sent.at));
+        let t4 = |r: &Reply| Wall::from_nanos(origin.wall(r.received.at));
+        out.maybe(reply.map(|r| (r.reflector_received - t1).as_nanos()));
         residence.maybe(reply.map(|r| (r.reflector_sent - r.reflector_received).as_nanos()));
+        back.maybe(reply.map(|r| (t4(r) - r.reflector_sent).as_nanos()));
+        received_source.maybe_text(reply.map(|r| source_word(r.received.source)));
         reflector_seq.maybe(reply.map(|r| i64::from(r.reflector_seq.0)));
         forward.maybe(reply.and_then(|r| r.forward_ttl).map(i64::from));
         reverse.maybe(reply.and_then(|r| r.reverse_ttl).map(i64::from));
@@ -205,14 +212,18 @@ impl Row for Probe {
         };
         let fate = match table.text(8, row)?.data() {
             b"answered" => {
-                let reflector_received = Wall::from_nanos(table.number(12, row)?);
+                let length = |column| table.number(column, row).map(Span::from_nanos);
+                let t1 = Wall::from_nanos(table.number(6, row)?);
+                let reflector_received = t1 + length(10)?;
+                let reflector_sent = reflector_received + length(11)?;
+                let received = reflector_sent + length(12)?;
                 ProbeFate::Answered(Reply {
                     received: Stamp {
-                        at: sent.at + Span::from_nanos(table.number(10, row)?),
-                        source: source_of(table.text(11, row)?)?,
+                        at: origin.mono(received.as_nanos()),
+                        source: source_of(table.text(13, row)?)?,
                     },
                     reflector_received,
-                    reflector_sent: reflector_received + Span::from_nanos(table.number(13, row)?),
+                    reflector_sent,
                     reflector_seq: Seq(u32::try_from(table.number(14, row)?).ok()?),
                     forward_ttl: small(table.maybe(15, row))?,
                     reverse_ttl: small(table.maybe(16, row))?,
