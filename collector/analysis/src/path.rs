@@ -55,14 +55,19 @@ impl Paths<'_> {
 
     /// The name of an epoch's path; where several fit, all their names.
     pub(crate) fn name_of(&self, epoch: &Epoch) -> Option<String> {
-        self.name(epoch.path).or_else(|| {
-            let names: Vec<String> = epoch
-                .among
-                .iter()
-                .filter_map(|id| self.name(Some(*id)))
-                .collect();
-            (!names.is_empty()).then(|| names.join(" or "))
-        })
+        self.name(epoch.path)
+            .or_else(|| self.either(epoch.among.iter().copied()))
+    }
+
+    /// The names of all paths that have this hop count.
+    pub(crate) fn names_at(&self, hop: Option<u8>) -> Option<String> {
+        let fitting = |p: &PathPlan| hop.is_some() && p.target_at_hop == hop;
+        self.either(self.all().filter(|(_, p)| fitting(p)).map(|(id, _)| id))
+    }
+
+    fn either(&self, ids: impl Iterator<Item = PathId>) -> Option<String> {
+        let names: Vec<String> = ids.filter_map(|id| self.name(Some(id))).collect();
+        (!names.is_empty()).then(|| names.join(" or "))
     }
 
     /// All paths with their places; those that no [`PathId`] can hold are left out.
@@ -178,7 +183,6 @@ fn forward(
 }
 
 fn reverse(session: &Session<'_>) -> BTreeMap<u8, Vec<Epoch>> {
-    let foreign = !session.reflector_is_agent();
     let mut by_flow: BTreeMap<u8, Vec<Epoch>> = BTreeMap::new();
     for (index, run) in session.runs.iter().enumerate() {
         for (flow, records) in &run.flows {
@@ -187,7 +191,7 @@ fn reverse(session: &Session<'_>) -> BTreeMap<u8, Vec<Epoch>> {
                 run,
                 &records.samples,
                 |s| s.replied,
-                |s| reverse_hop(s.reverse_ttl?, foreign),
+                |s| way_back_hop(session, s),
             );
             by_flow.entry(*flow).or_default().extend(epochs);
         }
@@ -203,6 +207,11 @@ fn forward_hop(ttl: u8, foreign: bool) -> Option<u8> {
         255 if foreign => None,
         ttl => (255 - ttl).checked_add(1),
     }
+}
+
+/// The sender's hop number as a reply shows it.
+pub(crate) fn way_back_hop(session: &Session<'_>, sample: &Sample) -> Option<u8> {
+    reverse_hop(sample.reverse_ttl?, !session.reflector_is_agent())
 }
 
 /// The sender's hop number as seen from the reflector. Our agents reply with 255; a

@@ -3,7 +3,7 @@
 use crate::align::Session;
 use crate::findings::{Counts, Direction, FlowFindings, PathLatency, SessionFindings};
 use crate::loss::{self, Fate};
-use crate::path::{PathId, Paths, SessionEpochs};
+use crate::path::{PathId, Paths, SessionEpochs, way_back_hop};
 use crate::schema::Nanos;
 use crate::{asymmetry, latency, outage, path, seconds};
 use hopgap_proto::plan::Objective;
@@ -96,7 +96,8 @@ fn find_flow(
 /// Round-trip latency by the pair of paths, in the plan's order of paths; probes whose
 /// path has no name come last.
 fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
-    type Pair = (Option<PathId>, Option<PathId>);
+    /// The hop count stands for a way back without a name.
+    type Pair = (Option<PathId>, Option<PathId>, Option<u8>);
     let mut by_pair: BTreeMap<Pair, Vec<Span>> = BTreeMap::new();
     for s in session
         .runs
@@ -106,7 +107,11 @@ fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
         .filter(|s| s.fate == Fate::Answered)
     {
         by_pair
-            .entry((s.forward_path, s.reverse_path))
+            .entry((
+                s.forward_path,
+                s.reverse_path,
+                way_back_hop(session, s).filter(|_| s.reverse_path.is_none()),
+            ))
             .or_default()
             .push(s.round_trip);
     }
@@ -114,7 +119,8 @@ fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
         .into_iter()
         .filter_map(|(pair, mut values)| {
             let round_trip = latency::of(&mut values)?;
-            let (forward, reverse) = (paths.name(pair.0), paths.name(pair.1));
+            let forward = paths.name(pair.0);
+            let reverse = paths.name(pair.1).or_else(|| paths.names_at(pair.2));
             Some((
                 pair,
                 PathLatency {
@@ -125,6 +131,6 @@ fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
             ))
         })
         .collect();
-    found.sort_by_key(|((f, r), _)| (f.is_none(), *f, r.is_none(), *r));
+    found.sort_by_key(|((f, r, hop), _)| (f.is_none(), *f, r.is_none(), *r, *hop));
     found.into_iter().map(|(_, latency)| latency).collect()
 }

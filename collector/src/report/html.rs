@@ -163,7 +163,13 @@ fn latency_tile(out: &mut String, findings: &Findings, palette: &Palette) {
         sent += c.sent;
         lost += c.lost_forward + c.lost_reverse + c.lost_unknown;
         for l in &session.latency {
-            let path = l.forward.as_deref().filter(|_| l.forward == l.reverse);
+            // The way back may be said as one of several.
+            let path = l.forward.as_deref().filter(|forward| {
+                l.reverse
+                    .as_deref()
+                    .is_some_and(|r| r.split(" or ").any(|one| one == *forward))
+                    || l.reverse == l.forward
+            });
             let (Some(path), true) = (path, l.round_trip.count > 0) else {
                 continue;
             };

@@ -1,6 +1,8 @@
 //! Every fault over every tunnel: the report of the real programs agrees with what
 //! truly happened. Each test is the README's first command.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::path::PathBuf;
 use std::process::Command;
 
