@@ -83,3 +83,49 @@ fn keep(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, keep};
+    use crate::clock;
+    use crate::serve::writer;
+    use crate::store::Store;
+    use crate::store::tests::{Dir, Session, encoded};
+    use hopgap_proto::time::Span;
+
+    #[test]
+    fn hours_that_are_over_are_sealed_through_the_writer_and_old_ones_deleted() {
+        let dir = Dir::new();
+        let mut store = Store::open(&dir.0).unwrap();
+        let hours = |n: i64| Span::from_secs(3600 * n);
+        let then = clock::now() - hours(5);
+        let blocks = Session::new(then).ten_seconds();
+        let blocks: Vec<_> = blocks.iter().map(encoded).collect();
+        store.append(&blocks, then).unwrap();
+        let files = || {
+            let probes = std::fs::read_dir(dir.0.join("sealed/probes/out"));
+            probes.map_or(0, Iterator::count)
+        };
+
+        let (writer, writing) = writer::start(store).unwrap();
+        let mut settings = Settings::default();
+        keep(&dir.0, &settings, &writer, || false).unwrap();
+        assert_eq!(files(), 1);
+        // Deleted by when it was sealed, too: that was just now.
+        settings.retention = Some(hours(2));
+        keep(&dir.0, &settings, &writer, || false).unwrap();
+        assert_eq!(files(), 1);
+        settings.retention = Some(hours(-1));
+        keep(&dir.0, &settings, &writer, || false).unwrap();
+        assert_eq!(files(), 0);
+
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(writer.stop());
+        writing.finish();
+        // The lock is free again, and a job that comes after is refused.
+        Store::open(&dir.0).unwrap();
+        assert!(writer.run_blocking(|_| ()).is_err());
+    }
+}
