@@ -64,7 +64,7 @@ pub fn line(path: &Path) -> Result<String, SecretError> {
 /// An HMAC-SHA-256 key, hexadecimal in a file's first line.
 ///
 /// # Errors
-/// As [`line`], or when it is no key.
+/// As [`line()`], or when it is no key.
 pub fn key(path: &Path) -> Result<AuthKey, SecretError> {
     line(path)?.parse().map_err(|source| SecretError::Key {
         path: path.to_owned(),
