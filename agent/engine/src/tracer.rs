@@ -10,7 +10,7 @@
 //! beyond the target's distance, and further as soon as it stops answering there.
 //!
 //! The packets are STAMP requests whose SSID has
-//! [`TRACE_SSID_BIT`](hopgap_proto::plan::TRACE_SSID_BIT), so that a stateful
+//! [`TRACE_SSID_BIT`], so that a stateful
 //! reflector counts them apart and its reply says that the target is reached.
 //!
 //! A shell sends what [`Tracer::poll_transmit`] gives either through a raw socket

@@ -1,7 +1,11 @@
 //! The agent and a foreign STAMP implementation, stamp-suite, run for real in two
 //! network namespaces. What was dropped is counted by nftables, not by either.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends where it fails"
+)]
 
 use hopgap_lab::drill::Programs;
 use hopgap_lab::setup;
