@@ -30,6 +30,8 @@ sleep 1
 drop() { # HOST WHAT: drops for a second, then prints how many packets that were
   printf 'table ip t {\n chain c {\n type filter hook input priority 0\n %s counter drop\n }\n}\n' "$2" | ip netns exec $1 nft -f -
   sleep 1
+  # First nothing is dropped any more, then the count is read.
+  ip netns exec $1 nft insert rule ip t c accept
   ip netns exec $1 nft list ruleset | sed -n 's/.*counter packets \([0-9]*\) .*/\1/p' >> "$COUNTS"
   ip netns exec $1 nft flush ruleset
 }
