@@ -1,0 +1,16 @@
+//! The real programs against each other and against another implementation.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod interop;
+mod measured;
+mod programs;
+mod reflecting;
+mod routes;
+mod texts;
+mod world;
