@@ -197,7 +197,10 @@ proptest! {
             ExtensionOutcome::IntegrityFailed => {
                 prop_assert_eq!(tlvs.trusted(read.sequence, Some(&key)).unwrap_err(), tlv::Distrust::RefusedByPeer);
             }
-            ExtensionOutcome::Absent | ExtensionOutcome::Padding => prop_assert_eq!(tlvs.as_bytes(), extension),
+            // As it was sent: sealing may have filled in an HMAC behind what ends the TLVs.
+            ExtensionOutcome::Absent | ExtensionOutcome::Padding => {
+                prop_assert_eq!(tlvs.as_bytes(), &bytes[security.request().base_len()..]);
+            }
         }
         prop_assert!(request.reply(&context(), &mut out[1..]).is_err());
     }
