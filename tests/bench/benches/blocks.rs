@@ -11,10 +11,13 @@ use hopgap_proto::time::Span;
 use std::hint::black_box;
 use std::process::ExitCode;
 
+/// Of 8 flows: 32 768 rows, at which an agent closes a block.
+const BLOCK_ROUNDS: u32 = 4_096;
+
 #[derive(Parser)]
 struct Options {
-    /// Blocks of 10 s of 8 flows at 1 kHz
-    #[arg(long, default_value_t = 10)]
+    /// Blocks of 32 768 probes
+    #[arg(long, default_value_t = 25)]
     blocks: u32,
     /// Fail when a target is missed
     #[arg(long)]
@@ -31,11 +34,11 @@ fn main() -> ExitCode {
 fn bench(options: &Options) -> anyhow::Result<()> {
     let mut session = Synthetic::new(1, 8, Span::from_millis(1))?;
     let stretches: Vec<_> = (0..options.blocks)
-        .map(|_| session.stretch(10_000))
+        .map(|_| session.stretch(BLOCK_ROUNDS))
         .collect();
     let rows: usize = stretches.iter().map(|s| s.probes.body.rows()).sum();
     let rows = u64::try_from(rows)?;
-    let mut table = Table::begin("blocks", "80 000 probes of 8 flows at 1 kHz in a block");
+    let mut table = Table::begin("blocks", "blocks of 32 768 probes of 8 flows at 1 kHz");
 
     let mut fixed = Vec::new();
     let (mut fixed_bytes, mut bare) = (0, Cost::default());

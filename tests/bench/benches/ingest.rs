@@ -17,6 +17,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Of 8 flows: 32 768 rows, at which an agent closes a block.
+const BLOCK_ROUNDS: u32 = 4_096;
+
 #[derive(Parser)]
 struct Options {
     /// Millions of records
@@ -50,7 +53,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
 fn measure(options: &Options) -> anyhow::Result<()> {
     let mut table = Table::begin(
         "ingest",
-        "blocks of 10 s of 8 flows at 1 kHz into the store, a transaction a body",
+        "blocks of 8 flows at 1 kHz into the store, a transaction a body",
     );
     let mut session = Synthetic::new(1, 8, Span::from_millis(1))?;
     let mut store = Store::open(&options.dir.join("store"))?;
@@ -126,7 +129,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
 fn body(session: &mut Synthetic) -> anyhow::Result<(Vec<u8>, u64)> {
     let (mut body, mut records) = (Vec::new(), 0);
     while body.len() < BATCH_BYTES {
-        let stretch = session.stretch(10_000);
+        let stretch = session.stretch(BLOCK_ROUNDS);
         for block in [stretch.probes, stretch.receptions] {
             records += u64::try_from(block.body.rows())?;
             let payload = block.encode(Span::from_nanos(100))?;

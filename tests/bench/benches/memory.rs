@@ -7,7 +7,7 @@ use clap::Parser;
 use hopgap_bench::cost::{float, resident};
 use hopgap_bench::program;
 use hopgap_bench::table::{Table, Target};
-use hopgap_bench::world::{Host, Running, World, sealed, wait_until};
+use hopgap_bench::world::{Host, Running, World, sealed, wait_for, wait_until};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -147,7 +147,7 @@ fn measure(options: &Options, world: &World) -> anyhow::Result<()> {
         let seconds = away.elapsed().as_secs_f64() - 15.0;
         PROBES_PER_SECOND * seconds.max(1.0)
     };
-    wait_until("the collector has what was kept", || {
+    wait_for(away.elapsed(), "the collector has what was kept", || {
         Ok(stored(world)?.is_some_and(|records| records.iter().all(|r| float(*r) >= due)))
     })?;
     table.alone(

@@ -245,7 +245,7 @@ fn measure_turn(
     let (Some(sent), Some(skipped)) = (count("sent"), count("skipped")) else {
         bail!("measure --json has no counts");
     };
-    let p50 = session["flows"][0]["latency"]["p50_ns"].as_f64();
+    let p50 = session["latency"][0]["round_trip"]["p50_ns"].as_f64();
     Ok(Turns {
         slots: sent + skipped,
         missed: skipped,

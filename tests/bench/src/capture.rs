@@ -48,7 +48,7 @@ impl Capture {
             let path = world.scratch(name);
             let file = path.display();
             let line = format!(
-                "-Z root -i link -s 128 -B 16384 --immediate-mode -U -n \
+                "-Z root -i wire -s 128 -B 16384 --immediate-mode -U -n \
                  --time-stamp-precision=nano -w {file} udp port {}",
                 numbered.port
             );

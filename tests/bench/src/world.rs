@@ -67,7 +67,7 @@ fn enter() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two hosts: `near` is 10.0.0.1, `far` is 10.0.0.2; each has the interface `link`.
+/// Two hosts: `near` is 10.0.0.1, `far` is 10.0.0.2; each has the interface `wire`.
 pub struct World {
     /// 10.0.0.1
     pub near: Host,
@@ -89,17 +89,17 @@ impl World {
         run("ip", "netns add far")?;
         run(
             "ip",
-            "link add link netns near type veth peer name link netns far",
+            "link add wire netns near type veth peer name wire netns far",
         )?;
         for (host, address) in [("near", "10.0.0.1/24"), ("far", "10.0.0.2/24")] {
-            run("ip", &format!("-n {host} address add {address} dev link"))?;
+            run("ip", &format!("-n {host} address add {address} dev wire"))?;
             run("ip", &format!("-n {host} link set lo up"))?;
-            run("ip", &format!("-n {host} link set link up"))?;
+            run("ip", &format!("-n {host} link set wire up"))?;
         }
         let host = |name: &str| -> anyhow::Result<Host> {
             // For moments after an interface is set up the kernel drops what is sent on it.
             wait_until("the link is up", || {
-                let shown = run("ip", &format!("-n {name} -details link show link"))?;
+                let shown = run("ip", &format!("-n {name} -details link show wire"))?;
                 Ok(shown.contains("state UP") && shown.contains("qdisc noqueue"))
             })?;
             let netns = File::open(format!("/run/netns/{name}"))?;
@@ -263,11 +263,20 @@ impl Drop for Running {
 ///
 /// # Errors
 /// When it does not, or `there` fails.
-pub fn wait_until(
+pub fn wait_until(what: &str, there: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    wait_for(PATIENCE, what, there)
+}
+
+/// Waits so long at most for something that must come.
+///
+/// # Errors
+/// When it does not, or `there` fails.
+pub fn wait_for(
+    patience: Duration,
     what: &str,
     mut there: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     while !there()? {
         if Instant::now() > end {
             bail!("in vain: {what}");
