@@ -74,7 +74,11 @@ fn fit(run: &[Place], unit: Unit) -> i64 {
     };
     let mut candidates: Vec<i64> = [1_000_000, 100_000, 10_000, 1_000, 1]
         .into_iter()
-        .map(|round: i64| fixed((step_ns + round / 2).div_euclid(round) * round))
+        .map(|round: i64| {
+            // Only a guess, so that at the ends of the clock it may be off.
+            let rounds = step_ns.saturating_add(round / 2).div_euclid(round);
+            fixed(rounds.saturating_mul(round))
+        })
         .collect();
     if let (Some(first), Some(last)) = (run.first(), run.last()) {
         let whole = i128::from(last.at.wrapping_sub(first.at)) << FRACTION;
