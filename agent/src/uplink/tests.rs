@@ -219,7 +219,12 @@ fn plans_come_one_after_the_other_and_each_once() {
             let Some(Request { path, .. }) = read_request(&stream, usize::MAX) else {
                 continue;
             };
-            if path == HELLO_PATH {
+            let hello = path == HELLO_PATH;
+            // Told before it is answered: who has the answer finds the request told.
+            if asked.send(path).is_err() {
+                return;
+            }
+            if hello {
                 let welcome = Welcome {
                     protocol: 1,
                     version: "0.1.0".to_owned(),
@@ -234,9 +239,6 @@ fn plans_come_one_after_the_other_and_each_once() {
                     Some((_, None)) => respond(&stream, "304 Not Modified", ""),
                     None => return,
                 }
-            }
-            if asked.send(path).is_err() {
-                return;
             }
         }
     });
