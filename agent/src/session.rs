@@ -32,8 +32,9 @@ use tracing_shell::TraceShell;
 
 /// Records are handed over this often.
 pub(crate) const HAND_OVER: Span = Span::from_millis(100);
-/// Sockets are emptied at least this often.
-const EMPTY_EVERY: Span = Span::from_millis(5);
+/// Sockets are emptied this often, at the first waking after it: the kernel has stamped
+/// what waits there, and one emptying costs as much as several sends.
+const EMPTY_EVERY: Span = Span::from_millis(2);
 /// Below this time between two sends of the session, replies are read after a send only.
 const LAZY_BELOW: Span = Span::from_millis(20);
 /// Both clocks are recorded together this often.
@@ -186,9 +187,11 @@ impl Session {
             self.sleep(next.hand_over);
             self.send_due(&mut packet);
             let now = Clock::now();
+            let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
+            let traced = tracer.is_some_and(|due| due <= now);
             // Where it sleeps on the sockets it woke because something is there.
-            if now >= next.empty || self.pace >= LAZY_BELOW {
-                next.empty = now + EMPTY_EVERY.min(self.pace);
+            if now >= next.empty || traced || self.pace >= LAZY_BELOW {
+                next.empty = now + EMPTY_EVERY;
                 self.empty_sockets();
                 self.sender.handle_timeout(now);
                 if let Some(tracer) = &mut self.tracer {
@@ -245,9 +248,14 @@ impl Session {
         }
     }
 
+    /// Sends what is due, at most one packet of each flow: at a pace that the processor
+    /// cannot keep, something would always be due, and the sockets would never be emptied.
     fn send_due(&mut self, packet: &mut Vec<u8>) {
-        loop {
-            let pair = Clock::pair();
+        for _ in 0..self.flows.len() {
+            if self.sender.next_due().is_none_or(|due| due > Clock::now()) {
+                return;
+            }
+            let pair = Clock::pair_at_once();
             let Some(transmit) = self.sender.poll_transmit(pair.mono, pair.wall, packet) else {
                 return;
             };

@@ -243,7 +243,12 @@ fn session(seconds: u32) -> anyhow::Result<(u64, Cost)> {
         let running = scope.spawn(|| -> anyhow::Result<Cost> {
             let meter = Meter::thread()?;
             session.run(&stop);
-            meter.read()
+            // Waiting for the last replies is not sending.
+            let wall = Duration::from_secs(seconds.into());
+            Ok(Cost {
+                wall,
+                ..meter.read()?
+            })
         });
         let timer = stop.clone();
         scope.spawn(move || {
