@@ -403,6 +403,12 @@ pub struct TransitionFlow {
     pub outages: Vec<Outage>,
     /// Probes of this flow and direction within the transition: lost.
     pub lost: u64,
+    /// Probes that tell nothing of this direction, because they were lost in the other
+    /// one, or nobody knows in which.
+    pub untold: u64,
+    /// The longest stretch in which such probes were all that was sent, from the last
+    /// probe that tells of this direction to the next; 0 without.
+    pub untold_ns: Nanos,
     /// Late.
     pub late: u64,
     /// Duplicated.

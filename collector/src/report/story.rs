@@ -39,6 +39,7 @@ impl Story<'_> {
             mine.path_before == row.path_before
                 && mine.path_after == row.path_after
                 && mine.outages.len() == row.outages.len()
+                && (mine.untold_ns.0 > SAME) == (row.untold_ns.0 > SAME)
                 && mine
                     .outages
                     .iter()
@@ -66,6 +67,21 @@ impl Story<'_> {
     pub(super) fn range(&self, of: impl Fn(&TransitionFlow) -> u64) -> (u64, u64) {
         let values = || self.rows.iter().map(|r| of(r));
         (values().min().unwrap_or(0), values().max().unwrap_or(0))
+    }
+
+    /// For how long, and of how many probes, nothing is known of this direction;
+    /// `None` where something is known of every probe.
+    pub(super) fn untold(&self) -> Option<String> {
+        let probes = self.rows.iter().map(|r| r.untold).max()?;
+        let longest = self.rows.iter().map(|r| r.untold_ns).max()?;
+        (probes > 0).then(|| {
+            format!(
+                "nothing is known of {} of a flow ({} at a stretch): lost before \
+                 they could tell of this direction",
+                text::plural(probes, "probe", "probes"),
+                text::span(longest)
+            )
+        })
     }
 
     /// Earliest and latest of a point over its flows; `None` where a flow lacks it.

@@ -9,6 +9,7 @@ use crate::latency;
 use crate::loss::{Fate, len};
 use crate::outage::{evidence, point};
 use crate::path::Epoch;
+use crate::schema::Nanos;
 use hopgap_proto::time::{Span, Wall};
 
 /// Whether a probe was impaired in the sense of RFC 6412.
@@ -123,6 +124,8 @@ fn row(
         source_port: session.source_port(flow),
         outages: Vec::new(),
         lost: 0,
+        untold: 0,
+        untold_ns: Nanos(Span::ZERO),
         late: 0,
         duplicated: 0,
         reordered: 0,
@@ -139,7 +142,11 @@ fn row(
         } else {
             cluster.not_after
         };
-        for s in sent_within(run, flow, cluster.started, until) {
+        let samples = sent_within(run, flow, cluster.started, until);
+        let (untold, longest) = untold(samples, direction);
+        row.untold += untold;
+        row.untold_ns = row.untold_ns.max(Nanos(longest));
+        for s in samples {
             row.lost += u64::from(evidence(s.fate, direction) == Some(false));
             row.late += u64::from(s.fate == Fate::Late);
             row.duplicated += u64::from(s.extra_replies);
@@ -158,6 +165,29 @@ fn row(
         }
     }
     row
+}
+
+/// How many lost probes tell nothing of a direction, and the longest stretch with
+/// nothing else. A loss of unknown direction is told in a row of its own.
+fn untold(samples: &[Sample], direction: Direction) -> (u64, Span) {
+    let (mut count, mut longest) = (0, Span::ZERO);
+    if direction == Direction::Unknown {
+        return (count, longest);
+    }
+    let (mut told, mut since) = (None, None);
+    for s in samples {
+        if evidence(s.fate, direction).is_some() {
+            if let Some(from) = since.take() {
+                longest = longest.max(s.sent - from);
+            }
+            told = Some(s.sent);
+        } else if s.fate.is_lost() {
+            count += 1;
+            let from = *since.get_or_insert(told.unwrap_or(s.sent));
+            longest = longest.max(s.sent - from);
+        }
+    }
+    (count, longest)
 }
 
 /// Last probe on the old path and first on the new one, short flickers passed over.

@@ -103,6 +103,21 @@ fn rows_tell_each_direction_of_each_flow() {
 }
 
 #[test]
+fn what_no_probe_could_tell_is_not_called_fine() {
+    let failover = &of(&article())[0];
+    let [forward, reverse] = &failover.directions[..] else {
+        panic!("both directions");
+    };
+    assert!(forward.rows.iter().all(|r| r.untold == 0 && r.lost == 90));
+    for row in &reverse.rows {
+        assert!(row.outages.is_empty());
+        // Lost on the way out, from the last probe that came back to the next.
+        assert_eq!(row.untold, 90);
+        assert!(row.untold_ns.0 >= INTERVAL * 89 && row.untold_ns.0 <= INTERVAL * 91);
+    }
+}
+
+#[test]
 fn the_hop_table_shows_before_during_and_after() {
     let found = of(&article());
     let tables = &found[0].hop_tables;

@@ -226,6 +226,7 @@ fn lane(
     }
     if !small {
         let (class, said) = match row.outages.as_slice() {
+            [] if row.untold > 0 => ("none", format!("unknown, {}", text::span(row.untold_ns))),
             [] => ("none", "no outage".to_owned()),
             [one] => ("got", text::bounds(one.at_least_ns, one.at_most_ns)),
             many => ("got", format!("{} outages", many.len())),

@@ -157,9 +157,13 @@ fn outage_cells(out: &mut String, story: &Story<'_>) {
     let all = || story.rows.iter().flat_map(|r| &r.outages);
     let longest = all().max_by_key(|o| (o.at_least_ns, o.at_most_ns));
     let Some(longest) = longest else {
+        let said = story.untold().map_or_else(
+            || "none".to_owned(),
+            |untold| format!("none seen<br><span class=\"muted\">{untold}</span>"),
+        );
         put!(
             out,
-            "<td>none</td><td class=\"t\">–</td><td class=\"t\">–</td>"
+            "<td>{said}</td><td class=\"t\">–</td><td class=\"t\">–</td>"
         );
         return;
     };
@@ -233,8 +237,9 @@ fn flow_rows(out: &mut String, direction: &TransitionDirection, row: &Transition
     if row.outages.is_empty() {
         put!(
             out,
-            "{start}<td class=\"n\">none</td><td></td><td></td><td></td><td></td><td></td>\
+            "{start}<td class=\"n\">{}</td><td></td><td></td><td></td><td></td><td></td>\
              <td class=\"n\">{}</td><td class=\"n\">–</td>{rest}",
+            if row.untold > 0 { "unknown" } else { "none" },
             row.lost
         );
     }

@@ -257,6 +257,16 @@ fn direction(
                 .filter(|o| o.direction == way && inside(&o.first_lost))
                 .cloned()
                 .collect();
+            // What was lost on the way out tells nothing of the way back.
+            let hidden = || {
+                f.outages.iter().filter(|o| {
+                    way == Direction::Reverse
+                        && o.direction == Direction::Forward
+                        && inside(&o.first_lost)
+                })
+            };
+            let untold = hidden().map(|o| o.lost).sum();
+            let untold_ns = hidden().filter_map(|o| o.at_most_ns).max();
             let epochs = match way {
                 Direction::Reverse => &f.reverse_paths,
                 _ => &f.forward_paths,
@@ -274,6 +284,8 @@ fn direction(
                 source_port: f.source_port,
                 lost: outages.iter().map(|o| o.lost).sum(),
                 outages,
+                untold,
+                untold_ns: untold_ns.unwrap_or(ms(0)),
                 late: 0,
                 duplicated: 0,
                 reordered: 0,

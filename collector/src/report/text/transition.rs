@@ -101,10 +101,17 @@ fn one_story(page: &mut Page, story: &Story<'_>) {
     for n in 0..story.outages() {
         outage(page, story, n);
     }
-    if story.outages() == 0 {
-        field(page, "no outage", &counts(story));
-    } else {
-        field(page, "packets", &counts(story));
+    match (story.outages(), story.untold()) {
+        (0, None) => field(page, "no outage", &counts(story)),
+        (0, Some(untold)) => {
+            field(page, "outage", &format!("none seen, but {untold}"));
+            field(page, "packets", &counts(story));
+        }
+        (_, None) => field(page, "packets", &counts(story)),
+        (_, Some(untold)) => {
+            field(page, "packets", &counts(story));
+            field(page, "besides", &untold);
+        }
     }
     path(page, story);
 }
