@@ -80,6 +80,13 @@ pub struct Mark {
     pub enter: Mono,
 }
 
+impl Mark {
+    /// The Session-Sender Sequence Number of the packet, in either direction.
+    pub fn probe(&self) -> u32 {
+        self.echo.unwrap_or(self.seq)
+    }
+}
+
 /// One packet's fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {

@@ -160,7 +160,7 @@ impl Judgement {
             .collect();
         self.true_outages += within.len();
         for outage in &within {
-            let (first, last) = (probe(&outage.first_lost), probe(&outage.last_lost));
+            let (first, last) = (outage.first_lost.probe(), outage.last_lost.probe());
             let found = reported
                 .iter()
                 .find(|r| r.first_lost.seq <= first && r.last_lost.seq >= last);
@@ -177,7 +177,7 @@ impl Judgement {
             let lost = truth
                 .packets
                 .iter()
-                .filter(|p| p.exit.is_none() && (first..=last).contains(&probe(&p.mark)))
+                .filter(|p| p.exit.is_none() && (first..=last).contains(&p.mark.probe()))
                 .count();
             if lost as u64 != outage.lost {
                 self.faults.push(format!(
@@ -191,7 +191,7 @@ impl Judgement {
     /// The true duration, which lies between the truth's own two bounds, must be
     /// possible by the report's, and the edges must be the same probes.
     fn compare_bounds(&mut self, label: &str, truth: &TrueOutage, found: &Outage) {
-        let (first, last) = (probe(&truth.first_lost), probe(&truth.last_lost));
+        let (first, last) = (truth.first_lost.probe(), truth.last_lost.probe());
         let mut wrong = |what: String| {
             self.faults.push(format!(
                 "{label}: outage of probes {first} to {last}: {what}"
@@ -275,7 +275,7 @@ impl Judgement {
             }
             self.changes += 1;
             let (truth, found) = (
-                (probe(&before.last), probe(&after.first)),
+                (before.last.probe(), after.first.probe()),
                 (last_seq(epochs, was), is.first.seq),
             );
             if truth != found {
@@ -379,11 +379,6 @@ impl Judgement {
                 .push("the report does not say how many of the flows were affected".to_owned());
         }
     }
-}
-
-/// The Session-Sender Sequence Number of a packet, in either direction.
-fn probe(mark: &Mark) -> u32 {
-    mark.echo.unwrap_or(mark.seq)
 }
 
 fn direction_name(direction: Direction) -> &'static str {

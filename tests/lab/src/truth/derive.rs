@@ -2,7 +2,10 @@
 
 use super::{FlowTruth, Mark, OUTAGE_MIN, Packet, Passages, PathEpoch, TrueOutage, TruePath};
 use crate::wire::log::Flow;
-use hopgap_proto::time::Mono;
+use hopgap_proto::time::{Mono, Span};
+
+/// Numbers that fall after more than this are a new run's, and not overtaken.
+const OVERTAKEN: Span = Span::from_millis(500);
 
 /// A packet at a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +101,29 @@ pub(super) fn flow(flow: Flow, passages: Passages, horizon: Mono) -> FlowTruth {
         });
     }
     packets.sort_by_key(|packet| packet.mark.enter);
+    by_probe(&mut packets);
     FlowTruth {
         flow,
         outages: outages(&packets),
         paths: paths(&packets),
         packets,
         undecided,
+    }
+}
+
+/// Brings packets in the order of time to the order of the probes. Replies leave the
+/// reflector in the order in which the probes came, and where the way out changes from a
+/// longer path to a shorter one, the newer overtake the older.
+fn by_probe(packets: &mut [Packet]) {
+    for end in 1..packets.len() {
+        let mut at = end;
+        while let Some([before, after]) = at.checked_sub(1).and_then(|i| packets.get_mut(i..=at))
+            && after.mark.probe() < before.mark.probe()
+            && after.mark.enter - before.mark.enter < OVERTAKEN
+        {
+            std::mem::swap(before, after);
+            at -= 1;
+        }
     }
 }
 

@@ -266,3 +266,36 @@ fn reads_a_lab_s_logs_and_adds_its_findings_to_them() {
     assert_eq!(events[1].at.wall.as_nanos(), 9000);
     std::fs::remove_dir_all(&out).expect("our own folder");
 }
+
+/// Seen in a drill at 1 ms: at the return to the circuits probe 22855 overtook 22854 on
+/// the way out, and its reply left first.
+#[test]
+fn a_way_back_is_told_in_the_order_of_the_probes() {
+    let mut passages = Passages::default();
+    let replies = [
+        (22_852, 22_853, 247_272_385, None),
+        (22_853, 22_855, 249_025_192, Some(1)),
+        (22_854, 22_854, 250_329_044, Some(1)),
+        (22_855, 22_856, 250_339_579, Some(1)),
+    ];
+    for (seq, echo, at, circuit) in replies {
+        let reply = |at: i64| Seen {
+            echo: Some(echo),
+            ..seen(seq, at, Some(at + 300_000))
+        };
+        passages.near.push(reply(at));
+        passages.far.push(reply(at + 2_700_000));
+        if let Some(circuit) = circuit {
+            passages.circuits[circuit].push(reply(at + 400_000));
+        }
+    }
+    let truth = derive::flow(flow(), passages, Mono::MAX);
+    let [vpn, circuit] = &truth.paths[..] else {
+        panic!("{:?}", truth.paths)
+    };
+    assert_eq!(vpn.last.probe(), 22_853);
+    assert_eq!(
+        (circuit.first.probe(), circuit.last.probe()),
+        (22_854, 22_856)
+    );
+}
