@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod collecting;
 mod interop;
 mod measured;
 mod programs;

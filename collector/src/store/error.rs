@@ -49,6 +49,12 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// It cannot be read without the right to write there.
+    #[error("cannot read the store at {} as this user; run this as the user that the collector runs as, such as with `sudo -u`, or while the collector runs", path.display())]
+    NeedsOwner {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The database failed.
     #[error("the store's database failed: {0}")]
     Database(#[from] rusqlite::Error),

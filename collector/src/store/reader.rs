@@ -4,7 +4,7 @@ use super::{DATABASE, StoreError, schema};
 use hopgap_proto::plan::Plan;
 use hopgap_proto::time::Wall;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -28,11 +28,10 @@ impl Reader {
                 path: dir.to_owned(),
             });
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&path, flags)
-            .map_err(|source| StoreError::opening(dir, source))?;
-        db.busy_timeout(std::time::Duration::from_secs(10))?;
-        schema::check(&db, dir)?;
+        let db = match beside_a_writer(&path, dir) {
+            Err(StoreError::Open { source, .. }) if lacks_rights(&source) => at_rest(&path, dir)?,
+            opened => opened?,
+        };
         Ok(Self {
             dir: dir.to_owned(),
             db,
@@ -62,6 +61,52 @@ impl Reader {
             .optional()?;
         Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
     }
+}
+
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+fn beside_a_writer(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
+    let db = Connection::open_with_flags(path, FLAGS)
+        .map_err(|source| StoreError::opening(dir, source))?;
+    db.busy_timeout(std::time::Duration::from_secs(10))?;
+    schema::check(&db, dir)?;
+    Ok(db)
+}
+
+/// Without the right to write beside the database, `SQLite` opens one with a log of
+/// changes only while a writer has the log open.
+fn lacks_rights(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
+}
+
+/// Opens a database that nobody writes to and whose log of changes is empty: all is in
+/// the file, and it stays as it is.
+fn at_rest(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
+    let unreadable = || StoreError::NeedsOwner {
+        path: dir.to_owned(),
+    };
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if std::fs::metadata(&log).is_ok_and(|m| m.len() > 0) || std::fs::File::open(path).is_err() {
+        return Err(unreadable());
+    }
+    let absolute = std::path::absolute(path).map_err(|_| unreadable())?;
+    let name = absolute.to_str().ok_or_else(unreadable)?;
+    // https://sqlite.org/uri.html: these would end the path or begin an escape.
+    let name = name
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let db = Connection::open_with_flags(
+        format!("file:{name}?immutable=1"),
+        FLAGS | OpenFlags::SQLITE_OPEN_URI,
+    )
+    .map_err(|source| StoreError::opening(dir, source))?;
+    schema::check(&db, dir)?;
+    Ok(db)
 }
 
 /// A name that was checked when it was written.
