@@ -43,6 +43,9 @@ pub(crate) struct Sample {
     /// When it reached the reflector, on one of the reflector's clocks set on its wall
     /// clock; meaningless where it is not known to have reached it.
     pub(crate) arrival: Wall,
+    /// Which run of the reflector logged it, and when on that run's monotonic clock;
+    /// `None` where it is not in a log.
+    pub(crate) reflected: Option<(u32, Mono)>,
     /// Whether a reply came, in time or late.
     pub(crate) replied: bool,
     /// What the reflector's own log says of it.
@@ -345,6 +348,7 @@ fn sample(probe: &Probe, reply: Option<&Reply>) -> Sample {
         received: Mono::ZERO,
         round_trip: Span::ZERO,
         arrival: Wall::ZERO,
+        reflected: None,
         replied: false,
         logged: Logged::Absent,
         fate: Fate::Pending,

@@ -262,6 +262,20 @@ pub struct PathLatency {
     pub reverse: Option<String>,
     /// The latency.
     pub round_trip: Latency,
+    /// The same by direction; `None` where no reflector's log tells of them.
+    pub one_way: Option<OneWayDelay>,
+}
+
+/// One-way delays (RFC 7679) with their bound. The clocks need no synchronisation;
+/// what cannot be told without it is the bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OneWayDelay {
+    /// From sender to reflector.
+    pub forward: Latency,
+    /// From reflector to sender.
+    pub reverse: Latency,
+    /// Every value of both is true to within this much.
+    pub bound_ns: Nanos,
 }
 
 /// The distribution of round-trip times, exact order statistics.

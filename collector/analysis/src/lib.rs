@@ -20,6 +20,7 @@ pub mod findings;
 pub mod input;
 mod latency;
 mod loss;
+mod oneway;
 mod outage;
 mod path;
 pub mod schema;

@@ -1,8 +1,9 @@
 //! The findings of one session.
 
 use crate::align::Session;
-use crate::findings::{Counts, Direction, FlowFindings, PathLatency, SessionFindings};
+use crate::findings::{Counts, Direction, FlowFindings, OneWayDelay, PathLatency, SessionFindings};
 use crate::loss::{self, Fate};
+use crate::oneway::{self, OneWay};
 use crate::path::{PathId, Paths, SessionEpochs, way_back_hop};
 use crate::schema::Nanos;
 use crate::{asymmetry, latency, outage, path, seconds};
@@ -98,27 +99,26 @@ fn find_flow(
 fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
     /// The hop count stands for a way back without a name.
     type Pair = (Option<PathId>, Option<PathId>, Option<u8>);
-    let mut by_pair: BTreeMap<Pair, Vec<Span>> = BTreeMap::new();
-    for s in session
-        .runs
-        .iter()
-        .flat_map(|r| r.flows.values())
-        .flat_map(|f| &f.samples)
-        .filter(|s| s.fate == Fate::Answered)
-    {
-        by_pair
-            .entry((
-                s.forward_path,
-                s.reverse_path,
-                way_back_hop(session, s).filter(|_| s.reverse_path.is_none()),
-            ))
-            .or_default()
-            .push(s.round_trip);
+    let mut by_pair: BTreeMap<Pair, Values> = BTreeMap::new();
+    for run in &session.runs {
+        let one_way = oneway::of(run, session.plan.time_unit);
+        for (flow, records) in &run.flows {
+            let delays = one_way.get(flow).into_iter().flatten();
+            for (s, delays) in records.samples.iter().zip(delays) {
+                if s.fate != Fate::Answered {
+                    continue;
+                }
+                let hop = way_back_hop(session, s).filter(|_| s.reverse_path.is_none());
+                by_pair
+                    .entry((s.forward_path, s.reverse_path, hop))
+                    .or_default()
+                    .add(s.round_trip, delays.as_ref());
+            }
+        }
     }
     let mut found: Vec<(Pair, PathLatency)> = by_pair
         .into_iter()
         .filter_map(|(pair, mut values)| {
-            let round_trip = latency::of(&mut values)?;
             let forward = paths.name(pair.0);
             let reverse = paths.name(pair.1).or_else(|| paths.names_at(pair.2));
             Some((
@@ -126,11 +126,40 @@ fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
                 PathLatency {
                     forward,
                     reverse,
-                    round_trip,
+                    round_trip: latency::of(&mut values.round_trip)?,
+                    one_way: values.one_way(),
                 },
             ))
         })
         .collect();
     found.sort_by_key(|((f, r, hop), _)| (f.is_none(), *f, r.is_none(), *r, *hop));
     found.into_iter().map(|(_, latency)| latency).collect()
+}
+
+/// The latencies of one pair of paths.
+#[derive(Default)]
+struct Values {
+    round_trip: Vec<Span>,
+    forward: Vec<Span>,
+    reverse: Vec<Span>,
+    bound: Span,
+}
+
+impl Values {
+    fn add(&mut self, round_trip: Span, one_way: Option<&OneWay>) {
+        self.round_trip.push(round_trip);
+        if let Some(delays) = one_way {
+            self.forward.push(delays.forward);
+            self.reverse.push(delays.reverse);
+            self.bound = self.bound.max(delays.bound);
+        }
+    }
+
+    fn one_way(&mut self) -> Option<OneWayDelay> {
+        Some(OneWayDelay {
+            forward: latency::of(&mut self.forward)?,
+            reverse: latency::of(&mut self.reverse)?,
+            bound_ns: Nanos(self.bound),
+        })
+    }
 }

@@ -77,13 +77,15 @@ pub(crate) struct RateLimited {
     pub(crate) count: u64,
 }
 
-/// One arrival: sequence number, wall clock, TTL, whether it was answered.
+/// One arrival: sequence number, wall clock, TTL, whether it was answered; the
+/// reflector's run and its monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrival {
     seq: u32,
     at: Wall,
     ttl: Option<u8>,
     answered: bool,
+    logged: (u32, Mono),
 }
 
 impl ReflectorLog {
@@ -98,8 +100,8 @@ impl ReflectorLog {
         };
         let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();
         let mut previous_end: BTreeMap<&AgentName, Wall> = BTreeMap::new();
-        for ((_, agent), parts) in reflectors {
-            if let Some((begin, end)) = log.add_run(parts, &mut arrivals) {
+        for (number, ((_, agent), parts)) in (0..).zip(reflectors) {
+            if let Some((begin, end)) = log.add_run(number, parts, &mut arrivals) {
                 let before = previous_end.entry(agent).or_insert(end);
                 if *before < begin {
                     log.not_running.push((*before, begin));
@@ -117,6 +119,7 @@ impl ReflectorLog {
     /// Adds one run of the reflector; its first and last evidence.
     fn add_run(
         &mut self,
+        number: u32,
         parts: &[&ReflectorRun],
         arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
     ) -> Option<(Wall, Wall)> {
@@ -141,6 +144,7 @@ impl ReflectorLog {
                 at: timeline.utc(r.received.at),
                 ttl: r.ttl,
                 answered: r.reflector_seq.is_some(),
+                logged: (number, r.received.at),
             });
         }
         let mut last = last_reading.max(last_reception.unwrap_or(Mono::MIN));
@@ -294,6 +298,7 @@ fn note(sample: &mut Sample, arrival: &Arrival) {
     // others are copies that the network made.
     if sample.logged == Logged::Absent {
         sample.arrival = arrival.at;
+        sample.reflected = Some(arrival.logged);
         sample.forward_ttl = sample.forward_ttl.or(arrival.ttl);
     }
     sample.logged = match (sample.logged, arrival.answered) {

@@ -4,7 +4,7 @@ use super::escape::{Esc, put};
 use super::palette::Palette;
 use super::{LATENCY_HEAD, latency_cells, plots, span};
 use crate::report::{ReportError, story};
-use hopgap_analysis::findings::{Direction, Findings};
+use hopgap_analysis::findings::{Direction, Findings, PathLatency};
 use hopgap_analysis::text;
 
 pub(super) fn over_time(
@@ -75,9 +75,25 @@ pub(super) fn latency(out: &mut String, findings: &Findings, palette: &Palette) 
                 palette.label(l.reverse.as_deref()),
                 latency_cells(Some(&l.round_trip))
             );
+            one_way(out, l);
         }
     }
     put!(out, "</tbody></table></div></section>\n");
+}
+
+/// The same by direction, below the round trip.
+fn one_way(out: &mut String, of: &PathLatency) {
+    let Some(delays) = &of.one_way else {
+        return;
+    };
+    for (way, delay) in [("out", &delays.forward), ("back", &delays.reverse)] {
+        put!(
+            out,
+            "<tr class=\"muted\"><td></td><td colspan=\"2\">one way {way}, each ± {} ms</td>{}</tr>",
+            text::millis(delays.bound_ns),
+            latency_cells(Some(delay))
+        );
+    }
 }
 
 pub(super) fn probes(out: &mut String, findings: &Findings) {

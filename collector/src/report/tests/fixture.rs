@@ -112,6 +112,20 @@ fn latency(path: &str, count: u64) -> Latency {
     }
 }
 
+/// One direction's part of a round trip.
+fn halved(of: Latency) -> Latency {
+    let half = |value: Nanos| Nanos(value.0 / 2);
+    Latency {
+        count: of.count,
+        min_ns: half(of.min_ns),
+        p50_ns: half(of.p50_ns),
+        p90_ns: half(of.p90_ns),
+        p99_ns: half(of.p99_ns),
+        p999_ns: half(of.p999_ns),
+        max_ns: half(of.max_ns),
+    }
+}
+
 fn marker(kind: MarkerKind, millis: i64, text: &str) -> Marker {
     Marker {
         at: at(millis),
@@ -372,6 +386,11 @@ pub(super) fn drill() -> Findings {
                 forward: Some(forward.to_owned()),
                 reverse: Some(back.to_owned()),
                 round_trip: latency(back, count),
+                one_way: Some(OneWayDelay {
+                    forward: halved(latency(forward, count)),
+                    reverse: halved(latency(back, count)),
+                    bound_ns: us(2_612),
+                }),
             })
             .to_vec();
         s.seconds = seconds(

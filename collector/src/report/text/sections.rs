@@ -38,6 +38,38 @@ pub(super) fn latency(page: &mut Page, findings: &Findings) {
         } else {
             page.lines(table.lines("  "));
         }
+        one_way(page, session);
+    }
+}
+
+/// One-way delays and how far off they may be.
+fn one_way(page: &mut Page, session: &SessionFindings) {
+    let mut table = Table::new([
+        ("one way", Align::Left),
+        ("path", Align::Left),
+        ("min", Align::Right),
+        ("p50", Align::Right),
+        ("p99", Align::Right),
+        ("max", Align::Right),
+        ("each +/-", Align::Right),
+    ]);
+    for by_path in &session.latency {
+        let Some(delays) = &by_path.one_way else {
+            continue;
+        };
+        for (way, path, delay) in [
+            ("out", &by_path.forward, &delays.forward),
+            ("back", &by_path.reverse, &delays.reverse),
+        ] {
+            let mut row = vec![way.to_owned(), text::path(path.as_deref())];
+            let values = [delay.min_ns, delay.p50_ns, delay.p99_ns, delay.max_ns];
+            row.extend(values.map(text::millis));
+            row.push(text::millis(delays.bound_ns));
+            table.row(row);
+        }
+    }
+    if !table.is_empty() {
+        page.lines(table.lines("  "));
     }
 }
 

@@ -4,6 +4,7 @@
 //! out at the other end. The report is read from `report.json`, as anybody would
 //! read it; nothing of the analysis is used here.
 
+mod delays;
 mod report;
 
 use super::Window;
@@ -33,6 +34,8 @@ pub struct Judgement {
     pub compared: usize,
     /// Path changes that were compared, to the probe.
     pub changes: usize,
+    /// One-way delays that were compared, each a median of a direction and path.
+    pub delays: usize,
     /// Every point on which the report is wrong.
     pub faults: Vec<String>,
     /// Where everything lies.
@@ -52,14 +55,14 @@ impl fmt::Display for Judgement {
         writeln!(f)?;
         writeln!(
             f,
-            "Against the truth: {} flow directions, {} true outages, {} path changes.",
-            self.compared, self.true_outages, self.changes
+            "Against the truth: {} flow directions, {} true outages, {} path changes, {} one-way delays.",
+            self.compared, self.true_outages, self.changes, self.delays
         )?;
         if self.agrees() {
             writeln!(
                 f,
                 "The report agrees: every true outage lies within its bounds, none is invented, \
-                 every path change is dated to its probe."
+                 every path change is dated to its probe, every one-way delay is within its bound."
             )?;
         } else {
             writeln!(f, "The report is WRONG on {} points:", self.faults.len())?;
@@ -102,6 +105,7 @@ pub fn judge(fault: Fault, truth: &Truth, window: Window, out: &Path) -> Result<
     for flow in truth.flows.values() {
         judgement.compare(&report, flow, window);
     }
+    judgement.compare_delays(&report, truth);
     judgement.expect_all_flows(&report);
     judgement.expect_routes(fault, &report);
     judgement.expect_share(fault, &report, truth);
@@ -116,10 +120,7 @@ fn head(text: &str) -> String {
 impl Judgement {
     fn compare(&mut self, report: &Report, truth: &FlowTruth, window: Window) {
         let sender = truth.flow.sender();
-        let session = match sender.ip().octets() {
-            [10, 1, 11, 10] => "onprem-azure",
-            _ => "azure-onprem",
-        };
+        let session = session_of(truth);
         let found = report
             .findings
             .sessions
@@ -378,6 +379,14 @@ impl Judgement {
             self.faults
                 .push("the report does not say how many of the flows were affected".to_owned());
         }
+    }
+}
+
+/// The session that a flow belongs to.
+fn session_of(truth: &FlowTruth) -> &'static str {
+    match truth.flow.sender().ip().octets() {
+        [10, 1, 11, 10] => "onprem-azure",
+        _ => "azure-onprem",
     }
 }
 

@@ -17,6 +17,29 @@ pub(super) struct Findings {
 pub(super) struct Session {
     pub(super) session: String,
     pub(super) flows: Vec<Flow>,
+    #[serde(default)]
+    pub(super) latency: Vec<PathLatency>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct PathLatency {
+    pub(super) forward: Option<String>,
+    pub(super) reverse: Option<String>,
+    pub(super) round_trip: Latency,
+    pub(super) one_way: Option<OneWay>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Latency {
+    pub(super) count: u64,
+    pub(super) p50_ns: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct OneWay {
+    pub(super) forward: Latency,
+    pub(super) reverse: Latency,
+    pub(super) bound_ns: i64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -33,8 +33,8 @@ fn truth() -> Truth {
     };
     let packet = |seq: u32| Packet {
         mark: mark(seq),
-        exit: (!(100..150).contains(&seq)).then(|| mark(seq).enter),
-        path: None,
+        exit: (!(100..150).contains(&seq)).then(|| mark(seq).enter + Span::from_millis(4)),
+        path: (seq >= 150).then_some(TruePath::Vpn),
         duplicates: 0,
     };
     let truth = FlowTruth {
@@ -62,10 +62,14 @@ fn truth() -> Truth {
 
 /// What a right report says of it, with `outages` and `paths` as given.
 fn judged(name: &str, outages: &str, paths: &str) -> Judgement {
+    judged_with(name, outages, paths, "")
+}
+
+fn judged_with(name: &str, outages: &str, paths: &str, latency: &str) -> Judgement {
     let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let report = format!(
-        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","flows":[{{
+        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],"flows":[{{
             "source_port":50000,"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#
     );
     std::fs::write(dir.join("report.json"), report).unwrap();
@@ -200,4 +204,35 @@ fn a_stay_too_short_for_a_traceroute_may_be_seen_or_not() {
     assert_eq!(found[1].len(), 2);
     // The change away from the VPN stays where it was.
     assert_eq!(found[1][1].first.seq, 100);
+}
+
+#[test]
+fn a_one_way_delay_outside_of_its_bound_is_found() {
+    let latency = |p50: i64, one_way: bool| {
+        let delay = |ms: i64| format!(r#"{{"count":1000,"p50_ns":{ms}000000}}"#);
+        let delays = format!(
+            r#"{{"forward":{},"reverse":{},"bound_ns":2000000}}"#,
+            delay(p50),
+            delay(9)
+        );
+        format!(
+            r#"{{"forward":"vpn","reverse":"vpn","round_trip":{},"one_way":{}}}"#,
+            delay(8),
+            if one_way { &delays } else { "null" }
+        )
+    };
+    let right = outage(100, 149, 490, 510);
+    let judged = |name, latency: &str| judged_with(name, &right, &right_paths(), latency);
+    // Truly 4 ms out; of the way back the truth has nothing.
+    for (p50, agrees) in [(2, true), (6, true), (1, false), (7, false)] {
+        let judgement = judged("delay", &latency(p50, true));
+        assert_eq!(judgement.delays, 1);
+        assert_eq!(
+            faults(&judgement).is_empty(),
+            agrees,
+            "{p50} ms: {judgement:?}"
+        );
+    }
+    let none = judged("none", &latency(4, false));
+    assert!(faults(&none)[0].contains("no one-way delay"));
 }
