@@ -68,6 +68,10 @@ pub struct MeasureArgs {
     /// Time between two traceroutes of one flow; `0s` for none
     #[arg(long, default_value = "1s")]
     pub trace_interval: Span,
+    /// Time between two searches for the largest packet that gets through; a reflector that
+    /// does not know SSIDs would count these packets among the probes
+    #[arg(long, default_value = "0s")]
+    pub path_mtu_interval: Span,
     /// Name a path: `NAME=ADDRESS` when a traceroute passes the address, `NAME=hop:N` when the
     /// host is at hop N; may be repeated, the first that fits names it
     #[arg(long = "path", value_name = "NAME=CONDITION")]

@@ -206,6 +206,7 @@ fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<P
             ssid: None,
             timeout: args.timeout,
             trace_interval: args.trace_interval,
+            path_mtu_interval: Some(args.path_mtu_interval),
             dscp: args.dscp,
             precise: args.precise,
             time_unit: Span::from_nanos(1),

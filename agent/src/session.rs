@@ -5,6 +5,7 @@
 //! wake for them: at short intervals the sockets are emptied once a slot, after
 //! the send. That halves the wakings, and a late reader costs no accuracy.
 
+mod path_mtu;
 mod stamps;
 mod tracing_shell;
 
@@ -21,6 +22,7 @@ use hopgap_proto::record::{
 };
 use hopgap_proto::stamp::{AuthKey, ErrorEstimate, TimestampFormat};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use path_mtu::PathMtuShell;
 use stamps::SentTokens;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -91,6 +93,7 @@ pub struct Session {
     destination: SocketAddr,
     flows: Vec<Flow>,
     tracer: Option<TraceShell>,
+    path_mtu: Option<PathMtuShell>,
     clock: ClockTracker,
     precise: bool,
     /// Time between two sends of the session, over all flows.
@@ -153,12 +156,20 @@ impl Session {
                 ..config
             })
         });
+        let path_mtu = PathMtuShell::from_plan(
+            plan,
+            origin,
+            setup.destination,
+            setup.key.clone(),
+            error_estimate,
+        );
         Ok(Self {
             name: plan.name.clone(),
             sender: Sender::new(config),
             destination: setup.destination,
             flows,
             tracer,
+            path_mtu,
             clock,
             precise: plan.precise,
             pace: plan.interval / i64::from(plan.flows.max(1)),
@@ -187,16 +198,19 @@ impl Session {
             self.sleep(next.hand_over);
             self.send_due(&mut packet);
             let now = Clock::now();
-            let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
-            let traced = tracer.is_some_and(|due| due <= now);
+            let beside = self.beside_due().is_some_and(|due| due <= now);
             // Where it sleeps on the sockets it woke because something is there.
-            if now >= next.empty || traced || self.pace >= LAZY_BELOW {
+            if now >= next.empty || beside || self.pace >= LAZY_BELOW {
                 next.empty = now + EMPTY_EVERY;
                 self.empty_sockets();
                 self.sender.handle_timeout(now);
                 if let Some(tracer) = &mut self.tracer {
                     let events = &mut self.batch.events;
                     tracer.turn(now, &mut self.clock, events, &mut self.flows);
+                }
+                self.drain();
+                if let Some(path_mtu) = &mut self.path_mtu {
+                    path_mtu.turn(now, &mut self.flows, &mut self.batch.events);
                 }
             }
             self.drain();
@@ -213,6 +227,9 @@ impl Session {
                 if let Some(tracer) = &mut self.tracer {
                     tracer.stop();
                 }
+                if let Some(path_mtu) = &mut self.path_mtu {
+                    path_mtu.stop();
+                }
             }
         }
         self.drain();
@@ -220,10 +237,16 @@ impl Session {
         self.hand_over();
     }
 
+    /// When traceroute or the search for the path MTU have something to do.
+    fn beside_due(&self) -> Option<Mono> {
+        let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
+        let path_mtu = self.path_mtu.as_ref().and_then(PathMtuShell::poll_timeout);
+        tracer.into_iter().chain(path_mtu).min()
+    }
+
     /// Waits for the next thing to do, at most until `latest`.
     fn sleep(&mut self, latest: Mono) {
-        let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
-        let deadline = [self.sender.poll_timeout(), tracer]
+        let deadline = [self.sender.poll_timeout(), self.beside_due()]
             .into_iter()
             .flatten()
             .fold(latest, Mono::min);
@@ -284,6 +307,7 @@ impl Session {
             sender,
             flows,
             tracer,
+            path_mtu,
             clock,
             batch,
             name,
@@ -323,7 +347,13 @@ impl Session {
                             at: at.at,
                         },
                     );
-                    if let (IcmpOwner::Trace(_), Some(tracer)) = (owner, &mut *tracer) {
+                    let IcmpOwner::Trace(seq) = owner else { return };
+                    if let Some(path_mtu) = &mut *path_mtu
+                        && path_mtu.icmp(index, seq, &icmp, from, at.at)
+                    {
+                        return;
+                    }
+                    if let Some(tracer) = &mut *tracer {
                         tracer.icmp_from_probe_socket(index, &icmp, from, at.at);
                     }
                 }
@@ -357,6 +387,10 @@ impl Session {
                 }
                 Output::Event(event) => self.batch.events.push(event),
                 Output::TraceReply(reply) => {
+                    let path_mtu = self.path_mtu.as_mut();
+                    if path_mtu.is_some_and(|p| p.reply(&reply)) {
+                        continue;
+                    }
                     if let Some(tracer) = &mut self.tracer {
                         tracer.reply(&reply);
                     }
@@ -381,6 +415,9 @@ impl Session {
         self.sender.set_error_estimate(error_estimate);
         if let Some(tracer) = &mut self.tracer {
             tracer.set_error_estimate(error_estimate);
+        }
+        if let Some(path_mtu) = &mut self.path_mtu {
+            path_mtu.set_error_estimate(error_estimate);
         }
     }
 

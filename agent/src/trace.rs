@@ -59,6 +59,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         ssid: Some(Ssid(1)),
         timeout: Span::from_secs(1),
         trace_interval: args.interval,
+        path_mtu_interval: None,
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(1),

@@ -76,6 +76,11 @@ pub struct SessionPlan {
     /// Time between two traceroutes of one flow; `0s` for none.
     #[serde(default = "default_trace_interval")]
     pub trace_interval: Span,
+    /// Time between two searches of the path MTU; `0s` for none. Absent: 10 s where an
+    /// agent reflects, none where the reflector is a foreign one, which may count these
+    /// packets among the probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu_interval: Option<Span>,
     /// Differentiated Services Code Point of the probes, 0 to 63.
     #[serde(default)]
     pub dscp: u8,
@@ -89,6 +94,18 @@ pub struct SessionPlan {
     /// least 16 bytes. Absent: unauthenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+impl SessionPlan {
+    /// Time between two searches of the path MTU; `None` for none.
+    pub fn path_mtu_interval(&self) -> Option<Span> {
+        let interval = match (self.path_mtu_interval, &self.to) {
+            (Some(interval), _) => interval,
+            (None, Destination::Agent(_)) => Span::from_secs(10),
+            (None, Destination::Foreign(_)) => Span::ZERO,
+        };
+        (interval > Span::ZERO).then_some(interval)
+    }
 }
 
 /// Where a session goes.

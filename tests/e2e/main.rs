@@ -10,6 +10,7 @@ mod bad_input;
 mod collecting;
 mod interop;
 mod measured;
+mod path_mtu;
 mod programs;
 mod reflecting;
 mod routes;

@@ -7,9 +7,11 @@
 //! - [`schedule`]: the absolute grid of send times.
 //! - [`sender`]: the Session-Sender of a session; finds each reply's probe.
 //! - [`reflector`]: the Session-Reflector, with its log of receptions.
+//! - [`path_mtu`]: the largest packet that the path carries.
 //! - [`tracer`]: continuous traceroute in the probes' own 5-tuples.
 #![forbid(unsafe_code)]
 
+pub mod path_mtu;
 pub mod reflector;
 pub mod schedule;
 pub mod sender;

@@ -109,6 +109,18 @@ fn session_summary(session: &SessionFindings, out: &mut String) {
             text::latency(&latency.round_trip)
         );
     }
+    for mtu in &session.path_mtu {
+        let path = match mtu.forward.as_deref() {
+            None => String::new(),
+            path => format!(" over {}", text::path(path)),
+        };
+        let _ = writeln!(
+            out,
+            "  largest packet{path}: {} bytes, limited by {}",
+            mtu.bytes,
+            text::mtu_limit(mtu)
+        );
+    }
     outages(session, out);
     paths(session, out);
 }

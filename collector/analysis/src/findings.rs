@@ -91,6 +91,8 @@ pub struct SessionFindings {
     pub flows: Vec<FlowFindings>,
     /// Round-trip latency by the pair of paths, over all flows.
     pub latency: Vec<PathLatency>,
+    /// The largest packets that get through, by the pair of paths.
+    pub path_mtu: Vec<PathMtu>,
     /// Whole seconds: sent, lost, latency, for plots.
     pub seconds: Vec<Second>,
     /// Stretches in which the two directions took different named paths.
@@ -276,6 +278,39 @@ pub struct OneWayDelay {
     pub reverse: Latency,
     /// Every value of both is true to within this much.
     pub bound_ns: Nanos,
+}
+
+/// The largest packet that a pair of paths carries out and back (RFC 8899).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PathMtu {
+    /// Named path of the forward direction.
+    pub forward: Option<String>,
+    /// Named path of the reverse direction.
+    pub reverse: Option<String>,
+    /// Size of the IP packet in bytes, headers included.
+    pub bytes: u16,
+    /// What stops a packet of one byte more.
+    pub limit: MtuLimit,
+    /// The router that said so.
+    pub router: Option<String>,
+    /// The next hop's MTU as that router said it, in bytes.
+    pub router_mtu: Option<u32>,
+    /// How many searches tell of this pair of paths.
+    pub searches: u64,
+}
+
+/// What stops a packet that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MtuLimit {
+    /// Nothing: no larger one was tried.
+    NotReached,
+    /// The sender's own interface.
+    Interface,
+    /// A router, which says so.
+    Router,
+    /// Nobody says so, on the way out or back: a black hole for large packets.
+    Silent,
 }
 
 /// The distribution of round-trip times, exact order statistics.

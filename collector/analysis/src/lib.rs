@@ -23,6 +23,7 @@ mod loss;
 mod oneway;
 mod outage;
 mod path;
+mod path_mtu;
 pub mod schema;
 mod seconds;
 mod session;

@@ -175,6 +175,7 @@ pub(crate) fn plan(flows: u8, interval: Span, foreign: bool) -> Plan {
             ssid: None,
             timeout: Span::from_secs(2),
             trace_interval: Span::from_secs(1),
+            path_mtu_interval: None,
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),

@@ -10,7 +10,8 @@ mod table;
 pub use table::{Align, Table};
 
 use crate::findings::{
-    Direction, Latency, MarkerKind, NamedBy, Route, TransitionKind, VerdictResult,
+    Direction, Latency, MarkerKind, MtuLimit, NamedBy, PathMtu, Route, TransitionKind,
+    VerdictResult,
 };
 use crate::schema::{Nanos, Utc};
 use hopgap_proto::time::Span;
@@ -325,6 +326,18 @@ pub fn verdict(result: VerdictResult) -> &'static str {
         VerdictResult::Met => "MET",
         VerdictResult::Missed => "MISSED",
         VerdictResult::Undecided => "UNDECIDED",
+    }
+}
+
+/// What limits a path MTU, in a few words.
+pub fn mtu_limit(of: &PathMtu) -> String {
+    let router = of.router.as_deref().map_or_else(String::new, ascii);
+    match (of.limit, of.router_mtu) {
+        (MtuLimit::NotReached, _) => "nothing: no larger packet was tried".to_owned(),
+        (MtuLimit::Interface, _) => "the sender's interface".to_owned(),
+        (MtuLimit::Router, Some(mtu)) => format!("{router}, which says {mtu}"),
+        (MtuLimit::Router, None) => router,
+        (MtuLimit::Silent, _) => "nobody says so: BLACK HOLE for larger packets".to_owned(),
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
     if !findings.sessions.is_empty() {
         sections::over_time(&mut out, findings, &palette)?;
         sections::latency(&mut out, findings, &palette);
+        sections::path_mtu(&mut out, findings, &palette);
         sections::probes(&mut out, findings);
     }
     sections::asymmetries(&mut out, findings, &palette);

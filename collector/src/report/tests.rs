@@ -152,6 +152,8 @@ fn every_text_from_outside_is_visited() {
         "undecided",
         "reroute",
         "interruption",
+        "interface",
+        "router",
     ];
     let mut left = vec![&json];
     let mut seen = 0;

@@ -195,6 +195,15 @@ impl SessionPlan {
                 "0s (none) or 100ms to 1h",
             )?;
         }
+        if let Some(interval) = session.path_mtu_interval.filter(|i| *i != Span::ZERO) {
+            span(
+                "path_mtu_interval",
+                interval,
+                s,
+                s * 3600,
+                "0s (none) or 1s to 1h",
+            )?;
+        }
         if !(1..=64).contains(&session.flows) {
             return fail("flows", session.flows.to_string(), "1 to 64");
         }

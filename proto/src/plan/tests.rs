@@ -21,6 +21,7 @@ fn session(name: &str, from: &str, to: &str, source_port: u16) -> SessionPlan {
         ssid: None,
         timeout: Span::from_secs(2),
         trace_interval: Span::from_secs(1),
+        path_mtu_interval: None,
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(100),

@@ -60,6 +60,38 @@ pub enum EventKind {
         /// How many blocks.
         blocks: u32,
     },
+    /// What packets of several sizes found.
+    PathMtu(PathMtu),
+}
+
+/// The largest packet that a path carries both ways (RFC 8899's PLPMTU).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PathMtu {
+    /// The flow in whose 5-tuple it was tried.
+    pub flow: FlowIndex,
+    /// When the search began; the event itself is its end.
+    pub since: Mono,
+    /// Size of the largest IP packet that was answered, in bytes with its headers.
+    pub bytes: u16,
+    /// Why a packet of one byte more is not carried; `None` where none larger was tried.
+    pub limit: Option<MtuLimit>,
+}
+
+/// What stops a packet that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MtuLimit {
+    /// This host's own interface.
+    Interface,
+    /// A router that said so (RFC 792 'fragmentation needed', RFC 4443 'packet too big').
+    Router {
+        /// The router.
+        from: IpAddr,
+        /// The next hop's MTU as it said it, in bytes.
+        mtu: Option<u32>,
+    },
+    /// Nobody said anything: it vanished, alone and repeatedly, on the way out or back.
+    Silent,
 }
 
 /// Why a reflector did not answer a packet.

@@ -226,6 +226,7 @@ fn session(seconds: u32) -> anyhow::Result<(u64, Cost)> {
             ssid: None,
             timeout: Span::from_millis(500),
             trace_interval: Span::ZERO,
+            path_mtu_interval: None,
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),

@@ -108,7 +108,7 @@ pub fn carry_out(options: &DrillOptions) -> Result<Judgement> {
     let window = measured?;
     let truth = Truth::read(&out)?;
     truth.append(&out)?;
-    let judgement = judge(options.fault, &truth, window, &out)?;
+    let judgement = judge((options.fault, options.tunnel), &truth, window, &out)?;
     stage.says("done");
     Ok(judgement)
 }

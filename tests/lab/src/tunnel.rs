@@ -20,6 +20,18 @@ pub enum Tunnel {
     Ipsec,
 }
 
+impl Tunnel {
+    /// The largest IP packet that fits into the tunnel, in bytes.
+    pub fn mtu(self) -> u16 {
+        match self {
+            // Ethernet's 1500 less 50: the kernel would use more and fragment outside.
+            Self::Vxlan => 1450,
+            // That of kernel-libipsec's TUN device.
+            Self::Ipsec => 1400,
+        }
+    }
+}
+
 impl fmt::Display for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -87,8 +99,9 @@ impl Tunnel {
                         [(fw, spec.interface, a, b), (gateway, AT_GATEWAY, b, a)]
                     {
                         end.ip(&format!(
-                            "link add {name} type vxlan id {} local {local} remote {remote} \
-                             dstport 4789\n",
+                            "link add {name} mtu {} type vxlan id {} local {local} \
+                             remote {remote} dstport 4789\n",
+                            self.mtu(),
                             spec.id
                         ))?;
                     }

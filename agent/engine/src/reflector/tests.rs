@@ -368,6 +368,7 @@ fn planned(name: &str, from: &str, to: &str) -> hopgap_proto::plan::SessionPlan 
         ssid: None,
         timeout: MS * 2_000,
         trace_interval: MS * 1_000,
+        path_mtu_interval: None,
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(100),

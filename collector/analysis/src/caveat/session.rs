@@ -2,7 +2,7 @@
 
 use super::counted;
 use crate::align::{Logged, Run, Session};
-use crate::findings::{DirectionSource, SessionFindings};
+use crate::findings::{DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
 use hopgap_proto::record::{DropReason, EventKind};
@@ -40,6 +40,27 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
         ));
     }
     reflector(session, found, out);
+    black_holes(session, found, out);
+}
+
+fn black_holes(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    for mtu in found
+        .path_mtu
+        .iter()
+        .filter(|m| m.limit == MtuLimit::Silent)
+    {
+        let name = |path: &Option<String>| path.clone().unwrap_or_else(|| "(unnamed)".to_owned());
+        let (forward, reverse) = (name(&mtu.forward), name(&mtu.reverse));
+        let paths = if forward == reverse {
+            format!("path {forward}")
+        } else {
+            format!("the path out by {forward} and back by {reverse}")
+        };
+        out.push(format!(
+            "Session `{}`: packets of more than {} bytes vanish on {paths}, and no router says so: a black hole for large packets; connections that send such packets hang on it.",
+            session.plan.name, mtu.bytes
+        ));
+    }
 }
 
 fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {

@@ -23,6 +23,9 @@ pub(super) fn all(
     }
     spared(directions, &mut remarks);
     paths(scene, cluster, &mut remarks);
+    for direction in directions {
+        path_mtu(scene, direction, &mut remarks);
+    }
     if cluster.recovered.is_none() {
         remarks.push(format!(
             "The data ends before traffic was unimpaired for {}.",
@@ -95,6 +98,34 @@ fn spared(directions: &[TransitionDirection], remarks: &mut Vec<String>) {
                 format!("{}: no probe was lost.", capital(&way(d)))
             }
         });
+    }
+}
+
+/// Where the new path carries larger or smaller packets than the old one.
+fn path_mtu(scene: &Scene<'_>, d: &TransitionDirection, remarks: &mut Vec<String>) {
+    let session = scene.found.iter().find(|f| f.session == d.session);
+    let (Direction::Forward, Some(session)) = (d.direction, session) else {
+        return;
+    };
+    let bytes = |path: &Option<String>| {
+        let by_path = session.path_mtu.iter().filter(|m| m.forward == *path);
+        by_path.map(|m| m.bytes).min()
+    };
+    let mut said: Vec<(u16, u16)> = d
+        .rows
+        .iter()
+        .filter(|r| r.path_before != r.path_after)
+        .filter_map(|r| Some((bytes(&r.path_before)?, bytes(&r.path_after)?)))
+        .filter(|(before, after)| before != after)
+        .collect();
+    said.sort_unstable();
+    said.dedup();
+    for (before, after) in said {
+        let change = if after < before { "fell" } else { "rose" };
+        remarks.push(format!(
+            "{}: the largest packet that gets through {change} from {before} to {after} bytes with the change of path.",
+            capital(&way(d))
+        ));
     }
 }
 

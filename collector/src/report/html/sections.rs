@@ -81,6 +81,32 @@ pub(super) fn latency(out: &mut String, findings: &Findings, palette: &Palette) 
     put!(out, "</tbody></table></div></section>\n");
 }
 
+pub(super) fn path_mtu(out: &mut String, findings: &Findings, palette: &Palette) {
+    if findings.sessions.iter().all(|s| s.path_mtu.is_empty()) {
+        return;
+    }
+    put!(
+        out,
+        "<section class=\"card keep\"><h2>Largest packets<small>IP packets of so many bytes get through, \
+         out and back</small></h2><div class=\"scroll\"><table><thead><tr><th>session</th><th>path out</th>\
+         <th>path back</th><th class=\"n\">bytes</th><th>limited by</th></tr></thead><tbody>"
+    );
+    for session in &findings.sessions {
+        for mtu in &session.path_mtu {
+            put!(
+                out,
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+                Esc(&session.session),
+                palette.label(mtu.forward.as_deref()),
+                palette.label(mtu.reverse.as_deref()),
+                mtu.bytes,
+                Esc(&text::mtu_limit(mtu))
+            );
+        }
+    }
+    put!(out, "</tbody></table></div></section>\n");
+}
+
 /// The same by direction, below the round trip.
 fn one_way(out: &mut String, of: &PathLatency) {
     let Some(delays) = &of.one_way else {

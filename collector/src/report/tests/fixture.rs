@@ -249,6 +249,7 @@ fn session(name: &str, from: &str, to: &str, flows: Vec<FlowFindings>) -> Sessio
         counts,
         flows,
         latency: Vec::new(),
+        path_mtu: Vec::new(),
         seconds: Vec::new(),
         asymmetries: Vec::new(),
     }
@@ -393,6 +394,20 @@ pub(super) fn drill() -> Findings {
                 }),
             })
             .to_vec();
+        s.path_mtu = [
+            (ER1, 1500, MtuLimit::Interface, None),
+            (VPN, 1450, MtuLimit::Router, Some(1450)),
+        ]
+        .map(|(path, bytes, limit, said)| PathMtu {
+            forward: Some(path.to_owned()),
+            reverse: Some(path.to_owned()),
+            bytes,
+            limit,
+            router: said.map(|_| "10.1.11.1".to_owned()),
+            router_mtu: said,
+            searches: 12,
+        })
+        .to_vec();
         s.seconds = seconds(
             360,
             |s| if (121..243).contains(&s) { VPN } else { ER1 },

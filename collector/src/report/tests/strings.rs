@@ -22,6 +22,11 @@ pub(super) fn each(findings: &mut Findings, f: &mut dyn FnMut(&mut String)) {
         for second in &mut session.seconds {
             second.path.iter_mut().for_each(&mut *f);
         }
+        for mtu in &mut session.path_mtu {
+            mtu.forward.iter_mut().for_each(&mut *f);
+            mtu.reverse.iter_mut().for_each(&mut *f);
+            mtu.router.iter_mut().for_each(&mut *f);
+        }
         for asymmetry in &mut session.asymmetries {
             asymmetry.forward.iter_mut().for_each(&mut *f);
             asymmetry.reverse.iter_mut().for_each(&mut *f);

@@ -39,6 +39,30 @@ pub(super) fn latency(page: &mut Page, findings: &Findings) {
             page.lines(table.lines("  "));
         }
         one_way(page, session);
+        path_mtu(page, session);
+    }
+}
+
+/// The largest packets that get through.
+fn path_mtu(page: &mut Page, session: &SessionFindings) {
+    let mut table = Table::new([
+        ("largest packet, out and back by", Align::Left),
+        ("bytes", Align::Right),
+        ("limited by", Align::Left),
+    ]);
+    for mtu in &session.path_mtu {
+        let forward = text::path(mtu.forward.as_deref());
+        let reverse = text::path(mtu.reverse.as_deref());
+        let (bytes, limit) = (mtu.bytes.to_string(), text::mtu_limit(mtu));
+        if forward == reverse {
+            table.row([forward, bytes, limit]);
+        } else {
+            table.row([format!("{forward},"), bytes, limit]);
+            table.row([reverse]);
+        }
+    }
+    if !table.is_empty() {
+        page.lines(table.lines("  "));
     }
 }
 

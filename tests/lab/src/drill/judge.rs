@@ -6,10 +6,12 @@
 
 mod delays;
 mod report;
+mod sizes;
 
 use super::Window;
 use crate::fault::Fault;
 use crate::truth::{Direction, FlowTruth, Mark, PathEpoch, TrueOutage, TruePath, Truth};
+use crate::tunnel::Tunnel;
 use anyhow::{Context, Result};
 use hopgap_proto::time::Span;
 use report::{Epoch, Flow, HopTable, Outage, Report, Session};
@@ -62,7 +64,7 @@ impl fmt::Display for Judgement {
             writeln!(
                 f,
                 "The report agrees: every true outage lies within its bounds, none is invented, \
-                 every path change is dated to its probe, every one-way delay is within its bound."
+                 every path change is dated to its probe, every one-way delay is within its bound, every path MTU is right."
             )?;
         } else {
             writeln!(f, "The report is WRONG on {} points:", self.faults.len())?;
@@ -81,7 +83,12 @@ impl fmt::Display for Judgement {
 ///
 /// # Errors
 /// When the report or the truth cannot be read.
-pub fn judge(fault: Fault, truth: &Truth, window: Window, out: &Path) -> Result<Judgement> {
+pub fn judge(
+    (fault, tunnel): (Fault, Tunnel),
+    truth: &Truth,
+    window: Window,
+    out: &Path,
+) -> Result<Judgement> {
     let path = out.join("report.json");
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let report: Report =
@@ -106,6 +113,7 @@ pub fn judge(fault: Fault, truth: &Truth, window: Window, out: &Path) -> Result<
         judgement.compare(&report, flow, window);
     }
     judgement.compare_delays(&report, truth);
+    judgement.compare_sizes(&report, fault, tunnel);
     judgement.expect_all_flows(&report);
     judgement.expect_routes(fault, &report);
     judgement.expect_share(fault, &report, truth);

@@ -77,6 +77,11 @@ pub(super) fn write_files(out: &Path, options: &DrillOptions) -> Result<Files> {
             &format!("interval = \"{}\"", options.interval.to_config_text()),
         )
         .replace("flows = 8", &format!("flows = {}", options.flows))
+        // Often enough for a stay of seconds on a path.
+        .replace(
+            "trace_interval",
+            "path_mtu_interval = \"2s\"\ntrace_interval",
+        )
         .replace("# secret_file", "secret_file");
     let plan = etc.join("plan.toml");
     std::fs::write(&plan, text).with_context(|| format!("cannot write {}", plan.display()))?;

@@ -19,6 +19,15 @@ pub(super) struct Session {
     pub(super) flows: Vec<Flow>,
     #[serde(default)]
     pub(super) latency: Vec<PathLatency>,
+    #[serde(default)]
+    pub(super) path_mtu: Vec<PathMtu>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct PathMtu {
+    pub(super) forward: Option<String>,
+    pub(super) reverse: Option<String>,
+    pub(super) bytes: u16,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -2,6 +2,7 @@ use super::{Judgement, PathEpoch, TruePath, judge, readings};
 use crate::fault::Fault;
 use crate::topology::{SERVER, VM};
 use crate::truth::{FlowTruth, Mark, Packet, TrueOutage, Truth};
+use crate::tunnel::Tunnel;
 use crate::wire::log::Flow;
 use hopgap_proto::time::{Mono, Span};
 use std::net::SocketAddrV4;
@@ -62,19 +63,27 @@ fn truth() -> Truth {
 
 /// What a right report says of it, with `outages` and `paths` as given.
 fn judged(name: &str, outages: &str, paths: &str) -> Judgement {
-    judged_with(name, outages, paths, "")
+    judged_with(name, outages, paths, ("", 1450))
 }
 
-fn judged_with(name: &str, outages: &str, paths: &str, latency: &str) -> Judgement {
+/// With latencies and the VPN's path MTU.
+fn judged_with(
+    name: &str,
+    outages: &str,
+    paths: &str,
+    (latency, vpn_mtu): (&str, u16),
+) -> Judgement {
     let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let report = format!(
-        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],"flows":[{{
+        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],
+            "path_mtu":[{{"forward":"expressroute-primary","reverse":"expressroute-primary","bytes":1500}},
+            {{"forward":"vpn","reverse":"vpn","bytes":{vpn_mtu}}}],"flows":[{{
             "source_port":50000,"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#
     );
     std::fs::write(dir.join("report.json"), report).unwrap();
     let window = (Mono::ZERO, Mono::ZERO + Span::from_secs(60));
-    let judgement = judge(Fault::Blackhole, &truth(), window, &dir).unwrap();
+    let judgement = judge((Fault::Blackhole, Tunnel::Vxlan), &truth(), window, &dir).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     judgement
 }
@@ -222,7 +231,7 @@ fn a_one_way_delay_outside_of_its_bound_is_found() {
         )
     };
     let right = outage(100, 149, 490, 510);
-    let judged = |name, latency: &str| judged_with(name, &right, &right_paths(), latency);
+    let judged = |name, latency: &str| judged_with(name, &right, &right_paths(), (latency, 1450));
     // Truly 4 ms out; of the way back the truth has nothing.
     for (p50, agrees) in [(2, true), (6, true), (1, false), (7, false)] {
         let judgement = judged("delay", &latency(p50, true));
@@ -235,4 +244,13 @@ fn a_one_way_delay_outside_of_its_bound_is_found() {
     }
     let none = judged("none", &latency(4, false));
     assert!(faults(&none)[0].contains("no one-way delay"));
+}
+
+#[test]
+fn a_wrong_path_mtu_is_found() {
+    let right = outage(100, 149, 490, 510);
+    for (mtu, agrees) in [(1450, true), (1449, false), (1500, false)] {
+        let judgement = judged_with("mtu", &right, &right_paths(), ("", mtu));
+        assert_eq!(faults(&judgement).is_empty(), agrees, "{mtu}");
+    }
 }

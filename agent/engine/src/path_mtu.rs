@@ -1,0 +1,435 @@
+//! The path MTU by probing (RFC 8899, DPLPMTUD): padded STAMP requests of several
+//! sizes that no router may fragment, in a flow's own 5-tuple, so that they go the
+//! probes' way.
+//!
+//! A search narrows down two sizes: the largest that came back and the smallest that
+//! did not. Each step sends a few sizes at once. A size is given up where the
+//! interface has no room for it, where a router says so (RFC 1191, RFC 8201), or where
+//! it stayed unanswered [`MAX_PROBES`] times *while a smaller one, sent with it, was
+//! answered*: what an outage or random loss takes says nothing of sizes. A search
+//! begins at the size that was found before, so that a path that stays as it is costs
+//! one step.
+//!
+//! A reply is as long as its request (RFC 8972 section 4.1): a size counts where both
+//! directions carry it.
+
+use crate::schedule::Grid;
+use crate::sender::{TraceReply, mode_of, ssid_of};
+use core::net::IpAddr;
+use hopgap_proto::plan::TRACE_SSID_BIT;
+use hopgap_proto::record::{Event, EventKind, FlowIndex, MtuLimit, PathMtu};
+use hopgap_proto::stamp::{
+    AuthKey, ErrorEstimate, SenderPacket, Seq, Ssid, Timestamp, tlv::HEADER_LEN, tlv::Writer,
+};
+use hopgap_proto::time::{Mono, Span, Wall};
+use std::collections::VecDeque;
+
+/// A size is lost when it stayed unanswered this often (RFC 8899 section 5.1.2).
+pub const MAX_PROBES: u8 = 3;
+/// The largest size that is tried: jumbo frames.
+const GREATEST: u16 = 9000;
+/// Sizes that networks have: jumbo, Ethernet, tunnels of some kinds, IPv6's minimum.
+const USUAL: [u16; 6] = [GREATEST, 1500, 1450, 1400, 1280, 576];
+/// Sizes between two known ones that are tried at once.
+const AT_ONCE: u16 = 4;
+/// Attempts in which not even the small packet came back, before a search is given up.
+const MOST_VOID: u8 = 3;
+/// The lowest byte of the Sequence Number; no traceroute packet's TTL is as large.
+const MARK: u32 = 0xff;
+/// Traceroute's and these packets' Sequence Numbers have this bit.
+const TRACE: u32 = 1 << 31;
+
+/// What a [`PathMtuProber`] needs to know.
+#[derive(Clone, Debug)]
+pub struct PathMtuConfig {
+    /// When the first search begins.
+    pub origin: Mono,
+    /// Time between two searches of the session; its flows take turns.
+    pub interval: Span,
+    /// Number of flows, at least one.
+    pub flows: u8,
+    /// Bytes of IP and UDP header: 28 for IPv4, 48 for IPv6.
+    pub headers: u16,
+    /// SSID of flow 0's probes.
+    pub ssid: Ssid,
+    /// The session's key, where it is authenticated.
+    pub key: Option<AuthKey>,
+    /// What the kernel says of this host's wall clock.
+    pub error_estimate: ErrorEstimate,
+    /// The wait for replies to one attempt (`PROBE_TIMER`).
+    pub wait: Span,
+}
+
+/// A packet to be sent now, not to be fragmented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeProbe {
+    /// In this flow's 5-tuple.
+    pub flow: FlowIndex,
+    /// Its sequence number, by which the shell reports what became of it.
+    pub seq: Seq,
+}
+
+/// Whether a Sequence Number of a traceroute's SSID is one of these packets'.
+pub fn is_size_probe(seq: Seq) -> bool {
+    seq.0 & TRACE != 0 && seq.0 & MARK == MARK
+}
+
+/// Searches the path MTU of one session's flows.
+#[derive(Debug)]
+pub struct PathMtuProber {
+    config: PathMtuConfig,
+    grid: Grid,
+    search: Option<Search>,
+    /// What the last search found.
+    known: Option<u16>,
+    number: u32,
+    events: VecDeque<Event>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Search {
+    flow: FlowIndex,
+    since: Mono,
+    /// The smallest packet of all, or the largest size that came back.
+    passed: u16,
+    /// The smallest size above it that did not.
+    failed: Option<(u16, MtuLimit)>,
+    tries: Vec<Try>,
+    attempt: u8,
+    void: u8,
+    deadline: Mono,
+}
+
+/// One size in one step.
+#[derive(Debug)]
+struct Try {
+    size: u16,
+    /// Every packet that was sent with it; a late reply to an earlier one counts.
+    sent: Vec<Seq>,
+    to_send: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Passed,
+    Failed(MtuLimit),
+}
+
+impl PathMtuProber {
+    /// A prober whose first search is due at the configured origin.
+    pub fn new(config: PathMtuConfig) -> Self {
+        Self {
+            grid: Grid::new(config.origin, config.interval, 1),
+            config,
+            search: None,
+            known: None,
+            number: 0,
+            events: VecDeque::new(),
+            stopped: false,
+        }
+    }
+
+    /// What the kernel now says of the wall clock.
+    pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
+        self.config.error_estimate = error_estimate;
+    }
+
+    /// When the shell must be awake next; `None` when all is done.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        match &self.search {
+            Some(search) if search.tries.iter().any(|t| t.to_send) => Some(search.since),
+            Some(search) => Some(search.deadline),
+            None => (!self.stopped).then(|| self.grid.next_due()),
+        }
+    }
+
+    /// The next packet to be sent at `now`, its UDP payload written to `payload`
+    /// (cleared first); `None` when there is none. `wall` is the wall clock at `now`.
+    pub fn poll_transmit(
+        &mut self,
+        now: Mono,
+        wall: Wall,
+        payload: &mut Vec<u8>,
+    ) -> Option<SizeProbe> {
+        if self.search.is_none() && !self.stopped {
+            // A search that takes longer than the interval lets the next one wait.
+            let slot = self.grid.take_due(now, |_| ())?;
+            let flow = slot.number.rem_euclid(i64::from(self.config.flows.max(1)));
+            let flow = FlowIndex(u8::try_from(flow).unwrap_or(0));
+            let least = self.least();
+            self.search = Some(Search::new(flow, now, least, self.known, self.config.wait));
+        }
+        let search = self.search.as_mut()?;
+        let next = search.tries.iter_mut().find(|t| t.to_send)?;
+        self.number = self.number.wrapping_add(1);
+        let seq = Seq(TRACE | (self.number << 8 & !TRACE) | MARK);
+        next.to_send = false;
+        next.sent.push(seq);
+        search.deadline = now + self.config.wait;
+        let (flow, size) = (search.flow, next.size);
+        self.write(flow, seq, size, wall, payload)?;
+        Some(SizeProbe { flow, seq })
+    }
+
+    /// The kernel refused to send a packet; `too_long` where the interface has no room
+    /// for it (`EMSGSIZE`).
+    pub fn handle_refused(&mut self, probe: &SizeProbe, too_long: bool, now: Mono) {
+        if too_long {
+            self.settle(
+                probe.flow,
+                probe.seq,
+                State::Failed(MtuLimit::Interface),
+                now,
+            );
+        }
+    }
+
+    /// An ICMP error to one of the packets. Only 'too big' says something of its size.
+    pub fn handle_too_big(
+        &mut self,
+        flow: FlowIndex,
+        seq: Seq,
+        from: IpAddr,
+        mtu: Option<u32>,
+        now: Mono,
+    ) {
+        let limit = MtuLimit::Router { from, mtu };
+        self.settle(flow, seq, State::Failed(limit), now);
+    }
+
+    /// The target's reply, as the session's [`Sender`](crate::sender::Sender) found it.
+    pub fn handle_reply(&mut self, reply: &TraceReply, now: Mono) {
+        self.settle(reply.flow, reply.seq, State::Passed, now);
+    }
+
+    /// Ends a wait that is over at `now`. All that arrived before must have been
+    /// handed in.
+    pub fn handle_timeout(&mut self, now: Mono) {
+        let Some(search) = &mut self.search else {
+            return;
+        };
+        if now < search.deadline || search.tries.iter().any(|t| t.to_send) {
+            return;
+        }
+        let smallest = search.tries.first().map(|t| t.state);
+        if smallest == Some(State::Passed) {
+            search.attempt += 1;
+        } else {
+            search.void += 1;
+        }
+        if search.void >= MOST_VOID || self.stopped {
+            self.search = None;
+            return;
+        }
+        if search.attempt >= MAX_PROBES {
+            for t in &mut search.tries {
+                if t.state == State::Waiting {
+                    t.state = State::Failed(MtuLimit::Silent);
+                }
+            }
+            self.conclude(now);
+            return;
+        }
+        search.again(now, self.config.wait);
+    }
+
+    /// Begins no new search; the one under way ends with its wait.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The next finding to record.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The smallest packet: a probe with an empty padding.
+    fn least(&self) -> u16 {
+        let base = mode_of(self.config.key.as_ref()).base_len() + HEADER_LEN;
+        self.config.headers + u16::try_from(base).unwrap_or(0)
+    }
+
+    fn settle(&mut self, flow: FlowIndex, seq: Seq, state: State, now: Mono) {
+        let Some(search) = self.search.as_mut().filter(|s| s.flow == flow) else {
+            return;
+        };
+        let Some(found) = search.tries.iter_mut().find(|t| t.sent.contains(&seq)) else {
+            return;
+        };
+        // A reply proves the size, whatever an ICMP error says.
+        if found.state != State::Passed {
+            found.state = state;
+        }
+        let size = found.size;
+        // Where this one is too large, those above it need not be waited for.
+        if let State::Failed(limit) = state {
+            for t in &mut search.tries {
+                if t.size > size && t.state == State::Waiting {
+                    t.state = State::Failed(limit);
+                    t.to_send = false;
+                }
+            }
+        }
+        if search.tries.iter().all(|t| t.state != State::Waiting) {
+            self.conclude(now);
+        }
+    }
+
+    /// All sizes of a step are settled: the result, or the next step.
+    fn conclude(&mut self, now: Mono) {
+        let Some(mut search) = self.search.take() else {
+            return;
+        };
+        let passed = search.tries.iter().filter(|t| t.state == State::Passed);
+        if let Some(largest) = passed.map(|t| t.size).max() {
+            search.passed = search.passed.max(largest);
+        }
+        let failed = search.tries.iter().filter_map(|t| match t.state {
+            State::Failed(limit) if t.size > search.passed => Some((t.size, limit)),
+            _ => None,
+        });
+        if let Some(smallest) = failed.min_by_key(|(size, _)| *size)
+            && search.failed.is_none_or(|(size, _)| size > smallest.0)
+        {
+            search.failed = Some(smallest);
+        }
+        // A size that passed at a second asking undoes what was taken for its failure.
+        search.failed = search.failed.filter(|(size, _)| *size > search.passed);
+        let limit = match search.failed {
+            Some((size, limit)) if size <= search.passed.saturating_add(1) => Some(limit),
+            None if search.passed >= GREATEST => None,
+            _ => {
+                search.next_step(now, self.config.wait);
+                self.search = Some(search);
+                return;
+            }
+        };
+        // Of the smallest packet alone nothing follows: larger ones may be lost by chance.
+        if search.passed > self.least() {
+            self.known = Some(search.passed);
+            self.events.push_back(Event {
+                at: now,
+                kind: EventKind::PathMtu(PathMtu {
+                    flow: search.flow,
+                    since: search.since,
+                    bytes: search.passed,
+                    limit,
+                }),
+            });
+        }
+    }
+
+    fn write(
+        &self,
+        flow: FlowIndex,
+        seq: Seq,
+        size: u16,
+        wall: Wall,
+        payload: &mut Vec<u8>,
+    ) -> Option<()> {
+        let mode = mode_of(self.config.key.as_ref());
+        let error_estimate = self.config.error_estimate;
+        let padding = size.checked_sub(self.least())?;
+        Writer::new(payload, mode).pad(usize::from(padding)).ok()?;
+        let request = SenderPacket {
+            sequence: seq,
+            timestamp: Timestamp::from_wall(wall, error_estimate.format()),
+            error_estimate,
+            ssid: Ssid(ssid_of(self.config.ssid, flow).0 | TRACE_SSID_BIT),
+        };
+        request.write(mode, payload).ok().map(drop)
+    }
+}
+
+impl Search {
+    fn new(flow: FlowIndex, now: Mono, least: u16, known: Option<u16>, wait: Span) -> Self {
+        let mut sizes = vec![least];
+        match known {
+            // Is it still so, and no more?
+            Some(known) => sizes.extend([known, known.saturating_add(1).min(GREATEST)]),
+            None => sizes.extend(USUAL.iter().filter(|s| **s > least)),
+        }
+        let mut search = Self {
+            flow,
+            since: now,
+            passed: least,
+            failed: None,
+            tries: Vec::new(),
+            attempt: 0,
+            void: 0,
+            deadline: now + wait,
+        };
+        search.ask(sizes);
+        search
+    }
+
+    fn ask(&mut self, mut sizes: Vec<u16>) {
+        sizes.sort_unstable();
+        sizes.dedup();
+        self.attempt = 0;
+        self.tries = sizes
+            .into_iter()
+            .map(|size| Try {
+                size,
+                sent: Vec::new(),
+                to_send: true,
+                state: State::Waiting,
+            })
+            .collect();
+    }
+
+    /// Sizes between the two known ones, and the largest known to pass beside them.
+    fn next_step(&mut self, now: Mono, wait: Span) {
+        let mut sizes = vec![self.passed];
+        match self.failed {
+            // Nothing failed yet: all the usual ones above.
+            None => sizes.extend(USUAL.iter().filter(|s| **s > self.passed)),
+            Some((failed, limit)) => {
+                let said = match limit {
+                    MtuLimit::Router { mtu: Some(mtu), .. } => u16::try_from(mtu).ok(),
+                    _ => None,
+                };
+                match said.filter(|mtu| (self.passed + 1..failed).contains(mtu)) {
+                    Some(mtu) => {
+                        sizes.push(mtu);
+                        sizes.extend(mtu.checked_add(1).filter(|next| *next < failed));
+                    }
+                    None => {
+                        let room = failed - self.passed;
+                        let step = |i: u16| {
+                            let part = u32::from(room) * u32::from(i) / u32::from(AT_ONCE + 1);
+                            self.passed + u16::try_from(part).unwrap_or(0).max(1)
+                        };
+                        sizes.extend((1..=AT_ONCE).map(step).filter(|s| *s < failed));
+                    }
+                }
+            }
+        }
+        self.ask(sizes);
+        self.void = 0;
+        self.deadline = now + wait;
+    }
+
+    /// Sends once more what has not come back, and the smallest beside it.
+    fn again(&mut self, now: Mono, wait: Span) {
+        for (i, t) in self.tries.iter_mut().enumerate() {
+            match t.state {
+                State::Waiting => t.to_send = true,
+                // Whether anything comes back at all is asked anew each time.
+                State::Passed if i == 0 => {
+                    t.state = State::Waiting;
+                    t.sent.clear();
+                    t.to_send = true;
+                }
+                State::Passed | State::Failed(_) => {}
+            }
+        }
+        self.deadline = now + wait;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use super::{MAX_PROBES, PathMtuConfig, PathMtuProber, SizeProbe, is_size_probe};
+use crate::sender::TraceReply;
+use hopgap_proto::record::{EventKind, FlowIndex, MtuLimit, PathMtu, Stamp, StampSource};
+use hopgap_proto::stamp::{
+    Compatibility, ErrorEstimate, Mode, SenderPacket, Ssid, TimestampFormat,
+};
+use hopgap_proto::time::{Mono, Span, Wall};
+use proptest::prelude::*;
+use std::net::{IpAddr, Ipv4Addr};
+
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 11, 1));
+const WAIT: Span = Span::from_secs(1);
+
+/// A network that carries packets of at most `mtu` bytes.
+#[derive(Clone, Debug)]
+struct Net {
+    mtu: u16,
+    interface: u16,
+    /// Whether a router tells of packets that are too large.
+    tells: bool,
+    /// Each packet's fate beside its size: lost where true, in a cycle.
+    losses: Vec<bool>,
+    /// Nothing at all comes back before this.
+    up_from: Mono,
+}
+
+impl Net {
+    fn of(mtu: u16) -> Self {
+        Self {
+            mtu,
+            interface: 1500,
+            tells: true,
+            losses: vec![false],
+            up_from: Mono::ZERO,
+        }
+    }
+
+    /// Runs a prober for `length`; what it found, and how many packets it sent.
+    fn run(&self, length: Span) -> (Vec<PathMtu>, usize) {
+        let mut prober = PathMtuProber::new(PathMtuConfig {
+            origin: Mono::ZERO,
+            interval: Span::from_secs(10),
+            flows: 3,
+            headers: 28,
+            ssid: Ssid(5),
+            key: None,
+            error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
+            wait: WAIT,
+        });
+        let (mut now, mut sent) = (Mono::ZERO, 0);
+        let mut packet = Vec::new();
+        let mut found = Vec::new();
+        while now < Mono::ZERO + length {
+            prober.handle_timeout(now);
+            let mut answers: Vec<(SizeProbe, usize)> = Vec::new();
+            while let Some(probe) = prober.poll_transmit(now, Wall::ZERO, &mut packet) {
+                let (request, _) =
+                    SenderPacket::parse(&packet, Mode::Open, Compatibility::Strict).unwrap();
+                assert_eq!(request.sequence, probe.seq);
+                assert!(is_size_probe(probe.seq));
+                assert_eq!(request.ssid.0, (5 + u16::from(probe.flow.0)) | 0x8000);
+                let size = packet.len() + 28;
+                if size > usize::from(self.interface) {
+                    prober.handle_refused(&probe, true, now);
+                    continue;
+                }
+                sent += 1;
+                assert!(sent < 100_000, "a search must end");
+                let lost = self.losses[sent % self.losses.len()];
+                if !lost && now >= self.up_from {
+                    answers.push((probe, size));
+                }
+            }
+            let arrived = now + Span::from_millis(5);
+            for (probe, size) in answers {
+                if size <= usize::from(self.mtu) {
+                    let received = Stamp {
+                        at: arrived,
+                        source: StampSource::Kernel,
+                    };
+                    let reply = TraceReply {
+                        flow: probe.flow,
+                        seq: probe.seq,
+                        received,
+                        forward_ttl: None,
+                    };
+                    prober.handle_reply(&reply, arrived);
+                } else if self.tells {
+                    let mtu = Some(u32::from(self.mtu));
+                    prober.handle_too_big(probe.flow, probe.seq, ROUTER, mtu, arrived);
+                }
+            }
+            while let Some(event) = prober.poll_event() {
+                let EventKind::PathMtu(mtu) = event.kind else {
+                    panic!("{event:?}");
+                };
+                found.push(mtu);
+            }
+            now = prober.poll_timeout().unwrap().max(arrived);
+        }
+        (found, sent)
+    }
+}
+
+#[test]
+fn what_the_interface_or_a_router_limits_is_found_in_an_instant() {
+    let (found, sent) = Net::of(1500).run(Span::from_secs(9));
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].bytes, found[0].limit),
+        (1500, Some(MtuLimit::Interface))
+    );
+    assert!(sent < 20, "{sent}");
+
+    // A tunnel of VXLAN.
+    let (found, sent) = Net::of(1450).run(Span::from_secs(9));
+    let limit = MtuLimit::Router {
+        from: ROUTER,
+        mtu: Some(1450),
+    };
+    assert_eq!((found[0].bytes, found[0].limit), (1450, Some(limit)));
+    assert!(sent < 20, "{sent}");
+}
+
+#[test]
+fn a_black_hole_for_large_packets_is_found_by_its_silence() {
+    let net = Net {
+        tells: false,
+        ..Net::of(1412)
+    };
+    let (found, _) = net.run(Span::from_secs(30));
+    assert_eq!(
+        (found[0].bytes, found[0].limit),
+        (1412, Some(MtuLimit::Silent))
+    );
+}
+
+#[test]
+fn each_flow_has_its_turn_and_a_known_size_costs_one_step() {
+    let (found, sent) = Net::of(1450).run(Span::from_secs(95));
+    let flows: Vec<u8> = found.iter().map(|f| f.flow.0).collect();
+    assert_eq!(flows, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+    assert!(found.iter().all(|f| f.bytes == 1450));
+    // The smallest, the known one and one byte more.
+    assert!(sent <= 20 + 9 * 3, "{sent}");
+}
+
+#[test]
+fn an_outage_says_nothing_of_sizes() {
+    let net = Net {
+        up_from: Mono::ZERO + Span::from_secs(25),
+        ..Net::of(1450)
+    };
+    let (found, _) = net.run(Span::from_secs(40));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].bytes, 1450);
+    assert!(found[0].since >= Mono::ZERO + Span::from_secs(30));
+    let never = Net {
+        up_from: Mono::MAX,
+        ..Net::of(1450)
+    };
+    let (found, sent) = never.run(Span::from_secs(100));
+    assert_eq!(found, []);
+    assert!(sent <= 10 * 7 * usize::from(MAX_PROBES), "{sent}");
+}
+
+#[test]
+fn a_stopped_prober_begins_no_search() {
+    let mut prober = PathMtuProber::new(PathMtuConfig {
+        origin: Mono::ZERO,
+        interval: Span::from_secs(10),
+        flows: 1,
+        headers: 48,
+        ssid: Ssid(1),
+        key: None,
+        error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
+        wait: WAIT,
+    });
+    prober.stop();
+    let now = Mono::ZERO + Span::from_secs(60);
+    assert_eq!(prober.poll_timeout(), None);
+    assert_eq!(prober.poll_transmit(now, Wall::ZERO, &mut Vec::new()), None);
+    // What belongs to no search is let be.
+    let seq = hopgap_proto::stamp::Seq(0x8000_01ff);
+    prober.handle_too_big(FlowIndex(0), seq, ROUTER, Some(0), now);
+    prober.handle_timeout(now);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_exact_size_is_found(mtu in 100_u16..=9000, interface in 100_u16..=9100, tells: bool) {
+        let net = Net { interface, tells, ..Net::of(mtu) };
+        let (found, _) = net.run(Span::from_secs(60));
+        prop_assert!(!found.is_empty());
+        for f in found {
+            prop_assert_eq!(f.bytes, mtu.min(interface).min(9000));
+        }
+    }
+
+    /// One packet in ten is lost: what is found is never more than the truth, and
+    /// mostly the truth itself.
+    #[test]
+    fn loss_is_not_taken_for_a_size(
+        mtu in 600_u16..=1500,
+        tells: bool,
+        losses in prop::collection::vec(prop::bool::weighted(0.1), 97..400),
+    ) {
+        let net = Net { losses, tells, ..Net::of(mtu) };
+        let (found, _) = net.run(Span::from_secs(600));
+        prop_assert!(found.len() >= 10, "{}", found.len());
+        prop_assert!(found.iter().all(|f| f.bytes <= mtu));
+        let right = found.iter().filter(|f| f.bytes == mtu).count();
+        prop_assert!(right * 10 >= found.len() * 8, "{right} of {}", found.len());
+    }
+}
