@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::secret::SecretError;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use hopgap_proto::time::Span;
 use std::net::{IpAddr, SocketAddr};
@@ -204,6 +205,18 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => Ok(crate::service::run(&args)?),
         Command::CheckConfig { file } => {
             let config = crate::config::Config::load(&file)?;
+            match config.secret_file.as_deref().map(crate::secret::line) {
+                // It is the service's to read, and whoever checks may be another user.
+                Some(Err(SecretError::Read { path, source }))
+                    if source.kind() == std::io::ErrorKind::PermissionDenied =>
+                {
+                    println!(
+                        "{} is not this user's to read, and unchecked",
+                        path.display()
+                    );
+                }
+                checked => drop(checked.transpose()?),
+            }
             println!(
                 "{} is good: agent `{}`, collector {}",
                 file.display(),

@@ -35,12 +35,7 @@ pub(super) fn summary(findings: &Findings) -> String {
             let _ = writeln!(out, "{line}");
         }
     }
-    let _ = writeln!(
-        out,
-        "{}: {}",
-        text::verdict(findings.verdict.result),
-        findings.verdict.sentence
-    );
+    let _ = writeln!(out, "{}", findings.verdict.sentence);
     out
 }
 
