@@ -122,6 +122,10 @@ fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {
     );
     for hop in &trace.hops {
         let Some(first) = hop.replies.first() else {
+            if hop.sent == 0 {
+                let _ = writeln!(out, "{:>3}         -     (not asked)", hop.ttl);
+                continue;
+            }
             let _ = writeln!(
                 out,
                 "{:>3}         *     (no answer to {} tries)",

@@ -509,6 +509,9 @@ pub struct Route {
 pub struct RouteHop {
     /// Its number.
     pub hop: u8,
+    /// Whether any packet was sent for it: routers that limit their answers are not
+    /// asked in every traceroute.
+    pub asked: bool,
     /// Who answered; `None` for a silent hop.
     pub address: Option<String>,
     /// Best round trip of its answers.

@@ -252,6 +252,7 @@ pub fn route_lines(route: &Route) -> Vec<String> {
             .round_trip_ns
             .map_or_else(|| "*".to_owned(), |t| millis(t) + " ms");
         match &hop.address {
+            None if !hop.asked => lines.push(format!("{:>3}      -      (not asked)", hop.hop)),
             None => lines.push(format!("{:>3}      *      Request timed out.", hop.hop)),
             Some(address) => lines.push(format!("{:>3} {time:>10}  {}", hop.hop, ascii(address))),
         }

@@ -184,6 +184,7 @@ fn route_hop(hop: &Hop, target: IpAddr) -> RouteHop {
     let (address, replies) = most.map_or((None, &[][..]), |(a, r)| (Some(*a), r));
     RouteHop {
         hop: hop.ttl,
+        asked: hop.sent > 0,
         address: address.map(|a| a.to_string()),
         round_trip_ns: replies.iter().map(|r| Nanos(r.round_trip)).min(),
         unreachable: replies.iter().find_map(|r| match r.kind {

@@ -89,6 +89,7 @@ fn wrapped_lines_keep_their_indent_and_width() {
 fn a_route_reads_like_tracert() {
     let hop = |hop, address: Option<&str>, ms: Option<i64>| RouteHop {
         hop,
+        asked: hop != 3,
         address: address.map(str::to_owned),
         round_trip_ns: ms.map(|m| ns(m * 1_000_000)),
         unreachable: None,
@@ -100,7 +101,8 @@ fn a_route_reads_like_tracert() {
         hops: vec![
             hop(1, Some("10.1.11.1"), Some(1)),
             hop(2, None, None),
-            hop(3, Some("10.17.11.132"), Some(6)),
+            hop(3, None, None),
+            hop(4, Some("10.17.11.132"), Some(6)),
         ],
     };
     assert_eq!(
@@ -108,14 +110,15 @@ fn a_route_reads_like_tracert() {
         [
             "  1   1.000 ms  10.1.11.1",
             "  2      *      Request timed out.",
-            "  3   6.000 ms  10.17.11.132",
+            "  3      -      (not asked)",
+            "  4   6.000 ms  10.17.11.132",
         ]
     );
     let beside = side_by_side(&[route_lines(&route), vec!["x".to_owned()]], 80);
     assert_eq!(beside[0], "  1   1.000 ms  10.1.11.1           x");
     assert_eq!(
         side_by_side(&[route_lines(&route), vec!["x".to_owned()]], 20).len(),
-        5
+        6
     );
 }
 

@@ -144,6 +144,7 @@ fn route(millis: i64, path: Option<&str>, reached: bool, hops: &[(&str, i64)]) -
             .zip(1..)
             .map(|(&(address, micros), hop)| RouteHop {
                 hop,
+                asked: true,
                 address: (!address.is_empty()).then(|| address.to_owned()),
                 round_trip_ns: (!address.is_empty()).then(|| us(micros)),
                 unreachable: (address == "10.1.11.1" && !reached)
