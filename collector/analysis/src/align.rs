@@ -10,6 +10,8 @@
 //!   was used again.
 //! - Sequence numbers and monotonic times of different runs are not comparable, so
 //!   every run is judged on its own and only its instants on UTC are set side by side.
+//! - An agent starts a session anew when the plan changes it, and its sequence numbers
+//!   with it: each start within an agent's run begins a run of the session.
 
 mod join;
 mod timeline;
@@ -179,7 +181,7 @@ fn session<'a>(
     }
     let mut runs: Vec<Run> = by_run
         .into_iter()
-        .map(|((_, agent), parts)| sender_run(agent, &parts))
+        .flat_map(|((_, agent), parts)| sender_runs(agent, &parts))
         .collect();
 
     let mut reflectors: BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>> = BTreeMap::new();
@@ -219,19 +221,72 @@ fn keep_window(run: &mut Run, from: Wall, to: Wall) {
     run.events.retain(|e| within(e.at));
 }
 
-fn sender_run(agent: &AgentName, parts: &[&SenderRun]) -> Run {
+/// The runs of a session within one run of its agent, in the order of time.
+fn sender_runs(agent: &AgentName, parts: &[&SenderRun]) -> Vec<Run> {
     let events = merged(parts.iter().flat_map(|p| &p.events));
-    let traces = merged(parts.iter().flat_map(|p| &p.traces));
     let timeline = Timeline::new(
         clocks(parts.iter().flat_map(|p| &p.clocks), &events),
         &events,
     );
-
-    let mut by_flow: BTreeMap<u8, Vec<Probe>> = BTreeMap::new();
+    let mut starts: Vec<Mono> = events
+        .iter()
+        .filter(|e| e.kind == EventKind::SessionStarted)
+        .map(|e| e.at)
+        .collect();
+    starts.dedup();
+    // One more than there are starts: a stretch of time that was read may begin within
+    // a run, and an agent has things to say before.
+    let mut runs: Vec<Records> = (0..=starts.len()).map(|_| Records::default()).collect();
+    let place = |at: Mono| starts.partition_point(|start| *start <= at);
     for probe in parts.iter().flat_map(|p| &p.probes) {
-        by_flow.entry(probe.flow.0).or_default().push(*probe);
+        if let Some(run) = runs.get_mut(place(probe.sent.at)) {
+            run.probes.entry(probe.flow.0).or_default().push(*probe);
+        }
     }
-    let mut end = timeline.last_reading().unwrap_or(Mono::MIN);
+    for trace in merged(parts.iter().flat_map(|p| &p.traces)) {
+        if let Some(run) = runs.get_mut(place(trace.started)) {
+            run.traces.push(trace);
+        }
+    }
+    for event in events {
+        if let Some(run) = runs.get_mut(place(event.at)) {
+            run.events.push(event);
+        }
+    }
+    if let [before, first, ..] = runs.as_mut_slice()
+        && before.probes.is_empty()
+        && before.traces.is_empty()
+    {
+        before.events.append(&mut first.events);
+        first.events = core::mem::take(&mut before.events);
+        runs.remove(0);
+    }
+    let ends = starts
+        .split_off(starts.len() + 1 - runs.len())
+        .into_iter()
+        .chain([timeline.last_reading().unwrap_or(Mono::MIN)]);
+    runs.into_iter()
+        .zip(ends)
+        .map(|(records, known_to)| sender_run(agent, timeline.clone(), known_to, records))
+        .collect()
+}
+
+/// What one run of a session recorded.
+#[derive(Default)]
+struct Records {
+    probes: BTreeMap<u8, Vec<Probe>>,
+    traces: Vec<Trace>,
+    events: Vec<Event>,
+}
+
+/// `known_to`: an instant at which the run was still known to go on, or to be over.
+fn sender_run(agent: &AgentName, timeline: Timeline, known_to: Mono, records: Records) -> Run {
+    let Records {
+        probes: by_flow,
+        traces,
+        events,
+    } = records;
+    let mut end = known_to;
     let mut flows: BTreeMap<u8, FlowRun> = BTreeMap::new();
     for (flow, probes) in by_flow {
         for probe in &probes {

@@ -9,7 +9,9 @@
 //! - Unanswered and not in the log: lost on the way out, but only where the log is
 //!   known to be there. An answered probe that the log lacks shows a hole in the log:
 //!   the losses beside it have no direction by the log. While the reflecting agent is
-//!   known not to have run there is no data, and that is not loss either.
+//!   known not to have run there is no data, and that is not loss either; nor is there
+//!   before the first sign of it and after the last: an agent that is not there answers
+//!   nothing on any path, and one whose records are still on their way will tell.
 //! - A reflector under flood logs only some of the probes that its rate limit holds back
 //!   and counts the rest. Probes that are not in the log while it limited its rate, and
 //!   that are no more than it counted, were held back: not loss.
@@ -40,7 +42,7 @@ pub(crate) enum Fate {
     LostUnknown,
     /// Not answered by the reflector's policy, although it arrived.
     Dropped,
-    /// Sent while the reflecting agent did not run.
+    /// Sent while the reflecting agent did not run, or beyond what is known of it.
     NoData,
     /// Too recent to be judged.
     Pending,
@@ -107,7 +109,7 @@ pub(crate) fn judge(session: &mut Session<'_>) {
                     stopped.is_some_and(|at| sample.sent <= at) || run.end - sample.sent >= timeout;
                 sample.fate = by_the_sender(sample, timeout, waited);
             }
-            if log.present {
+            if agent {
                 by_the_log(&mut flow.samples, log, index, &run.timeline);
             }
         }
@@ -196,7 +198,7 @@ fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: 
         }
         match log.coverage(log.expected(run, timeline, s.sent)) {
             Coverage::Covered if !hole_before && !hole_after => s.fate = Fate::LostForward,
-            Coverage::NotRunning => s.fate = Fate::NoData,
+            Coverage::NotRunning | Coverage::Unheard => s.fate = Fate::NoData,
             Coverage::Covered | Coverage::Unknown => {}
         }
     }

@@ -117,24 +117,31 @@ fn unwatched(session: &Session<'_>, limit: Span) -> Option<String> {
     let name = &session.plan.name;
     let slack = limit + session.plan.interval * 2;
     for flow in session.flow_indices() {
+        // From the first probe to the last, whatever became of them: what is beyond was
+        // not to be watched.
         let mut previous: Option<Wall> = None;
+        let mut watched = false;
         for run in &session.runs {
             let samples = run.flows.get(&flow).map_or(&[][..], |f| &f.samples);
-            for s in samples.iter().filter(|s| s.fate.is_evidence()) {
+            let last = samples.last().map(|s| (s.order, s.sent));
+            for s in samples {
                 let at = run.timeline.utc(s.sent);
-                if let Some(previous) = previous
-                    && at - previous > slack
-                {
+                let begun = *previous.get_or_insert(at);
+                let evidence = s.fate.is_evidence();
+                if (evidence || last == Some((s.order, s.sent))) && at - begun > slack {
                     return Some(format!(
                         "flow {flow} of session `{name}` has no usable probe for {} from {}",
-                        at - previous,
-                        Utc(previous)
+                        at - begun,
+                        Utc(begun)
                     ));
                 }
-                previous = Some(at);
+                if evidence {
+                    previous = Some(at);
+                    watched = true;
+                }
             }
         }
-        if previous.is_none() {
+        if !watched {
             return Some(format!("session `{name}` has no data for flow {flow}"));
         }
     }

@@ -41,6 +41,9 @@ pub(crate) enum Coverage {
     Covered,
     /// The reflecting agent did not run.
     NotRunning,
+    /// Before the first sign of the reflecting agent or after the last one: it did not
+    /// run, or its records are still on their way.
+    Unheard,
     /// Nothing is known.
     Unknown,
 }
@@ -54,6 +57,8 @@ pub(crate) struct ReflectorLog {
     covered: Vec<(Wall, Wall)>,
     /// Stretches in which records were lost.
     holes: Vec<(Wall, Wall)>,
+    /// The first and the last sign of the reflecting agent, on its wall clock.
+    pub(crate) heard: Option<(Wall, Wall)>,
     /// Stretches between two runs of the agent.
     pub(crate) not_running: Vec<(Wall, Wall)>,
     /// Probes that arrived but belong to no probe on record.
@@ -107,13 +112,27 @@ impl ReflectorLog {
                     log.not_running.push((*before, begin));
                 }
                 *before = (*before).max(end);
+                log.hear(begin, end);
             }
+        }
+        let samples = runs.iter().flat_map(|r| r.flows.values());
+        for s in samples.flat_map(|f| &f.samples).filter(|s| s.replied) {
+            log.hear(s.arrival, s.arrival);
+        }
+        if let (false, Some((_, last))) = (log.present, &mut log.heard) {
+            // An agent that delivers no records at all has no more to say.
+            *last = Wall::MAX;
         }
         for (flow, arrivals) in &mut arrivals {
             arrivals.sort_unstable();
             log.strays += assign(*flow, arrivals, runs, &log.anchors);
         }
         log
+    }
+
+    fn hear(&mut self, first: Wall, last: Wall) {
+        let (from, to) = self.heard.unwrap_or((first, last));
+        self.heard = Some((from.min(first), to.max(last)));
     }
 
     /// Adds one run of the reflector; its first and last evidence.
@@ -187,7 +206,9 @@ impl ReflectorLog {
     /// What the log says of an instant on the reflector's wall clock.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
         let within = |(from, to): &(Wall, Wall)| *from <= at && at <= *to;
-        if self.holes.iter().any(within) {
+        if !self.heard.as_ref().is_some_and(within) {
+            Coverage::Unheard
+        } else if self.holes.iter().any(within) {
             Coverage::Unknown
         } else if self.covered.iter().any(within) {
             Coverage::Covered

@@ -197,3 +197,50 @@ fn a_pause_of_the_sender_is_said_and_is_no_loss() {
         found.caveats
     );
 }
+
+#[test]
+fn a_session_that_is_started_anew_within_a_run_numbers_its_probes_anew() {
+    // The plan was changed 3 s after the first probe: the agent goes on, the session's
+    // sequence numbers begin again.
+    let mut input = world(&[line(&"..x.".repeat(100))]).input();
+    let later = Span::from_secs(10);
+    let again = world(&[line(&"....".repeat(100))]).input();
+    let records = &mut input.sessions[0];
+    for (begun, started) in [(BEGIN, Span::ZERO), (BEGIN + later, later)] {
+        records.sender[0].events.push(Event {
+            at: begun - Span::from_micros(1),
+            kind: EventKind::SessionStarted,
+        });
+        let stopped = started + Span::from_secs(5);
+        records.sender[0].events.push(Event {
+            at: BEGIN + stopped,
+            kind: EventKind::SessionStopped,
+        });
+    }
+    for mut probe in again.sessions[0].sender[0].probes.clone() {
+        probe.sent.at += later;
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.received.at += later;
+            reply.reflector_received += later;
+            reply.reflector_sent += later;
+        }
+        records.sender[0].probes.push(probe);
+    }
+    for mut reception in again.sessions[0].reflector[0].receptions.clone() {
+        reception.received.at += later;
+        records.reflector[0].receptions.push(reception);
+    }
+    let found = crate::analyse(&input);
+    let counts = &found.sessions[0].counts;
+    assert_eq!((counts.sent, counts.answered), (800, 700));
+    assert_eq!(counts.lost_forward, 100);
+    assert_eq!((counts.duplicated, counts.lost_unknown), (0, 0));
+    assert!(
+        !found
+            .caveats
+            .iter()
+            .any(|c| c.contains("belong to no probe")),
+        "{:?}",
+        found.caveats
+    );
+}

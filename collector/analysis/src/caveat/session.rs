@@ -275,12 +275,7 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
             counted(found.counts.dropped_by_policy, "probe", "probes")
         ));
     }
-    if found.counts.no_data > 0 {
-        out.push(format!(
-            "Session `{name}`: {} went unanswered while the agent `{to}` did not run; that is no data, not loss.",
-            counted(found.counts.no_data, "probe", "probes")
-        ));
-    }
+    no_data(session, found, out);
     if log.strays > 0 {
         out.push(format!(
             "Session `{name}`: {} in the reflector's log belong to no probe on record.",
@@ -299,6 +294,57 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
         out.push(format!(
             "Session `{name}`: {} not in the reflector's log: part of the log is missing, and losses close to it take their direction from the counter in the replies.",
             counted(len(unlogged), "answered probe is", "answered probes are")
+        ));
+    }
+}
+
+/// Probes that went unanswered while the reflecting agent was not there, or is not known
+/// to have been.
+fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    let (name, to, log) = (&session.plan.name, session.to_name(), &session.log);
+    let (mut before, mut after) = (0, 0);
+    for (i, run) in session.runs.iter().enumerate() {
+        for s in run.flows.values().flat_map(|f| &f.samples) {
+            if s.fate != Fate::NoData {
+                continue;
+            }
+            let at = log.expected(i, &run.timeline, s.sent);
+            match log.heard {
+                Some((first, _)) if at < first => before += 1,
+                Some((_, last)) if at > last => after += 1,
+                _ => {}
+            }
+        }
+    }
+    let probes = |n: u64| counted(n, "probe", "probes");
+    let Some((first, last)) = log.heard else {
+        if found.counts.no_data > 0 {
+            out.push(format!(
+                "Session `{name}`: {} went unanswered, and there is no sign of the agent `{to}`, neither a reply nor a record: that is no data, not loss. Start it, or wait until its records are here.",
+                probes(found.counts.no_data)
+            ));
+        }
+        return;
+    };
+    if before > 0 {
+        out.push(format!(
+            "Session `{name}`: {} went unanswered before the first sign of the agent `{to}` at {}; that is no data, not loss.",
+            probes(before),
+            Utc(first)
+        ));
+    }
+    if after > 0 {
+        out.push(format!(
+            "Session `{name}`: {} went unanswered after the last sign of the agent `{to}` at {}: it does not run, or its records are still on their way; that is no data, not loss, until a later report knows more.",
+            probes(after),
+            Utc(last)
+        ));
+    }
+    let between = found.counts.no_data.saturating_sub(before + after);
+    if between > 0 {
+        out.push(format!(
+            "Session `{name}`: {} went unanswered while the agent `{to}` did not run; that is no data, not loss.",
+            probes(between)
         ));
     }
 }

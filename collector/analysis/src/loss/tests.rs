@@ -1,4 +1,4 @@
-use crate::findings::{Counts, Direction, DirectionSource};
+use crate::findings::{Counts, Direction, DirectionSource, VerdictResult};
 use crate::scenario::{World, line, world};
 use hopgap_proto::time::Span;
 
@@ -302,4 +302,63 @@ fn what_the_rate_limit_held_back_without_logging_it_is_no_loss() {
         };
     }
     assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (8, 0, 0));
+}
+
+#[test]
+fn what_goes_unanswered_before_the_reflecting_agent_runs_is_no_data() {
+    // 20 s of probes, and the agent begins to run 14 s after the first.
+    let mut input = world(&[line(&format!("{}{}", "x".repeat(1500), ".".repeat(500)))]).input();
+    let reflector = &mut input.sessions[0].reflector[0];
+    let began = reflector.receptions[0].received.at - Span::from_secs(1);
+    reflector.clocks.retain(|c| c.mono >= began);
+    let found = crate::analyse(&input);
+    let c = &found.sessions[0].counts;
+    assert_eq!((c.no_data, lost(c)), (1500, (0, 0, 0)));
+    assert!(found.sessions[0].flows[0].outages.is_empty());
+    assert_eq!(found.verdict.result, VerdictResult::Undecided);
+    assert!(
+        found.caveats.iter().any(|c| c
+            .contains("1500 probes went unanswered before the first sign of the agent `azure`")),
+        "{:?}",
+        found.caveats
+    );
+}
+
+#[test]
+fn what_goes_unanswered_after_the_last_sign_of_the_reflecting_agent_is_no_data() {
+    let mut input = world(&[line(&format!("{}{}", ".".repeat(500), "x".repeat(1500)))]).input();
+    let reflector = &mut input.sessions[0].reflector[0];
+    let last = reflector.receptions.last().unwrap().received.at;
+    reflector.clocks.retain(|c| c.mono <= last);
+    let found = crate::analyse(&input);
+    let c = &found.sessions[0].counts;
+    assert_eq!((c.no_data, lost(c)), (1500, (0, 0, 0)));
+    assert_eq!(found.verdict.result, VerdictResult::Undecided);
+    assert!(
+        found
+            .caveats
+            .iter()
+            .any(|c| c.contains("after the last sign of the agent `azure`"))
+    );
+}
+
+#[test]
+fn what_goes_unanswered_by_an_agent_of_which_there_is_no_sign_is_no_data() {
+    let found = by_counter(&"x".repeat(2000)).analyse();
+    let c = &found.sessions[0].counts;
+    assert_eq!((c.no_data, lost(c)), (2000, (0, 0, 0)));
+    assert_eq!(found.verdict.result, VerdictResult::Undecided);
+    assert!(
+        found
+            .caveats
+            .iter()
+            .any(|c| c.contains("no sign of the agent `azure`"))
+    );
+}
+
+#[test]
+fn loss_at_the_end_is_loss_while_the_reflecting_agent_is_heard() {
+    let found = world(&[line(&format!("{}{}", ".".repeat(500), "x".repeat(1500)))]).analyse();
+    assert_eq!(lost(&found.sessions[0].counts), (1500, 0, 0));
+    assert_eq!(found.verdict.result, VerdictResult::Missed);
 }
