@@ -27,6 +27,10 @@ use tracing::{error, warn};
 const MOST_OPEN_SESSIONS: usize = 4_096;
 /// Longest wait, so that a stop is noticed.
 const IDLE: Span = Span::from_millis(100);
+/// The socket is looked at this often where it cannot be waited for.
+const BLIND: std::time::Duration = std::time::Duration::from_millis(1);
+/// Bytes that a small datagram takes in a socket's buffer, by the kernel's book-keeping.
+const KERNEL_TAKES: usize = 768;
 /// Room for the replies of one batch, each on average.
 const REPLY_ROOM: usize = 64 * 128;
 
@@ -89,6 +93,10 @@ pub struct ReflectorShell {
     only_from: Vec<IpAddr>,
     link: Option<Link>,
     batches: BTreeMap<Option<SessionName>, Batch>,
+    /// When the last datagram arrived.
+    last_arrival: Mono,
+    /// Datagrams that were not looked at.
+    unasked: u64,
 }
 
 /// A reflector's ties to the rest of the agent.
@@ -123,6 +131,8 @@ impl ReflectorShell {
             only_from: Vec::new(),
             link: None,
             batches: BTreeMap::new(),
+            last_arrival: Clock::now(),
+            unasked: 0,
         })
     }
 
@@ -133,11 +143,17 @@ impl ReflectorShell {
         self
     }
 
+    /// About how many probes may wait in the socket; `None` where the kernel does not say.
+    pub fn room(&self) -> Option<usize> {
+        Some(self.socket.receive_buffer().ok()? / KERNEL_TAKES)
+    }
+
     /// Answers until `stop` is requested or `end` has come.
     pub fn run(mut self, stop: &Stop, end: Option<Mono>) -> Totals {
         let mut next_clock = Clock::now();
         let mut next_hand_over = next_clock + HAND_OVER;
         let mut ready = [Ready::NONE];
+        let mut complained = false;
         let mut replies = Vec::with_capacity(REPLY_ROOM);
         let mut pending = Vec::with_capacity(64);
         loop {
@@ -146,7 +162,11 @@ impl ReflectorShell {
                 break;
             }
             if let Err(error) = wait(Some(now + IDLE), &[self.socket.as_fd()], &mut ready) {
-                error!("the reflector on {} cannot wait: {error}", self.address);
+                if !complained {
+                    error!("the reflector on {} cannot wait: {error}", self.address);
+                }
+                complained = true;
+                std::thread::sleep(BLIND);
             }
             // One batch after the other while there is something, and the rest in between.
             while self.answer_batch(&mut replies, &mut pending) {
@@ -167,8 +187,13 @@ impl ReflectorShell {
             self.take_changes();
         }
         self.read_clocks();
-        self.hand_over();
-        self.reflector.totals()
+        self.reflector.finish(Clock::now());
+        self.hand_over_last();
+        let totals = self.reflector.totals();
+        Totals {
+            dropped: totals.dropped + self.unasked,
+            ..totals
+        }
     }
 
     /// Answers up to 64 datagrams; false when none was there.
@@ -180,6 +205,8 @@ impl ReflectorShell {
             clock,
             only_from,
             batches,
+            last_arrival,
+            unasked,
             ..
         } = self;
         replies.clear();
@@ -188,7 +215,13 @@ impl ReflectorShell {
         let mut fetched: Option<Mono> = None;
         let last_wake = clock.pair().mono;
         let received = socket.recv_batch(|datagram| {
-            if !only_from.is_empty() && !only_from.contains(&datagram.from.ip()) {
+            if !only_from.is_empty() && !only_from.contains(&datagram.from.ip().to_canonical()) {
+                *unasked += 1;
+                return;
+            }
+            // Cut at the end: no probe is that long.
+            if datagram.truncated {
+                *unasked += 1;
                 return;
             }
             if fetched.is_none() {
@@ -214,6 +247,18 @@ impl ReflectorShell {
                     pair.wall,
                 ),
             };
+            let since = std::mem::replace(last_arrival, received.at);
+            if datagram.overflowed > 0 {
+                let event = Event {
+                    at: received.at,
+                    kind: EventKind::ReceiveOverflow {
+                        flow: None,
+                        since,
+                        count: datagram.overflowed,
+                    },
+                };
+                batch_of(batches, None).events.push(event);
+            }
             let heard = Datagram {
                 bytes: datagram.bytes,
                 from: datagram.from,
@@ -281,7 +326,7 @@ impl ReflectorShell {
     fn take_changes(&mut self) {
         let Some(link) = &self.link else { return };
         while let Ok(sessions) = link.changes.try_recv() {
-            self.reflector.set_sessions(sessions);
+            self.reflector.set_sessions(sessions, Clock::now());
         }
     }
 
@@ -298,6 +343,17 @@ impl ReflectorShell {
         self.reflector.set_error_estimate(error_estimate());
     }
 
+    /// As [`Self::hand_over`], and waits until the recorder has room.
+    fn hand_over_last(&mut self) {
+        self.drain();
+        if let Some(link) = &self.link {
+            for batch in std::mem::take(&mut self.batches).into_values() {
+                // Fails only where whoever took the records has gone.
+                let _ = link.records.send(batch);
+            }
+        }
+    }
+
     fn hand_over(&mut self) {
         self.drain();
         let Some(link) = &self.link else {
@@ -311,16 +367,24 @@ impl ReflectorShell {
                 Err(TrySendError::Full(batch)) if batch.receptions.len() < MOST_HELD => {
                     self.batches.insert(session, batch);
                 }
-                Err(TrySendError::Full(_)) => {
+                Err(TrySendError::Full(dropped)) => {
                     error!("the reflector's records were dropped, the recorder is behind");
+                    let before: u32 = dropped.events.iter().map(lost_blocks).sum();
                     let event = Event {
                         at: Clock::now(),
-                        kind: EventKind::RecordsLost { blocks: 1 },
+                        kind: EventKind::RecordsLost { blocks: 1 + before },
                     };
                     batch_of(&mut self.batches, session).events.push(event);
                 }
             }
         }
+    }
+}
+
+fn lost_blocks(event: &Event) -> u32 {
+    match event.kind {
+        EventKind::RecordsLost { blocks } => blocks,
+        _ => 0,
     }
 }
 

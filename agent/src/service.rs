@@ -130,7 +130,7 @@ fn follow(
     units: &Units,
     stop: &Stop,
 ) {
-    let mut plan = cached.map(|c| c.plan);
+    let mut plan = cached.and_then(|c| checked(c.plan, "cached plan"));
     if plan.is_none() {
         info!("no cached plan; waiting for the collector");
     }
@@ -147,12 +147,15 @@ fn follow(
         }
         match new_plans.recv_timeout(Duration::from_millis(100)) {
             Ok(response) => {
-                if let Err(error) = cache.store(&response) {
-                    error!("{error}");
+                // One that cannot be carried out replaces none that can.
+                if let Some(new) = checked(response.plan.clone(), "collector's plan") {
+                    if let Err(error) = cache.store(&response) {
+                        error!("{error}");
+                    }
+                    plan = Some(new);
+                    all_runs = false;
+                    next_try = Clock::now();
                 }
-                plan = Some(response.plan);
-                all_runs = false;
-                next_try = Clock::now();
             }
             Err(RecvTimeoutError::Timeout) => {
                 // Also what ended by itself is noticed.
@@ -163,6 +166,14 @@ fn follow(
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
+}
+
+/// The plan, where it can be carried out: a collector of another version may hold to
+/// other ranges, and a file on disk is anybody's.
+fn checked(plan: Plan, what: &str) -> Option<Plan> {
+    plan.checked()
+        .inspect_err(|error| error!("the {what} is not followed: {error}"))
+        .ok()
 }
 
 /// The time unit that each session's plan states.

@@ -14,7 +14,7 @@ use hopgap_engine::sender::{IcmpError, IcmpOwner, Output, Sender, SenderConfig};
 use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockStep, ClockTracker, kernel_sync_state};
-use hopgap_net::probe::{ErrorMessage, ProbeOptions, ProbeSocket, TxKind};
+use hopgap_net::probe::{BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received, TxKind};
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{
@@ -43,6 +43,9 @@ const LAZY_BELOW: Span = Span::from_millis(20);
 pub(crate) const CLOCK_EVERY: Span = Span::from_secs(10);
 /// Probes held back while the recorder has no room; beyond it records are dropped, and counted.
 pub(crate) const MOST_HELD: usize = 100_000;
+
+/// How many batches of a socket are fetched before the next socket has its turn.
+const MOST_BATCHES: usize = 256;
 
 /// Ends threads in order: they stop sending, wait for the last replies and hand
 /// over what they have.
@@ -108,6 +111,8 @@ pub struct Session {
 struct Flow {
     socket: ProbeSocket,
     tokens: SentTokens,
+    /// When the last datagram arrived.
+    last_arrival: Mono,
 }
 
 /// When the shell does what it does not do at every waking.
@@ -135,6 +140,7 @@ impl Session {
             flows.push(Flow {
                 socket: ProbeSocket::open(&options)?,
                 tokens: SentTokens::default(),
+                last_arrival: Clock::now(),
             });
         }
         let clock = ClockTracker::new(Clock::read());
@@ -234,7 +240,7 @@ impl Session {
         }
         self.drain();
         self.read_clocks();
-        self.hand_over();
+        self.hand_over_last();
     }
 
     /// When traceroute or the search for the path MTU have something to do.
@@ -289,7 +295,7 @@ impl Session {
             match flow.socket.send_to(packet, self.destination) {
                 Ok(token) => {
                     self.sender.handle_sent(transmit.flow, transmit.seq, at);
-                    flow.tokens.sent(token.0, transmit.seq);
+                    flow.tokens.sent(token.0, transmit.seq, at);
                 }
                 Err(refusal) => {
                     self.sender
@@ -315,7 +321,11 @@ impl Session {
         } = self;
         for (flow, i) in flows.iter_mut().zip(0..) {
             let index = FlowIndex(i);
-            let Flow { socket, tokens } = flow;
+            let Flow {
+                socket,
+                tokens,
+                last_arrival,
+            } = flow;
             let mut stamps = Stamps::new(clock, &mut batch.events);
             let drained = socket.drain_errors(|message| match message {
                 ErrorMessage::TxStamp {
@@ -323,9 +333,10 @@ impl Session {
                     stamp,
                     kind: TxKind::Sent,
                 } => {
-                    if let (Some(seq), Some(at)) = (tokens.stamped(token.0), stamps.mono_of(stamp))
+                    if let Some(stamp) = stamps.mono_of(stamp)
+                        && let Some(seq) = tokens.stamped(token.0, stamp.at)
                     {
-                        sender.handle_tx_stamp(index, seq, at);
+                        sender.handle_tx_stamp(index, seq, stamp);
                     }
                 }
                 ErrorMessage::TxStamp {
@@ -333,9 +344,8 @@ impl Session {
                     ..
                 } => {}
                 ErrorMessage::Icmp(icmp) => {
-                    let (Some(from), Some(at)) = (icmp.offender, stamps.of(icmp.stamp)) else {
-                        return;
-                    };
+                    let Some(from) = icmp.offender else { return };
+                    let at = stamps.of(icmp.stamp);
                     let owner = sender.handle_icmp(
                         index,
                         &IcmpError {
@@ -361,13 +371,31 @@ impl Session {
             if let Err(error) = drained {
                 warn!("session {name}: cannot read an error queue: {error}");
             }
-            let received = socket.recv_batch(|datagram| {
-                if let Some(received) = stamps.of(datagram.stamp) {
-                    sender.handle_datagram(index, datagram.bytes, received, datagram.ttl);
+            let mut take = |datagram: Received<'_>| {
+                let received = stamps.of(datagram.stamp);
+                let since = std::mem::replace(last_arrival, received.at);
+                if datagram.overflowed > 0 {
+                    stamps.events.push(Event {
+                        at: received.at,
+                        kind: EventKind::ReceiveOverflow {
+                            flow: Some(index),
+                            since,
+                            count: datagram.overflowed,
+                        },
+                    });
                 }
-            });
-            if let Err(error) = received {
-                warn!("session {name}: cannot receive: {error}");
+                sender.handle_datagram(index, datagram.bytes, received, datagram.ttl);
+            };
+            // All that waits: who judges that a reply is late must have looked for it.
+            for _ in 0..MOST_BATCHES {
+                match socket.recv_batch(&mut take) {
+                    Ok(BATCH) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        warn!("session {name}: cannot receive: {error}");
+                        break;
+                    }
+                }
             }
         }
     }
@@ -424,9 +452,39 @@ impl Session {
     /// Gives the batch to the recorder; while it has no room the batch grows here,
     /// up to a bound, and what is beyond is counted.
     fn hand_over(&mut self) {
-        if self.batch.is_empty() {
-            return;
+        if let Some(batch) = self.take_batch() {
+            match self.records.try_send(batch) {
+                Ok(()) => self.lost = 0,
+                Err(TrySendError::Full(mut batch)) if batch.probes.len() < MOST_HELD => {
+                    if self.lost > 0 {
+                        // Said again, and of all, by the next that is handed over.
+                        batch.events.pop();
+                    }
+                    self.batch = batch;
+                }
+                Err(TrySendError::Full(_)) => {
+                    self.lost = self.lost.saturating_add(1);
+                    error!(
+                        "session {}: records were dropped, the recorder is behind",
+                        self.name
+                    );
+                }
+                // Whoever took the records has gone; the end is near.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
         }
+    }
+
+    /// Gives the last batch to the recorder, and waits until it has room.
+    fn hand_over_last(&mut self) {
+        if let Some(batch) = self.take_batch() {
+            // Fails only where whoever took the records has gone.
+            let _ = self.records.send(batch);
+        }
+    }
+
+    /// What is to be handed over, with word of what was lost before it at its end.
+    fn take_batch(&mut self) -> Option<Batch> {
         if self.lost > 0 {
             let kind = EventKind::RecordsLost { blocks: self.lost };
             self.batch.events.push(Event {
@@ -435,22 +493,7 @@ impl Session {
             });
         }
         let next = Batch::of(self.name.clone());
-        match self
-            .records
-            .try_send(std::mem::replace(&mut self.batch, next))
-        {
-            Ok(()) => self.lost = 0,
-            Err(TrySendError::Full(batch)) if batch.probes.len() < MOST_HELD => self.batch = batch,
-            Err(TrySendError::Full(_)) => {
-                self.lost = self.lost.saturating_add(1);
-                error!(
-                    "session {}: records were dropped, the recorder is behind",
-                    self.name
-                );
-            }
-            // Whoever took the records has gone; the end is near.
-            Err(TrySendError::Disconnected(_)) => {}
-        }
+        (!self.batch.is_empty()).then(|| std::mem::replace(&mut self.batch, next))
     }
 }
 
@@ -494,15 +537,15 @@ impl<'a> Stamps<'a> {
         })
     }
 
-    /// Without the kernel's stamp it is the program's own time, and says so.
-    fn of(&mut self, stamp: Option<Wall>) -> Option<Stamp> {
-        match stamp {
-            Some(stamp) => self.mono_of(stamp),
-            None => Some(Stamp {
+    /// Without the kernel's stamp, or where a step of the wall clock hides when it was,
+    /// it is the program's own time, and says so.
+    fn of(&mut self, stamp: Option<Wall>) -> Stamp {
+        stamp
+            .and_then(|stamp| self.mono_of(stamp))
+            .unwrap_or_else(|| Stamp {
                 at: Clock::now(),
                 source: StampSource::User,
-            }),
-        }
+            })
     }
 }
 

@@ -118,6 +118,16 @@ pub enum Destination {
     Agent(AgentName),
 }
 
+impl Destination {
+    /// The agent; `None` for a foreign reflector.
+    pub fn agent(&self) -> Option<&AgentName> {
+        match self {
+            Self::Agent(name) => Some(name),
+            Self::Foreign(_) => None,
+        }
+    }
+}
+
 /// ICMP echo of a target that runs no agent, such as a CE, an MSEE or a VPN gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

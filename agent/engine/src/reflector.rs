@@ -21,7 +21,7 @@ use drops::Drops;
 use hopgap_proto::record::{DropReason, Event, FlowIndex, Reception, SessionName, Stamp};
 use hopgap_proto::stamp::{
     AuthKey, Compatibility, DscpSet, ErrorEstimate, Keys, Numbering, ParseError, ReplyContext,
-    Request, Security, Seq,
+    Request, Security, SenderPacket, Seq,
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use limit::Bucket;
@@ -32,6 +32,10 @@ use std::sync::Arc;
 
 /// STAMP's and TWAMP's port (RFC 8762 section 4.1): nobody measures from it.
 const WELL_KNOWN_PORT: u16 = 862;
+/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
+const FIRST_USER_PORT: u16 = 1024;
+/// Sessions that the plan has no more are answered this long yet.
+const LINGER: Span = Span::from_secs(30);
 /// Drops are counted up over this long.
 const REPORT_INTERVAL: Span = Span::from_secs(1);
 
@@ -60,7 +64,8 @@ pub enum Verdict {
     /// Send the reply, to where the datagram came from, from where it was sent to,
     /// with TTL 255.
     Reply {
-        /// DSCP of the reply where a Class of Service TLV decides it.
+        /// DSCP of the reply: by a Class of Service TLV, or that of the request; `None`
+        /// where that is not known.
         dscp: Option<u8>,
         /// For [`Reflector::handle_refused`].
         ticket: Ticket,
@@ -141,25 +146,44 @@ impl Reflector {
             drained: 0,
             totals: Totals::default(),
         };
-        reflector.set_sessions(config.sessions);
+        reflector.set_sessions(config.sessions, Mono::MIN);
         reflector
     }
 
-    /// Answers these sessions from now on. Those that it answered before count on.
-    pub fn set_sessions(&mut self, sessions: Vec<ReflectedSession>) {
+    /// Answers these sessions from now on. Those that it answered before count on; those
+    /// that are no more are answered for half a minute yet, because their sender learns
+    /// of the new plan at another time than this host.
+    pub fn set_sessions(&mut self, sessions: Vec<ReflectedSession>, now: Mono) {
         let mut before = core::mem::take(&mut self.sessions);
+        for retired in before.iter_mut().filter(|b| b.retired_at.is_none()) {
+            retired.retired_at = Some(now + LINGER);
+        }
         self.sessions = sessions
             .into_iter()
             .map(|session| {
                 let place = before.iter().position(|b| b.is_same(&session));
-                let counters = place.map(|i| before.swap_remove(i).counters);
-                Provisioned::new(session, counters)
+                match place.map(|i| before.swap_remove(i)) {
+                    Some(same) => same.again(session),
+                    None => Provisioned::new(session),
+                }
             })
             .collect();
+        // Present ones first: a retired one must not take their packets.
+        self.sessions.append(&mut before);
+        self.reindex();
+    }
+
+    /// Reports all drops that are not reported yet: the end.
+    pub fn finish(&mut self, now: Mono) {
+        self.report(now);
+    }
+
+    fn reindex(&mut self) {
         self.index = self
             .sessions
             .iter()
             .enumerate()
+            .filter(|(_, s)| s.retired_at.is_none())
             .map(|(i, s)| ((s.session.from, s.session.source_port), i))
             .collect();
     }
@@ -219,6 +243,19 @@ impl Reflector {
             return;
         }
         self.reported = now;
+        self.report(now);
+        let before = self.sessions.len();
+        self.sessions
+            .retain(|s| s.retired_at.is_none_or(|at| now < at));
+        if self.sessions.len() < before {
+            self.reindex();
+        }
+        if let Some(open) = &mut self.open {
+            open.forget_idle(now, self.config.idle_timeout);
+        }
+    }
+
+    fn report(&mut self, now: Mono) {
         let outputs = &mut self.outputs;
         self.drops
             .report(now, |event| outputs.push_back(Output::Event(None, event)));
@@ -227,9 +264,6 @@ impl Reflector {
             session.drops.report(now, |event| {
                 outputs.push_back(Output::Event(Some(Arc::clone(name)), event));
             });
-        }
-        if let Some(open) = &mut self.open {
-            open.forget_idle(now, self.config.idle_timeout);
         }
     }
 
@@ -259,20 +293,43 @@ impl Reflector {
         if port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port) {
             return (Verdict::Drop(DropReason::LoopGuard), None);
         }
-        if let Some((i, flow)) = self.provisioned(datagram.from) {
+        if let Some((i, flow)) = self.provisioned(datagram) {
             let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
             return (verdict, Some(i));
         }
         (self.judge_open(datagram, sending, reply), None)
     }
 
-    /// The session and flow that send from this address and port.
-    fn provisioned(&self, from: SocketAddr) -> Option<(usize, FlowIndex)> {
-        let (ip, port) = (from.ip().to_canonical(), from.port());
-        let (_, i) = self.index.range((ip, 0)..=(ip, port)).next_back()?;
-        let session = &self.sessions.get(*i)?.session;
-        let flow = u8::try_from(port.checked_sub(session.source_port)?).ok()?;
-        (flow < session.flows).then_some((*i, FlowIndex(flow)))
+    /// The session and flow that the packet is of: by its address and port, and where a
+    /// session that was there before the plan changed has them too, by its SSID.
+    fn provisioned(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
+        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
+        let flow_of = |i: usize| self.sessions.get(i)?.flow_of(ip, port);
+        let present = self
+            .index
+            .range((ip, 0)..=(ip, port))
+            .next_back()
+            .and_then(|(_, i)| Some((*i, flow_of(*i)?)));
+        if self.index.len() == self.sessions.len() {
+            return present;
+        }
+        let is_of = |(i, flow): &(usize, FlowIndex)| {
+            self.sessions.get(*i).is_some_and(|s| {
+                let ssid = SenderPacket::peek_ssid(datagram.bytes, s.session.key.is_some());
+                ssid.is_some_and(|ssid| s.traced(*flow, ssid).is_some())
+            })
+        };
+        let retired = || {
+            (0..self.sessions.len())
+                .filter(|i| {
+                    self.sessions
+                        .get(*i)
+                        .is_some_and(|s| s.retired_at.is_some())
+                })
+                .filter_map(|i| Some((i, flow_of(i)?)))
+                .find(is_of)
+        };
+        present.filter(is_of).or_else(retired).or(present)
     }
 
     fn judge_provisioned(
@@ -341,6 +398,10 @@ impl Reflector {
         let Some(open) = &mut self.open else {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
+        // Whoever answers on another well-known port could be made to answer the reply.
+        if datagram.from.port() < FIRST_USER_PORT {
+            return Verdict::Drop(DropReason::LoopGuard);
+        }
         let (now, idle_timeout) = (datagram.received.at, self.config.idle_timeout);
         let mode = &open.mode;
         let security = security_of(mode.key.as_ref());
@@ -350,16 +411,16 @@ impl Reflector {
         };
         let from = (datagram.from.ip().to_canonical(), datagram.from.port());
         let ssid = request.packet().ssid;
+        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
+        if !bucket.admits(mode.rate, now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
         let sessions = &mut open.sessions;
         let Some(counter) =
             sessions.of((from.0, from.1, ssid), mode.max_sessions, now, idle_timeout)
         else {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
-        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
-        if !bucket.admits(mode.rate, now) {
-            return Verdict::Drop(DropReason::RateLimited);
-        }
         match answer(&self.config, &request, counter, datagram, sending, reply) {
             Some((dscp, _)) => {
                 if session::is_trace(ssid) {
@@ -419,7 +480,10 @@ fn answer(
     reply.resize(datagram.bytes.len(), 0);
     let written = request.reply(&context, reply).ok()?;
     reply.truncate(written.len);
-    Some((written.dscp, count.seq))
+    // Both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
+    // section 4.4): else the way back would be measured in another queue.
+    let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
+    Some((dscp, count.seq))
 }
 
 fn security_of(key: Option<&AuthKey>) -> Security<'_> {

@@ -22,6 +22,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// How many datagrams are sent or fetched by one system call at most.
+pub const BATCH: usize = batch::BATCH;
+
 /// The longest datagram that is received whole: jumbo frames. A longer one is no
 /// probe; it arrives cut and says so.
 pub const DATAGRAM_MAX: usize = 9216;
@@ -104,6 +107,9 @@ pub struct Received<'a> {
     pub tos: Option<u8>,
     /// When the kernel took it from the driver; `None` where the kernel did not say.
     pub stamp: Option<Wall>,
+    /// How many datagrams the kernel threw away between the one before and this one,
+    /// because they were not fetched in time.
+    pub overflowed: u32,
 }
 
 /// A datagram to send.
@@ -248,7 +254,7 @@ impl ProbeSocket {
         self.outbox.send_many(self.socket.as_fd(), packets, f);
     }
 
-    /// Passes to `f` up to 64 datagrams that have arrived; returns how many.
+    /// Passes to `f` up to [`BATCH`] datagrams that have arrived; returns how many.
     /// 0: none is left.
     ///
     /// # Errors
@@ -296,6 +302,17 @@ impl ProbeSocket {
     }
 }
 
+impl ProbeSocket {
+    /// Bytes of memory that arrived datagrams may take, with the kernel's own book-keeping
+    /// of more than half a kilobyte for each.
+    ///
+    /// # Errors
+    /// The kernel's; none is known to occur.
+    pub fn receive_buffer(&self) -> io::Result<usize> {
+        self.socket.recv_buffer_size()
+    }
+}
+
 impl AsFd for ProbeSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -317,6 +334,7 @@ fn decode<'a>(message: &Message<'a>, overflows: &mut u32) -> Option<Received<'a>
         ttl: None,
         tos: None,
         stamp: None,
+        overflowed: 0,
     };
     for control in message.controls() {
         match (control.level, control.kind) {
@@ -324,7 +342,9 @@ fn decode<'a>(message: &Message<'a>, overflows: &mut u32) -> Option<Received<'a>
                 received.stamp = batch::stamp(control.data);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-                *overflows = control.int().map_or(*overflows, c_int::cast_unsigned);
+                let count = control.int().map_or(*overflows, c_int::cast_unsigned);
+                received.overflowed = count.wrapping_sub(*overflows);
+                *overflows = count;
             }
             _ => match family::said(&control) {
                 Some(Said::Ttl(ttl)) => received.ttl = ttl,

@@ -16,6 +16,9 @@ use tracing::{error, info, warn};
 /// Greatest TTL of traceroutes.
 const MAX_HOPS: u8 = 30;
 
+/// Half a second of 8 flows at 1 kHz.
+const ROOM_WANTED: usize = 4_000;
+
 /// Sessions, reflector and echoes of one agent.
 pub(super) struct Work {
     agent: AgentName,
@@ -56,8 +59,9 @@ impl Work {
     /// does not is logged, and tried again by calling this again.
     pub(super) fn follow(&mut self, plan: &Plan) -> bool {
         let mut complaints = Vec::new();
-        self.follow_sessions(plan, &mut complaints);
+        // The reflector first: the peer may have begun with the new plan already.
         self.follow_reflector(plan, &mut complaints);
+        self.follow_sessions(plan, &mut complaints);
         self.follow_echoes(plan, &mut complaints);
         for complaint in &complaints {
             if !self.complained.contains(complaint) {
@@ -109,10 +113,15 @@ impl Work {
             })
             .map(|(name, _)| name.clone())
             .collect();
-        for name in ended {
-            if let Some(running) = self.sessions.remove(&name) {
+        // All are asked before the first is waited for: each waits for its last replies.
+        for name in &ended {
+            if let Some(running) = self.sessions.get(name) {
                 info!("session {name} ends");
                 running.stop.request();
+            }
+        }
+        for name in ended {
+            if let Some(running) = self.sessions.remove(&name) {
                 if running.thread.join().is_err() {
                     error!("session {name} ended by a fault of the program; it is started again");
                 }
@@ -206,6 +215,11 @@ impl Work {
         let shell = ReflectorShell::open(address, config)
             .map_err(|error| error.to_string())?
             .linked(link);
+        if let Some(few) = shell.room().filter(|room| *room < ROOM_WANTED) {
+            warn!(
+                "the reflector's socket has room for about {few} probes that wait; more are thrown away (and reported) when this agent is held up: allow more by `sudo sysctl -w net.core.rmem_max=8388608`"
+            );
+        }
         let stop = Stop::default();
         let thread = std::thread::Builder::new()
             .name("reflector".to_owned())

@@ -3,32 +3,48 @@
 //! The kernel counts the sends of each socket and gives the count back with the
 //! stamp. Stamps come in the order of sending, nearly always at once; one may be
 //! missing when the kernel had no room for it.
+//!
+//! Before Linux 6.13 the count begins anew after a send that failed, and a stamp that
+//! comes later than that may bear the number of another packet. It is told by its time:
+//! no packet is stamped before it was given to the kernel.
 
 use hopgap_proto::stamp::Seq;
+use hopgap_proto::time::{Mono, Span};
 use std::collections::VecDeque;
 
 /// Sends whose stamp has not come; a socket that gives none must not fill memory.
 const MOST: usize = 4_096;
 
+/// A stamp is brought from the wall clock to the monotonic clock with this error, at most.
+const CONVERSION: Span = Span::from_micros(100);
+
 /// The sends of one socket that await their stamp, in the order of sending.
 #[derive(Debug, Default)]
 pub(super) struct SentTokens {
-    awaited: VecDeque<(u32, Seq)>,
+    awaited: VecDeque<(u32, Seq, Mono)>,
 }
 
 impl SentTokens {
-    /// A probe went out and the kernel will call it `token`.
-    pub(super) fn sent(&mut self, token: u32, seq: Seq) {
+    /// A probe was given to the kernel at `at`, which will call it `token`.
+    pub(super) fn sent(&mut self, token: u32, seq: Seq, at: Mono) {
         if self.awaited.len() == MOST {
             self.awaited.pop_front();
         }
-        self.awaited.push_back((token, seq));
+        self.awaited.push_back((token, seq, at));
     }
 
-    /// The probe of this token; tokens before it will get no stamp any more.
-    pub(super) fn stamped(&mut self, token: u32) -> Option<Seq> {
-        let place = self.awaited.iter().position(|(t, _)| *t == token)?;
-        self.awaited.drain(..=place).next_back().map(|(_, seq)| seq)
+    /// The probe of this token; tokens before it will get no stamp any more. `None` also
+    /// where the stamp is older than the send: it is another packet's.
+    pub(super) fn stamped(&mut self, token: u32, stamp: Mono) -> Option<Seq> {
+        let place = self.awaited.iter().position(|(t, ..)| *t == token)?;
+        let (.., sent) = self.awaited.get(place)?;
+        if stamp + CONVERSION < *sent {
+            return None;
+        }
+        self.awaited
+            .drain(..=place)
+            .next_back()
+            .map(|(_, seq, _)| seq)
     }
 }
 
@@ -36,25 +52,43 @@ impl SentTokens {
 mod tests {
     use super::{MOST, SentTokens};
     use hopgap_proto::stamp::Seq;
+    use hopgap_proto::time::{Mono, Span};
+
+    fn at(ms: u32) -> Mono {
+        Mono::from_nanos(i64::from(ms) * 1_000_000)
+    }
 
     #[test]
     fn a_missing_stamp_does_not_shift_the_others() {
         let mut tokens = SentTokens::default();
         for i in 0..3 {
-            tokens.sent(i, Seq(100 + i));
+            tokens.sent(i, Seq(100 + i), at(i));
         }
-        assert_eq!(tokens.stamped(0), Some(Seq(100)));
-        assert_eq!(tokens.stamped(2), Some(Seq(102)));
-        assert_eq!(tokens.stamped(1), None);
+        assert_eq!(tokens.stamped(0, at(1)), Some(Seq(100)));
+        assert_eq!(tokens.stamped(2, at(3)), Some(Seq(102)));
+        assert_eq!(tokens.stamped(1, at(3)), None);
+    }
+
+    #[test]
+    fn a_late_stamp_of_an_earlier_count_is_not_taken_for_a_later_packets() {
+        let mut tokens = SentTokens::default();
+        // Packet 7 failed, the kernel counts anew: the stamp of packet 6 bears the number
+        // of packet 8, and says a time before it.
+        tokens.sent(6, Seq(106), at(6));
+        tokens.sent(8, Seq(108), at(8));
+        assert_eq!(tokens.stamped(8, at(6)), None);
+        // Its own stamp comes, a little before the program's time as clocks are read.
+        let own = at(8) - Span::from_micros(20);
+        assert_eq!(tokens.stamped(8, own), Some(Seq(108)));
     }
 
     #[test]
     fn a_socket_without_stamps_does_not_fill_memory() {
         let mut tokens = SentTokens::default();
         for i in 0..100_000 {
-            tokens.sent(i, Seq(i));
+            tokens.sent(i, Seq(i), at(i));
         }
         assert_eq!(tokens.awaited.len(), MOST);
-        assert_eq!(tokens.stamped(99_999), Some(Seq(99_999)));
+        assert_eq!(tokens.stamped(99_999, at(100_000)), Some(Seq(99_999)));
     }
 }

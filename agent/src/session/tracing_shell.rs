@@ -172,12 +172,13 @@ impl TraceShell {
                 && quoted.destination == destination.ip()
                 && udp.destination_port == destination.port();
             let flow = udp.source_port.checked_sub(source.port()).map(u8::try_from);
-            let (true, Some(Ok(flow)), Some(at)) = (ours, flow, stamps.of(received.stamp)) else {
+            let (true, Some(Ok(flow))) = (ours, flow) else {
                 return;
             };
             if flow >= *flows {
                 return;
             }
+            let at = stamps.of(received.stamp);
             tracer.handle_icmp(
                 FlowIndex(flow),
                 &TraceError {

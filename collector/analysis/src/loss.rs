@@ -15,6 +15,9 @@
 //! - A reflector under flood logs only some of the probes that its rate limit holds back
 //!   and counts the rest. Probes that are not in the log while it limited its rate, and
 //!   that are no more than it counted, were held back: not loss.
+//! - The same holds for what a host's own kernel threw away after it had arrived, because
+//!   the agent did not fetch it in time: its count and its time are known. Of the sender's
+//!   replies that is no data.
 //! - What the log leaves open is decided by the reflector's counter: between two
 //!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
 //!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
@@ -85,6 +88,9 @@ impl Mixed {
 /// clock was stepped.
 const STEPPED: Span = Span::from_secs(1);
 
+/// A reply that comes at all nearly always comes within this time.
+const REPLY_WITHIN: Span = Span::from_secs(1);
+
 /// Decides what became of every probe of a session.
 pub(crate) fn judge(session: &mut Session<'_>) {
     let timeout = session.plan.timeout;
@@ -114,6 +120,7 @@ pub(crate) fn judge(session: &mut Session<'_>) {
             }
         }
         held_back(run, index, log);
+        overflowed(run);
         for flow in run.flows.values_mut() {
             if stateful {
                 by_the_counter(flow);
@@ -123,19 +130,46 @@ pub(crate) fn judge(session: &mut Session<'_>) {
     }
 }
 
-/// Probes that the reflector's rate limit held back without logging each.
+/// Probes whose replies the sender's own kernel threw away.
+fn overflowed(run: &mut Run) {
+    for event in &run.events {
+        let EventKind::ReceiveOverflow {
+            flow: Some(flow),
+            since,
+            count,
+        } = event.kind
+        else {
+            continue;
+        };
+        let Some(flow) = run.flows.get_mut(&flow.0) else {
+            continue;
+        };
+        let unheard = |s: &Sample| {
+            let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
+            lost && since - REPLY_WITHIN <= s.sent && s.sent <= event.at
+        };
+        let lost = flow.samples.iter().filter(|s| unheard(s)).count();
+        if len(lost) <= u64::from(count) {
+            for s in flow.samples.iter_mut().filter(|s| unheard(s)) {
+                s.fate = Fate::NoData;
+            }
+        }
+    }
+}
+
+/// Probes that the reflecting host held back without logging each.
 fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
-    if log.rate_limited.is_empty() {
+    if log.held_back.is_empty() {
         return;
     }
     let timeline = &run.timeline;
     let stretch = |s: &Sample| {
         let at = log.expected(index, timeline, s.sent);
-        log.rate_limited
+        log.held_back
             .iter()
             .position(|r| r.span.0 <= at && at <= r.span.1)
     };
-    let mut silent = vec![0_u64; log.rate_limited.len()];
+    let mut silent = vec![0_u64; log.held_back.len()];
     let mut unlogged: Vec<(u8, usize, usize)> = Vec::new();
     for (flow, records) in &run.flows {
         for (i, s) in records.samples.iter().enumerate() {
@@ -152,7 +186,7 @@ fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
         }
     }
     for (flow, i, stretch) in unlogged {
-        let counted = log.rate_limited.get(stretch).map_or(0, |r| r.count);
+        let counted = log.held_back.get(stretch).map_or(0, |r| r.count);
         let sample = run.flows.get_mut(&flow).and_then(|f| f.samples.get_mut(i));
         if let Some(sample) = sample
             && silent.get(stretch).is_some_and(|n| *n <= counted)

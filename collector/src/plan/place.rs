@@ -56,6 +56,8 @@ pub(super) fn of_plan_error(error: &PlanError) -> Item<'_> {
         PlanError::Range {
             session: s, key, ..
         } => session(s.as_str(), key),
+        PlanError::SendsFromReflector { session: s, .. } => session(s.as_str(), "source_port"),
+        PlanError::Value { of, key, .. } => phrase(of, key),
         PlanError::ToItself(s) => session(s.as_str(), "to"),
         PlanError::Overlap { second, key, .. } => session(second.as_str(), key),
         PlanError::PathWithoutCondition(name) => Item::Entry {
@@ -64,16 +66,20 @@ pub(super) fn of_plan_error(error: &PlanError) -> Item<'_> {
             key: "name",
             last: false,
         },
-        // Its user is a phrase such as "session `out`".
-        PlanError::UnknownAgent { user, agent } => match user.split_once(" `") {
-            Some((kind, name)) => Item::Entry {
-                kind,
-                name: name.trim_end_matches('`'),
-                key: agent.as_str(),
-                last: false,
-            },
-            None => Item::Unknown,
+        PlanError::UnknownAgent { user, agent } => phrase(user, agent.as_str()),
+    }
+}
+
+/// An entry by a phrase such as "session `out`".
+fn phrase<'a>(phrase: &'a str, key: &'a str) -> Item<'a> {
+    match phrase.split_once(" `") {
+        Some((kind, name)) => Item::Entry {
+            kind,
+            name: name.trim_end_matches('`'),
+            key,
+            last: false,
         },
+        None => Item::Unknown,
     }
 }
 

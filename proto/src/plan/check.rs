@@ -1,6 +1,6 @@
 //! What a plan must satisfy beyond its syntax.
 
-use super::{Destination, Plan, SessionPlan};
+use super::{AgentPlan, Destination, EchoPlan, Plan, SessionPlan};
 use crate::record::{AgentName, SessionName};
 use crate::stamp::Ssid;
 use crate::time::Span;
@@ -39,6 +39,34 @@ pub enum PlanError {
         /// What it may be.
         range: &'static str,
     },
+    /// A value of an agent or an echo that cannot be.
+    #[error("{of}: {key} is {value}, but must be {range}")]
+    Value {
+        /// Which agent or echo.
+        of: String,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A session would send from the port on which its own agent's reflector answers.
+    #[error(
+        "session `{session}` sends from UDP ports {first} to {last}, and {port} among them is the `reflector_port` of {whose}; move `source_port` away from it"
+    )]
+    SendsFromReflector {
+        /// The session.
+        session: SessionName,
+        /// Its first source port.
+        first: u16,
+        /// Its last source port.
+        last: u16,
+        /// The reflector's port.
+        port: u16,
+        /// Which agent's.
+        whose: String,
+    },
     /// A session from an agent to itself.
     #[error("session `{0}` goes from an agent to itself; name another agent in `to`")]
     ToItself(SessionName),
@@ -73,6 +101,9 @@ impl Plan {
         unique("session", self.sessions.iter().map(|s| s.name.as_str()))?;
         unique("echo", self.echoes.iter().map(|e| e.name.as_str()))?;
         unique("path", self.paths.iter().map(|p| p.name.as_str()))?;
+        for agent in &self.agents {
+            agent.in_range()?;
+        }
         for session in &self.sessions {
             self.known(format!("session `{}`", session.name), &session.from)?;
             if let Destination::Agent(to) = &session.to {
@@ -82,9 +113,11 @@ impl Plan {
                 }
             }
             session.in_range()?;
+            self.sends_from_no_reflector(session)?;
         }
         for echo in &self.echoes {
             self.known(format!("echo `{}`", echo.name), &echo.from)?;
+            echo.in_range()?;
         }
         for path in &self.paths {
             if path.passes.is_empty() && path.target_at_hop.is_none() {
@@ -104,6 +137,26 @@ impl Plan {
                 agent: agent.clone(),
             }),
         }
+    }
+
+    /// A reflector answers no packet that comes from a reflector's port: it could loop.
+    fn sends_from_no_reflector(&self, session: &SessionPlan) -> Result<(), PlanError> {
+        let first = session.source_port;
+        let last = first.saturating_add(u16::from(session.flows).saturating_sub(1));
+        let ends = [Some(&session.from), session.to.agent()];
+        for agent in ends.into_iter().flatten().filter_map(|a| self.agent(a)) {
+            let port = agent.reflector_port;
+            if (first..=last).contains(&port) {
+                return Err(PlanError::SendsFromReflector {
+                    session: session.name.clone(),
+                    first,
+                    last,
+                    port,
+                    whose: format!("agent `{}`", agent.name),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Sessions without an SSID get one by their place, 64 apart.
@@ -154,6 +207,58 @@ fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a str>) -> Resul
     Ok(())
 }
 
+impl AgentPlan {
+    fn in_range(&self) -> Result<(), PlanError> {
+        let fail = |key, value: String, range| {
+            Err(PlanError::Value {
+                of: format!("agent `{}`", self.name),
+                key,
+                value,
+                range,
+            })
+        };
+        if self.address.is_unspecified() || self.address.is_multicast() {
+            return fail(
+                "address",
+                self.address.to_string(),
+                "an address of its host, to which the others send",
+            );
+        }
+        if self.reflector_port == 0 {
+            return fail("reflector_port", "0".to_owned(), "1 to 65535");
+        }
+        Ok(())
+    }
+}
+
+impl EchoPlan {
+    fn in_range(&self) -> Result<(), PlanError> {
+        let (ms, s) = (Span::from_millis(1), Span::from_secs(1));
+        let span = |key, value: Span, low: Span, high: Span, range| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(PlanError::Value {
+                of: format!("echo `{}`", self.name),
+                key,
+                value: value.to_config_text(),
+                range,
+            })
+        };
+        span("interval", self.interval, ms * 10, s * 3600, "10ms to 1h")?;
+        span("timeout", self.timeout, ms * 10, s * 60, "10ms to 60s")?;
+        if self.target.is_unspecified() || self.target.is_multicast() {
+            return Err(PlanError::Value {
+                of: format!("echo `{}`", self.name),
+                key: "target",
+                value: self.target.to_string(),
+                range: "the address of one host",
+            });
+        }
+        Ok(())
+    }
+}
+
 impl SessionPlan {
     /// Checks every value against its range.
     ///
@@ -176,6 +281,15 @@ impl SessionPlan {
                 fail(key, value.to_config_text(), range)
             }
         };
+        if let Destination::Foreign(to) = session.to
+            && (to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast())
+        {
+            return fail(
+                "to",
+                to.to_string(),
+                "the address and port of one reflector",
+            );
+        }
         let (ms, s) = (Span::from_millis(1), Span::from_secs(1));
         span("interval", session.interval, ms, s * 10, "1ms to 10s")?;
         span("timeout", session.timeout, ms * 10, s * 60, "10ms to 60s")?;

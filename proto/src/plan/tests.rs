@@ -1,4 +1,4 @@
-use super::{AgentPlan, Destination, Objective, Plan, PlanError, SessionPlan};
+use super::{AgentPlan, Destination, EchoPlan, Objective, Plan, PlanError, SessionPlan};
 use crate::stamp::Ssid;
 use crate::time::Span;
 
@@ -108,4 +108,80 @@ fn an_agent_sees_only_its_own_sessions() {
         .push(session("other", "third", "azure", 50_000));
     let part = all.checked().unwrap().for_agent(&"onprem".parse().unwrap());
     assert_eq!(part.sessions.len(), 2);
+}
+
+#[test]
+fn no_session_sends_from_a_reflectors_port() {
+    // A reflector drops what comes from a reflector's port: all of it would look lost.
+    for (whose, port) in [(0, 50_003), (1, 50_007)] {
+        let mut plan = plan();
+        plan.agents[whose].reflector_port = port;
+        let error = plan.checked().unwrap_err();
+        assert!(
+            matches!(&error, PlanError::SendsFromReflector { port: p, .. } if *p == port),
+            "{error}"
+        );
+    }
+    let mut beside = plan();
+    beside.agents[0].reflector_port = 50_008;
+    beside.checked().unwrap();
+}
+
+#[test]
+fn ends_that_cannot_be_are_named() {
+    let value = |plan: Plan| match plan.checked() {
+        Err(PlanError::Value { of, key, .. }) => format!("{of}: {key}"),
+        other => panic!("{other:?}"),
+    };
+    for address in ["0.0.0.0", "::", "224.0.0.1"] {
+        let mut plan = plan();
+        plan.agents[1].address = address.parse().unwrap();
+        assert_eq!(value(plan), "agent `azure`: address");
+    }
+    let mut portless = plan();
+    portless.agents[0].reflector_port = 0;
+    assert_eq!(value(portless), "agent `onprem`: reflector_port");
+    for to in ["10.0.0.1:0", "0.0.0.0:862"] {
+        let mut foreign = plan();
+        foreign.sessions[0].to = Destination::Foreign(to.parse().unwrap());
+        assert!(matches!(
+            foreign.checked(),
+            Err(PlanError::Range { key: "to", .. })
+        ));
+    }
+}
+
+#[test]
+fn an_echo_has_an_interval_and_a_timeout_that_can_be_kept() {
+    let echo = EchoPlan {
+        name: "ce1".parse().unwrap(),
+        from: "onprem".parse().unwrap(),
+        target: "10.1.11.2".parse().unwrap(),
+        interval: Span::from_secs(1),
+        timeout: Span::from_secs(2),
+    };
+    let key = |change: fn(&mut EchoPlan)| {
+        let mut echo = echo.clone();
+        change(&mut echo);
+        let plan = Plan {
+            echoes: vec![echo],
+            ..plan()
+        };
+        match plan.checked() {
+            Ok(_) => None,
+            Err(PlanError::Value { key, .. }) => Some(key),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(key(|_| ()), None);
+    assert_eq!(key(|e| e.interval = Span::ZERO), Some("interval"));
+    assert_eq!(
+        key(|e| e.interval = Span::from_secs(7_200)),
+        Some("interval")
+    );
+    assert_eq!(key(|e| e.timeout = Span::ZERO), Some("timeout"));
+    assert_eq!(
+        key(|e| e.target = "0.0.0.0".parse().unwrap()),
+        Some("target")
+    );
 }

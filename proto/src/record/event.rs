@@ -62,6 +62,17 @@ pub enum EventKind {
     },
     /// What packets of several sizes found.
     PathMtu(PathMtu),
+    /// Datagrams that had arrived and were thrown away by this host, because its
+    /// program did not fetch them in time: this host's loss and not the path's. They
+    /// arrived after `since` and before the event.
+    ReceiveOverflow {
+        /// The flow whose socket it was; `None`: the reflector's.
+        flow: Option<FlowIndex>,
+        /// When the last one before them arrived.
+        since: Mono,
+        /// How many.
+        count: u32,
+    },
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).

@@ -49,6 +49,13 @@ impl SenderPacket {
         put(base, layout.ssid, self.ssid.0.to_be_bytes());
     }
 
+    /// The session identifier that a request claims, before it is known whether it is one.
+    pub fn peek_ssid(bytes: &[u8], authenticated: bool) -> Option<Ssid> {
+        let layout = SenderLayout::of(authenticated);
+        let base = bytes.get(..layout.len)?;
+        Some(Ssid(u16_at(base, layout.ssid)))
+    }
+
     /// Reads a request, and what follows its base packet.
     ///
     /// A request of TWAMP Light below 44 bytes, where `compatibility` allows

@@ -77,23 +77,41 @@ pub(super) struct Provisioned {
     pub(super) unanswered: Bucket,
     pub(super) counters: Counters,
     pub(super) drops: Drops,
+    /// The plan has it no more; when it is to be forgotten.
+    pub(super) retired_at: Option<Mono>,
 }
 
 impl Provisioned {
-    pub(super) fn new(session: ReflectedSession, counters: Option<Counters>) -> Self {
+    pub(super) fn new(session: ReflectedSession) -> Self {
         let fresh = || vec![Counter::default(); usize::from(session.flows)];
-        let counters = counters.unwrap_or_else(|| Counters {
-            probes: fresh(),
-            traces: fresh(),
-        });
         Self {
             name: Arc::new(session.name.clone()),
             bucket: Bucket::default(),
             unanswered: Bucket::default(),
-            counters,
+            counters: Counters {
+                probes: fresh(),
+                traces: fresh(),
+            },
             drops: Drops::default(),
+            retired_at: None,
             session,
         }
+    }
+
+    /// The same STAMP sessions, by a new plan: they count on.
+    pub(super) fn again(self, session: ReflectedSession) -> Self {
+        Self {
+            session,
+            retired_at: None,
+            ..self
+        }
+    }
+
+    /// The flow that sends from this address and port.
+    pub(super) fn flow_of(&self, ip: IpAddr, port: u16) -> Option<FlowIndex> {
+        let session = &self.session;
+        let flow = u8::try_from(port.checked_sub(session.source_port)?).ok()?;
+        (session.from == ip && flow < session.flows).then_some(FlowIndex(flow))
     }
 
     /// Whether `other` is the same STAMP sessions, so that they count on.
@@ -119,6 +137,9 @@ pub(super) struct Open {
 
 type OpenKey = (IpAddr, u16, Ssid);
 
+/// One source may have this part of all sessions, so that it cannot shut out others.
+const SHARE: usize = 4;
+
 /// Sessions of whoever came, as many as are allowed.
 #[derive(Debug, Default)]
 pub(super) struct OpenSessions(BTreeMap<OpenKey, Counter>);
@@ -132,10 +153,17 @@ impl OpenSessions {
         now: Mono,
         idle_timeout: Span,
     ) -> Option<&mut Counter> {
-        if self.0.len() >= most && !self.0.contains_key(&key) {
-            let idle = self.0.iter().find(|(_, c)| c.is_idle(now, idle_timeout));
-            let idle = *idle?.0;
-            self.0.remove(&idle);
+        if !self.0.contains_key(&key) {
+            let (from, ..) = key;
+            let own = (from, 0, Ssid(0))..=(from, u16::MAX, Ssid(u16::MAX));
+            if self.0.range(own).count() >= most.div_ceil(SHARE) {
+                return None;
+            }
+            if self.0.len() >= most {
+                let idle = self.0.iter().find(|(_, c)| c.is_idle(now, idle_timeout));
+                let idle = *idle?.0;
+                self.0.remove(&idle);
+            }
         }
         Some(self.0.entry(key).or_default())
     }

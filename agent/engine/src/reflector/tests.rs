@@ -126,7 +126,7 @@ fn drops(reflector: &mut Reflector, ms: i64) -> Vec<(bool, DropReason, u32)> {
 fn a_reply_says_what_was_received() {
     let mut r = reflector(vec![session()], None);
     let (verdict, reply) = give(&mut r, &request(9, 101, Mode::Open), (PEER, 50_001), 5);
-    assert!(matches!(verdict, Verdict::Reply { dscp: None, .. }));
+    assert!(matches!(verdict, Verdict::Reply { dscp: Some(0), .. }));
     let (reply, _) = ReflectorPacket::parse(&reply, Mode::Open, Compatibility::Strict).unwrap();
     assert_eq!(reply.sender_sequence, Seq(9));
     assert_eq!(reply.sender_ttl, Some(251));
@@ -284,33 +284,139 @@ fn counting_outlives_the_bgp_hold_time_and_a_new_plan() {
     let (bytes, from) = (request(0, 100, Mode::Open), (PEER, 50_000));
     assert_eq!(ask(&mut r, &bytes, from, 0), Ok(0));
     assert_eq!(ask(&mut r, &bytes, from, 600_000), Ok(1));
-    r.set_sessions(vec![session()]);
+    r.set_sessions(vec![session()], at(600_000));
     assert_eq!(ask(&mut r, &bytes, from, 600_001), Ok(2));
     assert_eq!(
         ask(&mut r, &bytes, from, 1_200_002),
         Ok(0),
         "idle for too long"
     );
-    r.set_sessions(vec![]);
+    r.set_sessions(vec![], at(1_200_002));
     assert_eq!(
         ask(&mut r, &bytes, from, 1_200_003),
+        Ok(1),
+        "its sender may not know yet"
+    );
+    r.handle_timeout(at(1_232_002));
+    assert_eq!(
+        ask(&mut r, &bytes, from, 1_232_003),
         Err(DropReason::Unprovisioned)
     );
+}
+
+#[test]
+fn while_a_plan_changes_both_the_old_and_the_new_session_are_answered() {
+    let mut r = reflector(vec![session()], None);
+    let from = (PEER, 50_001);
+    let old = request(0, 101, Mode::Open);
+    assert_eq!(ask(&mut r, &old, from, 0), Ok(0));
+    let renumbered = ReflectedSession {
+        ssid: Ssid(164),
+        ..session()
+    };
+    r.set_sessions(vec![renumbered.clone()], at(1));
+    assert_eq!(ask(&mut r, &request(0, 165, Mode::Open), from, 2), Ok(0));
+    assert_eq!(ask(&mut r, &old, from, 3), Ok(1), "it counts on");
+    // The plan is followed again and again: that prolongs nothing.
+    r.set_sessions(vec![renumbered], at(20_000));
+    r.handle_timeout(at(30_002));
+    assert_eq!(
+        ask(&mut r, &old, from, 30_003),
+        Err(DropReason::Unprovisioned)
+    );
+    assert_eq!(
+        ask(&mut r, &request(1, 165, Mode::Open), from, 30_004),
+        Ok(1)
+    );
+}
+
+#[test]
+fn a_new_plan_loses_no_count_of_drops_and_the_end_reports_the_last() {
+    let mut r = reflector(vec![session()], None);
+    drops(&mut r, 0);
+    ask(&mut r, &[0; 43], (PEER, 50_000), 1).unwrap_err();
+    r.set_sessions(vec![session()], at(2));
+    ask(&mut r, &[0; 43], (PEER, 50_000), 3).unwrap_err();
+    r.set_sessions(vec![], at(4));
+    ask(&mut r, &[0; 43], (PEER, 50_000), 5).unwrap_err();
+    assert_eq!(
+        drops(&mut r, 1_000),
+        [
+            (false, DropReason::Unprovisioned, 1),
+            (true, DropReason::Malformed, 2)
+        ]
+    );
+    ask(&mut r, &[0; 43], (PEER, 50_000), 1_001).unwrap_err();
+    drain(&mut r);
+    r.finish(at(1_002));
+    assert_eq!(drain(&mut r).len(), 1);
+}
+
+#[test]
+fn the_reply_travels_in_the_class_of_the_request() {
+    let mut r = reflector(vec![session()], None);
+    let bytes = request(0, 100, Mode::Open);
+    let datagram = Datagram {
+        bytes: &bytes,
+        from: (PEER, 50_000).into(),
+        to: "10.17.11.132:8620".parse().unwrap(),
+        ttl: Some(251),
+        tos: Some(46 << 2 | 1),
+        received: Stamp {
+            at: at(0),
+            source: StampSource::Kernel,
+        },
+        received_wall: WALL,
+    };
+    let verdict = r.handle(&datagram, WALL, &mut Vec::new());
+    assert!(matches!(verdict, Verdict::Reply { dscp: Some(46), .. }));
+}
+
+#[test]
+fn open_mode_answers_no_well_known_port() {
+    let mut r = reflector(vec![], Some(open_mode()));
+    let bytes = request(0, 0, Mode::Open);
+    for port in [7, 19, 53, 1023] {
+        assert_eq!(
+            ask(&mut r, &bytes, (PEER, port), 0),
+            Err(DropReason::LoopGuard)
+        );
+    }
+}
+
+#[test]
+fn one_source_does_not_take_all_sessions_of_open_mode() {
+    let mut mode = open_mode();
+    mode.max_sessions = 8;
+    let mut r = reflector(vec![], Some(mode));
+    let bytes = request(0, 0, Mode::Open);
+    for port in 2_000..2_002 {
+        assert_eq!(ask(&mut r, &bytes, (PEER, port), 0), Ok(0));
+    }
+    for port in 2_002..2_100 {
+        assert_eq!(
+            ask(&mut r, &bytes, (PEER, port), 0),
+            Err(DropReason::Unprovisioned)
+        );
+    }
+    let other = "10.1.11.11".parse().unwrap();
+    assert_eq!(ask(&mut r, &bytes, (other, 2_000), 1), Ok(0));
 }
 
 #[test]
 fn open_mode_answers_a_limited_number_of_sessions() {
     let mut r = reflector(vec![], Some(open_mode()));
     let bytes = request(0, 0, Mode::Open);
-    assert_eq!(ask(&mut r, &bytes, (PEER, 1_000), 0), Ok(0));
-    assert_eq!(ask(&mut r, &bytes, (PEER, 1_001), 0), Ok(0));
+    let other = |n: u8| IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 11, n));
+    assert_eq!(ask(&mut r, &bytes, (other(1), 2_000), 0), Ok(0));
+    assert_eq!(ask(&mut r, &bytes, (other(2), 2_000), 0), Ok(0));
     assert_eq!(
-        ask(&mut r, &bytes, (PEER, 1_002), 0),
+        ask(&mut r, &bytes, (other(3), 2_000), 0),
         Err(DropReason::Unprovisioned)
     );
-    assert_eq!(ask(&mut r, &bytes, (PEER, 1_001), 1), Ok(1));
+    assert_eq!(ask(&mut r, &bytes, (other(2), 2_000), 1), Ok(1));
     // Once the others are idle there is room again.
-    assert_eq!(ask(&mut r, &bytes, (PEER, 1_002), 700_000), Ok(0));
+    assert_eq!(ask(&mut r, &bytes, (other(3), 2_000), 700_000), Ok(0));
     assert!(
         drain(&mut r).is_empty(),
         "nobody's session, nobody's record"

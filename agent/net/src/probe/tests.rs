@@ -28,6 +28,7 @@ struct Got {
     ttl: Option<u8>,
     tos: Option<u8>,
     stamp: Wall,
+    overflowed: u32,
 }
 
 fn receive(socket: &mut ProbeSocket, wanted: usize) -> Vec<Got> {
@@ -45,6 +46,7 @@ fn receive(socket: &mut ProbeSocket, wanted: usize) -> Vec<Got> {
                     ttl: r.ttl,
                     tos: r.tos,
                     stamp: r.stamp.expect("a kernel stamp"),
+                    overflowed: r.overflowed,
                 });
             })
             .unwrap();
@@ -264,8 +266,10 @@ fn a_full_socket_loses_nothing_silently() {
     assert!(received < 200);
     // The count comes with the next that is received.
     from.send_to(b"x", dest).unwrap();
-    receive(&mut to, 1);
+    assert_eq!(receive(&mut to, 1)[0].overflowed, 200 - received);
     assert_eq!(to.overflows(), 200 - received);
+    from.send_to(b"x", dest).unwrap();
+    assert_eq!(receive(&mut to, 1)[0].overflowed, 0, "told once");
 }
 
 #[test]

@@ -31,6 +31,9 @@ const TOLERANCE_BY_WALL_CLOCKS: Span = Span::from_secs(60);
 /// A reflector reports what it dropped once a second; it may wake late.
 const REPORTED_WITHIN: Span = Span::from_millis(1_500);
 
+/// Where a probe was expected is known about this well, while its path stays.
+const NEAR: Span = Span::from_millis(20);
+
 /// One reply in this much time is enough to tell when the others were expected.
 const ANCHOR_EVERY: Span = Span::from_millis(100);
 
@@ -65,17 +68,18 @@ pub(crate) struct ReflectorLog {
     pub(crate) strays: u64,
     /// What the reflector's events say, on its wall clock.
     pub(crate) events: Vec<(Wall, EventKind)>,
-    /// When its rate limit held back how many probes, logged ones and others.
-    pub(crate) rate_limited: Vec<RateLimited>,
+    /// When it held back how many probes, logged ones and others, by its rate limit or
+    /// because its program did not fetch them in time.
+    pub(crate) held_back: Vec<HeldBack>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
 }
 
-/// A stretch in which the reflector's rate limit held probes back.
+/// A stretch in which the reflecting host held probes back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RateLimited {
+pub(crate) struct HeldBack {
     /// From and to, on the reflector's wall clock.
     pub(crate) span: (Wall, Wall),
     /// How many.
@@ -181,8 +185,16 @@ impl ReflectorLog {
                 EventKind::ReflectorDropped {
                     reason: DropReason::RateLimited,
                     count,
-                } => self.rate_limited.push(RateLimited {
+                } => self.held_back.push(HeldBack {
                     span: (at - REPORTED_WITHIN, at),
+                    count: u64::from(count),
+                }),
+                EventKind::ReceiveOverflow {
+                    flow: None,
+                    since,
+                    count,
+                } => self.held_back.push(HeldBack {
+                    span: (timeline.utc(since) - NEAR, at + NEAR),
                     count: u64::from(count),
                 }),
                 _ => {}

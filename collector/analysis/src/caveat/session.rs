@@ -123,10 +123,12 @@ fn step(agent: &str, before: Wall, by: Span) -> Option<String> {
 fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
     let name = &session.plan.name;
     let (mut restarts, mut strays, mut lost_blocks) = (0_u64, 0_u64, 0_u64);
+    let mut overflowed = 0_u64;
     for event in &run.events {
         match event.kind {
             EventKind::ReflectorRestarted { .. } => restarts += 1,
             EventKind::StrayReplies { count } => strays += u64::from(count),
+            EventKind::ReceiveOverflow { count, .. } => overflowed += u64::from(count),
             EventKind::RecordsLost { blocks } => lost_blocks += u64::from(blocks),
             _ => {}
         }
@@ -141,6 +143,13 @@ fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
         out.push(format!(
             "Session `{name}`: {} belonged to no known probe or could not be read.",
             counted(strays, "reply", "replies")
+        ));
+    }
+    if overflowed > 0 {
+        out.push(format!(
+            "Session `{name}`: the sender's own host threw away {} that had arrived, because the agent `{}` was held up; that is no data, not loss. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
+            counted(overflowed, "reply", "replies"),
+            run.agent
         ));
     }
     records_lost(run.agent.as_str(), lost_blocks, out);
@@ -247,9 +256,12 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
     let name = &session.plan.name;
     let log = &session.log;
     let mut dropped: BTreeMap<DropReason, u64> = BTreeMap::new();
-    let mut lost_blocks = 0;
+    let (mut lost_blocks, mut overflowed) = (0, 0);
     for (_, kind) in &log.events {
         match kind {
+            EventKind::ReceiveOverflow {
+                flow: None, count, ..
+            } => overflowed += u64::from(*count),
             EventKind::ReflectorDropped { reason, count } => {
                 *dropped.entry(*reason).or_default() += u64::from(*count);
             }
@@ -259,6 +271,12 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
     }
     let to = session.to_name();
     records_lost(&to, lost_blocks, out);
+    if overflowed > 0 {
+        out.push(format!(
+            "Session `{name}`: the host of the reflector `{to}` threw away {} that had arrived, because its agent was held up; that is not loss on a path. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
+            counted(overflowed, "packet", "packets")
+        ));
+    }
     for (at, by) in &log.steps {
         out.extend(step(&to, *at - *by, *by));
     }
@@ -340,7 +358,19 @@ fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>
             Utc(last)
         ));
     }
-    let between = found.counts.no_data.saturating_sub(before + after);
+    let overflowed: u64 = session
+        .runs
+        .iter()
+        .flat_map(|r| &r.events)
+        .map(|e| match e.kind {
+            EventKind::ReceiveOverflow { count, .. } => u64::from(count),
+            _ => 0,
+        })
+        .sum();
+    let between = found
+        .counts
+        .no_data
+        .saturating_sub(before + after + overflowed);
     if between > 0 {
         out.push(format!(
             "Session `{name}`: {} went unanswered while the agent `{to}` did not run; that is no data, not loss.",

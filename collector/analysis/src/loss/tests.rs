@@ -1,5 +1,7 @@
 use crate::findings::{Counts, Direction, DirectionSource, VerdictResult};
+use crate::scenario::sent_at;
 use crate::scenario::{World, line, world};
+use hopgap_proto::record::{Event, EventKind, FlowIndex};
 use hopgap_proto::time::Span;
 
 fn counts(world: &World) -> Counts {
@@ -361,4 +363,79 @@ fn loss_at_the_end_is_loss_while_the_reflecting_agent_is_heard() {
     let found = world(&[line(&format!("{}{}", ".".repeat(500), "x".repeat(1500)))]).analyse();
     assert_eq!(lost(&found.sessions[0].counts), (1500, 0, 0));
     assert_eq!(found.verdict.result, VerdictResult::Missed);
+}
+
+#[test]
+fn what_a_host_threw_away_after_it_had_arrived_is_not_loss_on_the_path() {
+    let interval = Span::from_millis(10);
+    let around =
+        |first: usize, last: usize| (sent_at(interval, first - 1), sent_at(interval, last + 1));
+    // Slots 100 to 119 never reached the reflecting agent: its host says how many it
+    // threw away. Of the replies to 200 to 209 the sender's host says it.
+    let fates = format!(
+        "{}{}{}{}{}",
+        ".".repeat(100),
+        "x".repeat(20),
+        ".".repeat(80),
+        "r".repeat(10),
+        ".".repeat(100)
+    );
+    let mut input = world(&[line(&fates)]).input();
+    let lost_as_it_seems = crate::analyse(&input).sessions[0].counts;
+    assert_eq!(lost(&lost_as_it_seems), (20, 10, 0));
+
+    let records = &mut input.sessions[0];
+    let arrival = |records: &crate::input::SessionRecords, seq: u32| {
+        let log = &records.reflector[0].receptions;
+        log.iter().find(|r| r.seq.0 == seq).unwrap().received.at
+    };
+    let (since, at) = (arrival(records, 99), arrival(records, 120));
+    records.reflector[0].events.push(Event {
+        at,
+        kind: EventKind::ReceiveOverflow {
+            flow: None,
+            since,
+            count: 20,
+        },
+    });
+    let (since, at) = around(200, 209);
+    records.sender[0].events.push(Event {
+        at,
+        kind: EventKind::ReceiveOverflow {
+            flow: Some(FlowIndex(0)),
+            since,
+            count: 10,
+        },
+    });
+    let found = crate::analyse(&input);
+    let c = &found.sessions[0].counts;
+    assert_eq!(lost(c), (0, 0, 0));
+    assert_eq!((c.dropped_by_policy, c.no_data), (20, 10));
+    assert!(found.sessions[0].flows[0].outages.is_empty());
+    for who in [
+        "the sender's own host threw away 10 replies",
+        "reflector `azure` threw away 20 packets",
+    ] {
+        assert!(
+            found.caveats.iter().any(|c| c.contains(who)),
+            "{:?}",
+            found.caveats
+        );
+    }
+    assert!(!found.caveats.iter().any(|c| c.contains("did not run")));
+}
+
+#[test]
+fn more_losses_than_a_host_threw_away_stay_losses() {
+    let mut input = world(&[line(&format!("{0}{1}{0}", ".".repeat(100), "r".repeat(11)))]).input();
+    let interval = Span::from_millis(10);
+    input.sessions[0].sender[0].events.push(Event {
+        at: sent_at(interval, 111),
+        kind: EventKind::ReceiveOverflow {
+            flow: Some(FlowIndex(0)),
+            since: sent_at(interval, 99),
+            count: 10,
+        },
+    });
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 11, 0));
 }
