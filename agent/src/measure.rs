@@ -58,6 +58,9 @@ pub enum MeasureError {
     NoReply(SocketAddr),
 }
 
+/// All probes are held until the end, and judged then: about 200 bytes each.
+const MOST_PROBES: usize = 20_000_000;
+
 /// Measures until the time is over or Ctrl-C, then prints the summary.
 ///
 /// # Errors
@@ -162,6 +165,12 @@ fn gather(
         }
         let now = Clock::now();
         if end.is_some_and(|end| now >= end) {
+            stop.request();
+        }
+        if gathered.records.probes.len() >= MOST_PROBES && !stop.requested() {
+            eprintln!(
+                "it ends after {MOST_PROBES} probes: `measure` holds them all in memory; for longer take a longer --interval, or an agent with a collector"
+            );
             stop.request();
         }
         if let Some(live) = &mut live {

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// A block is closed at this many rows, whatever its age: it bounds the memory
 /// that a fast session takes (about 80 bytes a row).
 const MAX_ROWS: usize = 32_768;
+/// The same of traceroutes and events, whose rows have no fixed size: even of the
+/// largest, a block stays far below the largest frame.
+const MAX_LONG_ROWS: usize = 512;
 
 /// Records of one session on their way from a shell to the recorder.
 #[derive(Debug, Default)]
@@ -58,6 +61,15 @@ enum Kind {
     Traces,
     Events,
     Echoes,
+}
+
+impl Kind {
+    fn most_rows(self) -> usize {
+        match self {
+            Self::Probes | Self::Receptions | Self::Echoes => MAX_ROWS,
+            Self::Traces | Self::Events => MAX_LONG_ROWS,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,13 +179,14 @@ impl Recorder {
         if body.rows() == 0 {
             return;
         }
+        let most = key.kind.most_rows();
         let full = match self.open.get_mut(&key) {
             Some(open) => {
                 append(&mut open.body, body);
-                open.body.rows() >= MAX_ROWS
+                open.body.rows() >= most
             }
             None => {
-                let full = body.rows() >= MAX_ROWS;
+                let full = body.rows() >= most;
                 self.open.insert(
                     key.clone(),
                     Open {

@@ -13,6 +13,7 @@ mod measured;
 mod path_mtu;
 mod programs;
 mod reflecting;
+mod replanned;
 mod routes;
 mod texts;
 mod world;

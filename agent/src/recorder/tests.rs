@@ -1,6 +1,7 @@
-use super::{Batch, MAX_ROWS, Recorder};
+use super::{Batch, MAX_LONG_ROWS, MAX_ROWS, Recorder};
 use hopgap_proto::record::{
-    BlockBody, Event, EventKind, FlowIndex, Probe, ProbeFate, RunId, Stamp, StampSource,
+    BlockBody, Event, EventKind, FlowIndex, Hop, HopReply, HopReplyKind, Probe, ProbeFate, RunId,
+    Stamp, StampSource, Trace,
 };
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
@@ -48,6 +49,40 @@ fn a_block_closes_with_age_and_keeps_every_record() {
 fn a_full_block_closes_at_once() {
     let blocks = recorder().push(probes(u32::try_from(MAX_ROWS).unwrap()), at(0));
     assert_eq!(blocks.len(), 1);
+}
+
+#[test]
+fn a_block_of_long_rows_closes_before_it_is_too_large_for_a_frame() {
+    let hop = |ttl| Hop {
+        ttl,
+        sent: 3,
+        replies: (0..3)
+            .map(|i| HopReply {
+                from: std::net::Ipv6Addr::new(0xfd00, i, 2, 3, 4, 5, 6, 7).into(),
+                round_trip: Span::from_nanos(i64::MAX / (i64::from(i) + 2)),
+                kind: HopReplyKind::TimeExceeded,
+            })
+            .collect(),
+    };
+    let trace = Trace {
+        flow: FlowIndex(0),
+        started: Mono::ZERO,
+        finished: Mono::ZERO,
+        target: std::net::Ipv6Addr::LOCALHOST.into(),
+        hops: (1..=63).map(hop).collect(),
+        reached_at: None,
+    };
+    let batch = Batch {
+        traces: vec![trace; MAX_LONG_ROWS],
+        ..Batch::of("out".parse().unwrap())
+    };
+    let blocks = recorder().push(batch, at(0));
+    let bytes = blocks[0].encode(Span::from_nanos(1)).unwrap();
+    assert!(
+        bytes.len() <= hopgap_proto::frame::MAX_PAYLOAD,
+        "{}",
+        bytes.len()
+    );
 }
 
 #[test]

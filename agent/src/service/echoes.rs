@@ -5,8 +5,12 @@ use crate::recorder::Batch;
 use hopgap_proto::plan::EchoPlan;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::error;
+
+/// A socket that could not be had is asked for again this often.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The thread that watches the targets of one plan.
 #[derive(Debug)]
@@ -32,12 +36,7 @@ impl Echoes {
                     let first = u16::try_from(std::process::id() & 0xffff).unwrap_or(0);
                     let mut tasks = tokio::task::JoinSet::new();
                     for (plan, i) in watched.into_iter().zip(0u16..) {
-                        let watch = echo::watch(plan, first.wrapping_add(i), records.clone());
-                        tasks.spawn(async move {
-                            if let Err(error) = watch.await {
-                                error!("{error}");
-                            }
-                        });
+                        tasks.spawn(watch(plan, first.wrapping_add(i), records.clone()));
                     }
                     // Dropping the tasks ends them; the sender's end says that it is time.
                     let _ = ended.await;
@@ -53,6 +52,20 @@ impl Echoes {
     /// The targets that it watches.
     pub(super) fn plans(&self) -> &[EchoPlan] {
         &self.plans
+    }
+}
+
+/// Watches one target until it is dropped; what cannot be had is tried again, and said once.
+async fn watch(plan: EchoPlan, identifier: u16, records: SyncSender<Batch>) {
+    let mut complained = false;
+    loop {
+        if let Err(error) = echo::watch(plan.clone(), identifier, records.clone()).await
+            && !complained
+        {
+            error!("{error}");
+            complained = true;
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
