@@ -160,6 +160,8 @@ pub struct Sender {
     /// The wall clock as it was last given: near enough to tell an era of NTP time.
     wall: Wall,
     stopped: bool,
+    /// Whether a reply has shown that the reflector numbers its replies itself.
+    reflector_counts: bool,
 }
 
 #[derive(Debug)]
@@ -196,6 +198,7 @@ impl Sender {
             strays_since: config.origin,
             wall: Wall::ZERO,
             stopped: false,
+            reflector_counts: false,
             config,
         }
     }
@@ -401,6 +404,14 @@ impl Sender {
             None => is_trace_seq(seq) && !flow.matcher.knows(seq),
         };
         if traced {
+            // A traceroute packet's own number is none that a counter gets to.
+            if packet.sequence != seq && !self.reflector_counts {
+                self.reflector_counts = true;
+                self.outputs.push_back(Output::Event(Event {
+                    at: received.at,
+                    kind: EventKind::ReflectorCounts,
+                }));
+            }
             self.outputs.push_back(Output::TraceReply(TraceReply {
                 flow: index,
                 seq,

@@ -121,10 +121,10 @@ impl Work {
             }
         }
         for name in ended {
-            if let Some(running) = self.sessions.remove(&name) {
-                if running.thread.join().is_err() {
-                    error!("session {name} ended by a fault of the program; it is started again");
-                }
+            if let Some(running) = self.sessions.remove(&name)
+                && running.thread.join().is_err()
+            {
+                error!("session {name} ended by a fault of the program; it is started again");
             }
         }
         for (name, setup) in wanted {

@@ -68,7 +68,7 @@ pub enum Direction {
     Forward,
     /// From the Session-Reflector back.
     Reverse,
-    /// One of the two, unknown which: the reflector neither logs nor counts.
+    /// One of the two, unknown which: neither a log of the reflector nor its numbers tell it.
     Unknown,
 }
 

@@ -97,12 +97,7 @@ pub(crate) fn judge(session: &mut Session<'_>) {
     let agent = session.reflector_is_agent();
     let log = &session.log;
     for (index, run) in session.runs.iter_mut().enumerate() {
-        let stateful = agent
-            || run
-                .flows
-                .values()
-                .flat_map(|f| &f.samples)
-                .any(|s| s.replied && s.reflector_seq != s.seq);
+        let stateful = agent || counts(run);
         let stopped = run
             .events
             .iter()
@@ -406,21 +401,22 @@ pub(crate) fn add(sum: &mut Counts, more: &Counts) {
 
 /// How the direction of a loss is known in a session.
 pub(crate) fn direction_source(session: &Session<'_>) -> DirectionSource {
-    let counted = |s: &Sample| s.replied && s.reflector_seq != s.seq;
     if session.log.present {
         DirectionSource::ReflectorLog
-    } else if session.reflector_is_agent()
-        || session
-            .runs
-            .iter()
-            .flat_map(|r| r.flows.values())
-            .flat_map(|f| &f.samples)
-            .any(counted)
-    {
+    } else if session.reflector_is_agent() || session.runs.iter().any(counts) {
         DirectionSource::ReflectorCounter
     } else {
         DirectionSource::None
     }
+}
+
+/// Whether a reply has shown that the reflector numbers its replies itself.
+fn counts(run: &Run) -> bool {
+    let mut samples = run.flows.values().flat_map(|f| &f.samples);
+    run.events
+        .iter()
+        .any(|e| e.kind == EventKind::ReflectorCounts)
+        || samples.any(|s| s.replied && s.reflector_seq != s.seq)
 }
 
 /// A length as the counts have it.

@@ -192,7 +192,7 @@ pub(super) fn source(source: DirectionSource) -> &'static str {
              always per probe."
         }
         DirectionSource::None => {
-            "The direction of a loss is unknown: the reflector neither logs nor counts."
+            "The direction of a loss is unknown: neither a log of the reflector nor its numbers tell it."
         }
     }
 }

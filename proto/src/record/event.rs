@@ -73,6 +73,9 @@ pub enum EventKind {
         /// How many.
         count: u32,
     },
+    /// The reflector numbers its replies itself and does not copy the numbers of the
+    /// requests: its numbers tell the direction of a loss (RFC 8762 section 4.3.1).
+    ReflectorCounts,
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).

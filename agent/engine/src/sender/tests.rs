@@ -388,16 +388,31 @@ fn icmp_errors_find_their_owner() {
 #[test]
 fn traceroute_replies_go_to_the_tracer() {
     let (mut sender, probe) = sent_one();
-    for ssid in [5 | TRACE_SSID_BIT, 0] {
+    let trace = Seq(0x8000_0401);
+    // One that copies the number, one that counts, and then all is known.
+    for (ssid, number, told) in [
+        (5 | TRACE_SSID_BIT, trace, false),
+        (0, Seq(0), true),
+        (5 | TRACE_SSID_BIT, Seq(1), false),
+    ] {
         let reply = ReflectorPacket {
             ssid: Some(Ssid(ssid)),
-            sender_sequence: Seq(0x8000_0401),
-            ..reply_to(&probe, Seq(0), WALL)
+            sender_sequence: trace,
+            ..reply_to(&probe, number, WALL)
         };
         give(&mut sender, &reply, 3);
-        let outputs = drain(&mut sender);
+        let mut outputs = drain(&mut sender);
+        if told {
+            assert!(matches!(
+                outputs.remove(0),
+                Output::Event(Event {
+                    kind: EventKind::ReflectorCounts,
+                    ..
+                })
+            ));
+        }
         assert!(
-            matches!(outputs[..], [Output::TraceReply(r)] if r.seq == Seq(0x8000_0401)),
+            matches!(outputs[..], [Output::TraceReply(r)] if r.seq == trace),
             "{outputs:?}"
         );
     }

@@ -79,7 +79,12 @@ fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
             DirectionSource::ReflectorCounter => {
                 "the reflector's counter does not tell it (it went back, or no reply came after)"
             }
-            DirectionSource::None => "the reflector neither logs nor counts what it receives",
+            DirectionSource::None if found.counts.answered + found.counts.late == 0 => {
+                "nothing answered at all"
+            }
+            DirectionSource::None => {
+                "the numbers in the replies are those of the probes, so the reflector does not count, or had nothing to count apart"
+            }
         };
         out.push(format!(
             "Session `{name}`: {lost} no known direction: {why}."

@@ -109,6 +109,19 @@ fn a_foreign_reflector_that_copies_the_number_counts_nothing() {
 }
 
 #[test]
+fn a_foreign_reflector_that_is_known_to_count_is_believed_from_its_first_probe() {
+    // Nothing was ever lost on the way out, so its numbers equal those of the probes.
+    let mut world = by_counter("....rrrr....");
+    world.foreign = true;
+    assert_eq!(lost(&counts(&world)), (0, 0, 4));
+    world.events.push(Event {
+        at: sent_at(world.interval, 1),
+        kind: EventKind::ReflectorCounts,
+    });
+    assert_eq!(lost(&counts(&world)), (0, 4, 0));
+}
+
+#[test]
 fn a_foreign_reflector_that_counts_is_believed() {
     let mut world = by_counter("....xxxx....rrrr....");
     world.foreign = true;
