@@ -157,3 +157,54 @@ fn our_reflector_answers_every_authenticated_probe_of_their_sender() {
         );
     });
 }
+
+/// The extensions that both know, in one session (RFC 8972): theirs asks, ours answers,
+/// and theirs says what it thinks of each.
+fn their_sender_reads_our_extensions(world: &World, ours: &[&str], theirs: &[&str], hmac: u64) {
+    let [sender, reflector] = world.row(["sender", "reflector"]);
+    let mut arguments = vec!["reflect", "--listen", "10.0.0.2:862"];
+    arguments.extend(ours);
+    let _reflect = reflector.serve(&agent(), &arguments, STAMP);
+    let mut arguments = vec!["-r", "10.0.0.2", "-c", "50", "-d", "5", "-L", "1"];
+    arguments.extend(["--output-format", "json", "--ssid", "7"]);
+    arguments.extend(["--cos", "--dscp", "10", "--timestamp-info", "--location"]);
+    arguments.extend(["--direct-measurement", "--follow-up-telemetry"]);
+    arguments.extend(["--access-report", "1", "--extra-padding", "64"]);
+    arguments.extend(theirs);
+    let said = sender.finish(&stamp_suite(), &arguments).success();
+    let summary: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["packets_received"], 50, "{said}");
+    let tlvs = &summary["measurements"]["tlv_validation"];
+    assert_eq!(tlvs["rejected_replies"], 0, "{tlvs:#}");
+    assert_eq!(tlvs["hmac"]["verified"], hmac, "{tlvs:#}");
+    assert_eq!(tlvs["hmac"]["failed"], 0, "{tlvs:#}");
+    let types = tlvs["by_type"].as_object().unwrap();
+    // Location, Class of Service, Direct Measurement, Access Report and Follow-Up
+    // Telemetry are answered; Timestamp Information comes back as one that is not known.
+    for (kind, unrecognized) in [("2", 0), ("3", 50), ("4", 0), ("5", 0), ("6", 0), ("7", 0)] {
+        let flags = &types[kind]["flags"];
+        assert_eq!(flags["unrecognized"], unrecognized, "{kind}: {tlvs:#}");
+        assert_eq!(flags["malformed"], 0, "{kind}: {tlvs:#}");
+        assert_eq!(flags["integrity_failed"], 0, "{kind}: {tlvs:#}");
+    }
+}
+
+#[test]
+fn their_sender_reads_our_answers_to_its_extensions() {
+    sealed(&[&agent, &stamp_suite], |world| {
+        their_sender_reads_our_extensions(world, &[], &[], 0);
+    });
+}
+
+#[test]
+fn their_sender_verifies_our_answers_to_its_extensions() {
+    sealed(&[&agent, &stamp_suite], |world| {
+        let file = world.file("key", KEY);
+        their_sender_reads_our_extensions(
+            world,
+            &["--key-file", file.to_str().unwrap()],
+            &["-A", "A", "--hmac-key", KEY, "--verify-tlv-hmac"],
+            50,
+        );
+    });
+}

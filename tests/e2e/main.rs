@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod collecting;
+mod dissected;
 mod interop;
 mod measured;
 mod path_mtu;

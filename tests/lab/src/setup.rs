@@ -9,15 +9,24 @@ struct Tool {
     /// A file of it, by its absolute path or its name in one of the usual places.
     file: &'static str,
     package: &'static str,
-    /// Needed by strongSwan's tunnel only.
-    ipsec: bool,
+    needed_by: NeededBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NeededBy {
+    /// Every lab.
+    Lab,
+    /// Labs with strongSwan's tunnel.
+    Ipsec,
+    /// Tests that hold our packets against what others make of them.
+    Tests,
 }
 
 const fn tool(file: &'static str, package: &'static str) -> Tool {
     Tool {
         file,
         package,
-        ipsec: false,
+        needed_by: NeededBy::Lab,
     }
 }
 
@@ -25,7 +34,15 @@ const fn ipsec(file: &'static str, package: &'static str) -> Tool {
     Tool {
         file,
         package,
-        ipsec: true,
+        needed_by: NeededBy::Ipsec,
+    }
+}
+
+const fn for_tests(file: &'static str, package: &'static str) -> Tool {
+    Tool {
+        file,
+        package,
+        needed_by: NeededBy::Tests,
     }
 }
 
@@ -48,6 +65,12 @@ const TOOLS: &[Tool] = &[
         "/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
         "libstrongswan-standard-plugins",
     ),
+    for_tests("tshark", "tshark"),
+    for_tests("tcpdump", "tcpdump"),
+    for_tests(
+        "/usr/lib/python3/dist-packages/scapy/contrib/stamp.py",
+        "python3-scapy",
+    ),
 ];
 
 /// The system's own programs are often not in an ordinary user's PATH.
@@ -62,6 +85,14 @@ const PLACES: &[&str] = &[
 
 /// The packages that are missing for labs with `tunnel`.
 pub fn missing(tunnel: Tunnel) -> Vec<&'static str> {
+    packages(|needed_by| match needed_by {
+        NeededBy::Lab => true,
+        NeededBy::Ipsec => tunnel == Tunnel::Ipsec,
+        NeededBy::Tests => false,
+    })
+}
+
+fn packages(wanted: impl Fn(NeededBy) -> bool) -> Vec<&'static str> {
     let here = |file: &str| {
         file.starts_with('/') && Path::new(file).exists()
             || PLACES
@@ -70,7 +101,7 @@ pub fn missing(tunnel: Tunnel) -> Vec<&'static str> {
     };
     let mut packages: Vec<_> = TOOLS
         .iter()
-        .filter(|tool| (tunnel == Tunnel::Ipsec || !tool.ipsec) && !here(tool.file))
+        .filter(|tool| wanted(tool.needed_by) && !here(tool.file))
         .map(|tool| tool.package)
         .collect();
     packages.dedup();
@@ -83,20 +114,31 @@ pub fn missing(tunnel: Tunnel) -> Vec<&'static str> {
 /// # Errors
 /// The command that would install it, or what apt said.
 pub fn ensure(tunnel: Tunnel) -> Result<(), LabError> {
-    let missing = missing(tunnel);
+    install(&missing(tunnel), "the lab needs")
+}
+
+/// The same for all tests.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_for_tests() -> Result<(), LabError> {
+    install(&packages(|_| true), "the tests need")
+}
+
+fn install(missing: &[&str], who: &str) -> Result<(), LabError> {
     if missing.is_empty() {
         return Ok(());
     }
     let packages = missing.join(" ");
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::Refused(format!(
-            "the lab needs packages that are not installed: run `sudo apt-get install -y {packages}`"
+            "{who} packages that are not installed: run `sudo apt-get install -y {packages}`"
         )));
     }
     eprintln!("installing {packages}");
     apt(&["update", "-q"])?;
     let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
-    arguments.extend(&missing);
+    arguments.extend(missing);
     apt(&arguments)
 }
 

@@ -1,7 +1,6 @@
 //! `cargo lab test`: everything that the tests need, then all of them.
 
 use crate::setup;
-use crate::tunnel::Tunnel;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +12,7 @@ use std::process::Command;
 /// # Errors
 /// When something is missing or a test fails.
 pub fn run() -> Result<()> {
-    setup::ensure(Tunnel::Ipsec)?;
+    setup::ensure_for_tests()?;
     step(&["test", "--workspace", "--doc", "--locked", "--quiet"])?;
     let nextest = Command::new(cargo())
         .args(["nextest", "--version"])
