@@ -40,6 +40,8 @@ enum Cmd {
     },
     /// Measure a failover with the real programs and judge the report by the truth
     Drill(hopgap_lab::drill::DrillOptions),
+    /// Try to prove the analysis wrong: many small networks, each judged by its truth
+    Campaign(hopgap_lab::campaign::CampaignOptions),
     /// Make a fault in the running lab
     Fault {
         /// Which
@@ -102,6 +104,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             setup::ensure(options.tunnel)?;
             return hopgap_lab::drill::run(&options);
         }
+        Cmd::Campaign(options) => return hopgap_lab::campaign::run(&options),
         Cmd::Fault { fault } => println!("{}", client.ask(Request::Fault(fault))?),
         Cmd::Heal { wait } => {
             println!("{}", client.ask(Request::Heal)?);

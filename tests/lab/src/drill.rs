@@ -7,7 +7,7 @@
 
 mod judge;
 mod programs;
-mod stage;
+pub(crate) mod stage;
 
 use crate::error::LabError;
 use crate::fault::Fault;
@@ -212,7 +212,11 @@ fn measure(
 }
 
 /// Tries until it succeeds, for at most half a minute.
-fn wait_for(sandbox: &Sandbox, what: &str, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+pub(crate) fn wait_for(
+    sandbox: &Sandbox,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<()>,
+) -> Result<()> {
     let start = std::time::Instant::now();
     loop {
         match attempt() {

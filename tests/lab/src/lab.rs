@@ -66,10 +66,10 @@ impl Lab {
         namespace::build()?;
         let mut namespaces = BTreeMap::new();
         for node in Node::ALL {
-            namespaces.insert(node, Namespace::open(node)?);
+            namespaces.insert(node, Namespace::open(node.name())?);
         }
         let at = |node: Node| namespaces.get(&node).ok_or(LabError::NoDaemon { node });
-        together(&Node::ALL, |node| namespace::configure(at(node)?))?;
+        together(&Node::ALL, |node| namespace::configure(node, at(node)?))?;
         let events = Events::create(out)?;
         let wires = Wires::start(at(Node::Wires)?, out)?;
         let mut daemons = options.tunnel.start(&namespaces, out)?;

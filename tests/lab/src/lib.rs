@@ -29,6 +29,7 @@
 //! ```
 
 mod bird;
+pub mod campaign;
 pub mod control;
 pub mod deps;
 pub mod drill;

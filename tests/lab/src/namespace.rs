@@ -1,4 +1,4 @@
-//! Work inside one node's network namespace.
+//! Work inside one network namespace.
 
 use crate::error::LabError;
 use crate::topology::{LINKS, Node};
@@ -16,19 +16,19 @@ const NAMES: &str = "/run/netns";
 /// in the article. The kernel's hash is the same for both directions of a flow.
 const HASH_SEED: &str = "12";
 
-/// A node's network namespace.
+/// A node's network namespace, or another host's.
 #[derive(Debug)]
 pub(crate) struct Namespace {
-    node: Node,
+    name: &'static str,
     file: File,
 }
 
 impl Namespace {
     /// Opens the namespace that `ip netns add` made.
-    pub(crate) fn open(node: Node) -> Result<Self, LabError> {
-        let path = format!("{NAMES}/{node}");
+    pub(crate) fn open(name: &'static str) -> Result<Self, LabError> {
+        let path = format!("{NAMES}/{name}");
         let file = File::open(&path).map_err(LabError::io(format!("open {path}")))?;
-        Ok(Self { node, file })
+        Ok(Self { name, file })
     }
 
     /// Runs `work` in a thread that is inside. Processes that it starts are inside too.
@@ -36,10 +36,10 @@ impl Namespace {
         &self,
         work: impl FnOnce() -> Result<T, LabError> + Send,
     ) -> Result<T, LabError> {
-        let node = self.node;
+        let name = self.name;
         let entered = || {
             setns(&self.file, CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| LabError::io(format!("enter {node}"))(errno.into()))?;
+                .map_err(|errno| LabError::io(format!("enter {name}"))(errno.into()))?;
             work()
         };
         std::thread::scope(|scope| {
@@ -68,7 +68,7 @@ impl Namespace {
     /// Runs `command` inside and returns what it printed.
     pub(crate) fn run(&self, command: &mut Command) -> Result<String, LabError> {
         let output = self.output(command)?;
-        succeeded(self.node.name(), command, &output)?;
+        succeeded(self.name, command, &output)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -86,7 +86,7 @@ impl Namespace {
 
     /// Runs lines of `ip` commands.
     pub(crate) fn ip(&self, lines: &str) -> Result<(), LabError> {
-        self.inside(|| ip_batch(self.node.name(), lines))
+        self.inside(|| ip_batch(self.name, lines))
     }
 }
 
@@ -188,8 +188,7 @@ pub(crate) fn interfaces(node: Node) -> Vec<(&'static str, Option<&'static str>)
 }
 
 /// Gives `node` its addresses and settings, and brings its interfaces up.
-pub(crate) fn configure(namespace: &Namespace) -> Result<(), LabError> {
-    let node = namespace.node;
+pub(crate) fn configure(node: Node, namespace: &Namespace) -> Result<(), LabError> {
     let mut sysctls = vec![
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/default/rp_filter", "0"),

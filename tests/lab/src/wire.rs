@@ -6,8 +6,8 @@
 //! STAMP packet is in `wire-NAME.csv` (see [`log`]).
 
 pub mod log;
-mod packet;
-mod queue;
+pub(crate) mod packet;
+pub(crate) mod queue;
 
 use crate::error::LabError;
 use crate::namespace::Namespace;
@@ -86,7 +86,7 @@ pub(crate) struct Wires {
 impl Wires {
     /// Starts them in `namespace`, which has all their interfaces, logging to `out`.
     pub(crate) fn start(namespace: &Namespace, out: &Path) -> Result<Self, LabError> {
-        let (writer, entries) = Writer::start(out)?;
+        let (writer, entries) = Writer::start(out, wires().map(|spec| spec.name))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (mut modes, mut threads) = (Vec::new(), Vec::new());
         for (index, spec) in wires().enumerate() {

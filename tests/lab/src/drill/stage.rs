@@ -117,12 +117,12 @@ pub(super) fn write_files(out: &Path, options: &DrillOptions) -> Result<Files> {
 }
 
 /// A path as a TOML string.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
 }
 
 /// Whether the collector's status shows blocks of both agents.
-pub(super) fn both_deliver(status: &[u8]) -> Result<()> {
+pub(crate) fn both_deliver(status: &[u8]) -> Result<()> {
     let status: serde_json::Value =
         serde_json::from_slice(status).context("the collector's status is no JSON")?;
     let agents = status["agents"]
@@ -139,13 +139,13 @@ pub(super) fn both_deliver(status: &[u8]) -> Result<()> {
 }
 
 /// A program of the drill, ended by its own pid whatever happens.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     name: String,
 }
 
 impl Process {
-    pub(super) fn of(child: Child, name: &str) -> Self {
+    pub(crate) fn of(child: Child, name: &str) -> Self {
         Self {
             child,
             name: name.to_owned(),
@@ -153,7 +153,7 @@ impl Process {
     }
 
     /// Asks it to end in order and waits.
-    pub(super) fn end(mut self, limit: Duration) -> Result<()> {
+    pub(crate) fn end(mut self, limit: Duration) -> Result<()> {
         self.signal(Signal::SIGTERM);
         let start = Instant::now();
         loop {
@@ -168,7 +168,8 @@ impl Process {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), signal);
         }

@@ -13,7 +13,6 @@
 //! empty in a request, is the Session-Sender Sequence Number in a reply.
 
 use crate::error::LabError;
-use crate::topology::wires;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -89,11 +88,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts it. It ends when all senders are gone.
-    pub(crate) fn start(out: &Path) -> Result<(Self, Sender<(usize, Portion)>), LabError> {
+    /// Starts it with one log for each of `names`. It ends when all senders are gone.
+    pub(crate) fn start<'a>(
+        out: &Path,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<(Self, Sender<(usize, Portion)>), LabError> {
         let mut logs = Vec::new();
-        for spec in wires() {
-            let path = path(out, spec.name);
+        for name in names {
+            let path = path(out, name);
             let file =
                 File::create(&path).map_err(LabError::io(format!("write {}", path.display())))?;
             logs.push(Log::new(BufWriter::with_capacity(1 << 18, file)));

@@ -10,7 +10,7 @@ const STAMP_PORT: u16 = 862;
 
 /// An IPv4 packet in its Ethernet frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     source: Ipv4Addr,
     destination: Ipv4Addr,
     ttl: u8,
@@ -33,7 +33,7 @@ fn address_at(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
 
 impl<'a> Frame<'a> {
     /// `None` for anything but IPv4.
-    pub(super) fn parse(frame: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Option<Self> {
         if u16_at(frame, 12)? != 0x0800 {
             return None;
         }
@@ -51,19 +51,29 @@ impl<'a> Frame<'a> {
     }
 
     /// Whether it goes between the on-premises LAN and the virtual networks.
-    pub(super) fn is_data(&self) -> bool {
+    pub(crate) fn is_data(&self) -> bool {
         let lan = |address: Ipv4Addr| address.octets()[..3] == [10, 1, 11];
         let azure = |address: Ipv4Addr| address.octets()[..3] == [10, 17, 11];
         (lan(self.source) && azure(self.destination))
             || (azure(self.source) && lan(self.destination))
     }
 
-    /// What a STAMP packet says of itself, by RFC 8762's layout.
-    pub(super) fn stamp(&self) -> Option<Stamp> {
+    /// As it is on the wire.
+    pub(crate) fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
+    /// Source and destination port of a UDP datagram that is no later fragment.
+    pub(crate) fn ports(&self) -> Option<(u16, u16)> {
         if self.protocol != UDP || self.fragment {
             return None;
         }
-        let (from, to) = (u16_at(self.payload, 0)?, u16_at(self.payload, 2)?);
+        Some((u16_at(self.payload, 0)?, u16_at(self.payload, 2)?))
+    }
+
+    /// What a STAMP packet says of itself, by RFC 8762's layout.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let (from, to) = self.ports()?;
         if from != STAMP_PORT && to != STAMP_PORT {
             return None;
         }

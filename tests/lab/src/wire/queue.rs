@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// Items leave when they are due; equals leave in the order in which they came.
 #[derive(Debug)]
-pub(super) struct DelayQueue<T> {
+pub(crate) struct DelayQueue<T> {
     items: VecDeque<(Mono, T)>,
 }
 
@@ -19,7 +19,7 @@ impl<T> Default for DelayQueue<T> {
 
 impl<T> DelayQueue<T> {
     /// Adds an item; cheap where it is due after most others, as on a wire with one delay.
-    pub(super) fn push(&mut self, due: Mono, item: T) {
+    pub(crate) fn push(&mut self, due: Mono, item: T) {
         let after = self
             .items
             .iter()
@@ -30,17 +30,17 @@ impl<T> DelayQueue<T> {
     }
 
     /// Puts an item back that was taken; it leaves before all others.
-    pub(super) fn push_front(&mut self, due: Mono, item: T) {
+    pub(crate) fn push_front(&mut self, due: Mono, item: T) {
         self.items.push_front((due, item));
     }
 
     /// When the next item is due.
-    pub(super) fn next_due(&self) -> Option<Mono> {
+    pub(crate) fn next_due(&self) -> Option<Mono> {
         self.items.front().map(|(due, _)| *due)
     }
 
     /// Removes what is due at `now`, in order.
-    pub(super) fn take_due(&mut self, now: Mono) -> Vec<(Mono, T)> {
+    pub(crate) fn take_due(&mut self, now: Mono) -> Vec<(Mono, T)> {
         let count = self.items.iter().take_while(|(due, _)| *due <= now).count();
         self.items.drain(..count).collect()
     }

@@ -1,0 +1,205 @@
+//! Holds a run's report against its truth.
+//!
+//! The truth is the wire's logs and the program that the wire carried out; the report
+//! is read from `report.json`, as anybody would read it. Nothing of the analysis is
+//! used here.
+
+mod delays;
+mod losses;
+mod outages;
+mod paths;
+mod report;
+
+use super::program::Program;
+use super::run::Record;
+use super::scenario::Scenario;
+use super::truth::{FlowTruth, Truth};
+use anyhow::{Context, Result};
+use hopgap_proto::time::{Mono, Span};
+use report::{Flow, Point, Report};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The names of the directions: out and back.
+const DIRECTIONS: [&str; 2] = ["forward", "reverse"];
+/// Between the agent's kernel's stamp and the wire's, on a busy machine.
+const SLACK: Span = Span::from_micros(500);
+/// What happens this close to the edges of the drill may be in the report or not.
+const EDGE: Span = Span::from_millis(300);
+
+/// How many of how many were right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Share {
+    /// Those that were right.
+    pub(super) right: u64,
+    /// All.
+    pub(super) all: u64,
+}
+
+impl Share {
+    /// One more.
+    pub(super) fn count(&mut self, right: bool) {
+        self.all += 1;
+        self.right += u64::from(right);
+    }
+
+    /// Both together.
+    pub(super) fn add(&mut self, other: Self) {
+        self.all += other.all;
+        self.right += other.right;
+    }
+}
+
+/// How a report stands against the truth.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Judgement {
+    /// The scenario.
+    pub(super) scenario: String,
+    /// The run's seed.
+    pub(super) seed: u64,
+    /// True outages, and those of them that were found.
+    pub(super) found: Share,
+    /// Outages longer than two intervals that were missed.
+    pub(super) missed_long: u64,
+    /// Outages that there were not.
+    pub(super) invented: u64,
+    /// True durations within the stated bounds.
+    pub(super) durations: Share,
+    /// Stated bounds no wider than two intervals and what the record shows.
+    pub(super) widths: Share,
+    /// Errors in probe intervals, without sign.
+    pub(super) start_errors: Vec<f64>,
+    /// The same.
+    pub(super) end_errors: Vec<f64>,
+    /// The same.
+    pub(super) duration_errors: Vec<f64>,
+    /// Outages in the right direction.
+    pub(super) directions: Share,
+    /// Probes, each way, on the path that is named.
+    pub(super) paths: Share,
+    /// Lost probes that are reported as lost in their direction.
+    pub(super) losses: Share,
+    /// Median one-way delays within their bound.
+    pub(super) delays: Share,
+    /// Every point on which the report is wrong, in one sentence each.
+    pub(super) faults: Vec<String>,
+    /// Why the truth is not the whole truth, if it is not.
+    pub(super) hole: Option<String>,
+}
+
+impl Judgement {
+    /// Whether the report is right, as far as the truth is known.
+    pub(super) fn agrees(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    fn wrong(&mut self, label: &str, what: impl std::fmt::Display) {
+        self.faults.push(format!("{label}: {what}"));
+    }
+}
+
+/// Judges `report.json` in `dir`.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn judge(
+    scenario: &Scenario,
+    record: &Record,
+    truth: &Truth,
+    dir: &Path,
+) -> Result<Judgement> {
+    let path = dir.join("report.json");
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let report: Report =
+        serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    compare(scenario, record, truth, &report)
+}
+
+fn compare(
+    scenario: &Scenario,
+    record: &Record,
+    truth: &Truth,
+    report: &Report,
+) -> Result<Judgement> {
+    let mut judgement = Judgement {
+        scenario: record.scenario.clone(),
+        seed: record.seed,
+        hole: truth.hole.clone(),
+        ..Judgement::default()
+    };
+    let offset = Span::from_nanos(record.wall_minus_mono_ns);
+    let window = report
+        .findings
+        .window
+        .as_ref()
+        .context("the report has no window")?;
+    let window = (window.from.mono(offset), window.to.mono(offset));
+    for flow in &truth.flows {
+        let session = report
+            .findings
+            .sessions
+            .iter()
+            .find(|s| s.session == flow.session());
+        let found = session.and_then(|s| s.flows.iter().find(|f| f.source_port == flow.port));
+        let label = format!("{}, port {}", flow.session(), flow.port);
+        let Some(found) = found else {
+            judgement.wrong(&label, "not in the report");
+            continue;
+        };
+        let view = View {
+            scenario,
+            program: &record.program,
+            begin: record.begin(),
+            offset,
+            window,
+            truth: flow,
+            found,
+            label,
+        };
+        judgement.compare_outages(&view);
+        judgement.compare_losses(&view);
+        judgement.compare_paths(&view);
+    }
+    let expected = usize::from(scenario.flows) * if scenario.both { 2 } else { 1 };
+    if truth.flows.len() != expected {
+        judgement.wrong(
+            "the wire",
+            format!("{} flows, not {expected}", truth.flows.len()),
+        );
+    }
+    judgement.compare_delays(scenario, truth, report, window);
+    Ok(judgement)
+}
+
+/// One flow, from both sides.
+struct View<'a> {
+    scenario: &'a Scenario,
+    program: &'a Program,
+    begin: Mono,
+    offset: Span,
+    window: (Mono, Mono),
+    truth: &'a FlowTruth,
+    found: &'a Flow,
+    label: String,
+}
+
+impl View<'_> {
+    /// The place of a reported probe among the true ones: of those with its number the
+    /// one sent at that time.
+    fn place(&self, point: &Point) -> Option<usize> {
+        let sent = point.sent.mono(self.offset);
+        let distance = |place: &usize| {
+            let probe = self.truth.probes.get(*place);
+            probe.map(|probe| (probe.out.enter - sent).abs())
+        };
+        let same = self.truth.probes.iter().enumerate();
+        let same = same.filter(|(_, p)| p.seq == point.seq).map(|(i, _)| i);
+        same.min_by_key(distance)
+            .filter(|i| distance(i).is_some_and(|d| d < Span::from_secs(1)))
+    }
+
+    /// Whether what was sent then is in the report for certain.
+    fn is_inside(&self, sent: Mono) -> bool {
+        sent >= self.window.0 + EDGE && sent <= self.window.1 - EDGE
+    }
+}

@@ -1,0 +1,123 @@
+//! Every lost probe, and its direction.
+
+use super::report::LossPeriod;
+use super::{DIRECTIONS, Judgement, View};
+use crate::campaign::truth::Probe;
+use std::collections::BTreeSet;
+
+impl Judgement {
+    /// Loss of one flow: the reported periods, probe by probe, and the counts.
+    pub(super) fn compare_losses(&mut self, view: &View<'_>) {
+        let inside: Vec<&Probe> = view
+            .truth
+            .probes
+            .iter()
+            .filter(|p| p.out.enter >= view.window.0 && p.out.enter <= view.window.1)
+            .collect();
+        let counts = &view.found.counts;
+        for (direction, said) in [counts.lost_forward, counts.lost_reverse]
+            .into_iter()
+            .enumerate()
+        {
+            let lost = |p: &&&Probe| p.lost(direction) == Some(true);
+            let truly = inside.iter().filter(lost).count() as u64;
+            if truly != said {
+                let what = format!(
+                    "{said} probes are counted as lost {}; truly {truly} were",
+                    DIRECTIONS[direction]
+                );
+                self.wrong(&view.label, what);
+            }
+            self.compare_periods(view, direction);
+        }
+        if counts.lost_unknown > 0 {
+            let what = format!("the direction of {} lost is not known", counts.lost_unknown);
+            self.wrong(&view.label, what);
+        }
+        // Whether a probe on the edge is in the drill is a question of microseconds.
+        if (inside.len() as u64).abs_diff(counts.sent) > 2 {
+            let what = format!("{} probes are counted; truly {}", counts.sent, inside.len());
+            self.wrong(&view.label, what);
+        }
+        let copies: u64 = inside
+            .iter()
+            .filter_map(|p| p.back)
+            .map(|back| u64::from(back.copies))
+            .sum();
+        if copies.abs_diff(counts.duplicated) > 2 {
+            let what = format!(
+                "{} duplicates are counted; truly {copies}",
+                counts.duplicated
+            );
+            self.wrong(&view.label, what);
+        }
+    }
+
+    fn compare_periods(&mut self, view: &View<'_>, direction: usize) {
+        let periods = view.found.outages.iter().flat_map(|o| &o.loss_periods);
+        let periods = periods.chain(&view.found.background);
+        let mut covered = BTreeSet::new();
+        let mut worst: Option<String> = None;
+        for period in periods.filter(|p| p.direction == DIRECTIONS[direction]) {
+            match claim(view, direction, period) {
+                Ok(lost) => covered.extend(lost),
+                Err(what) => {
+                    self.losses.all += 1;
+                    worst = worst.or(Some(what));
+                }
+            }
+        }
+        for (place, probe) in view.truth.probes.iter().enumerate() {
+            if probe.lost(direction) != Some(true) || !view.is_inside(probe.out.enter) {
+                continue;
+            }
+            let right = covered.contains(&place);
+            self.losses.count(right);
+            if !right {
+                worst = worst.or_else(|| {
+                    let way = DIRECTIONS[direction];
+                    Some(format!("probe {} was lost {way}: not reported", probe.seq))
+                });
+            }
+        }
+        if let Some(worst) = worst {
+            self.wrong(&view.label, worst);
+        }
+    }
+}
+
+/// The places of the lost probes of a period, if it tells the truth.
+fn claim(view: &View<'_>, direction: usize, period: &LossPeriod) -> Result<Vec<usize>, String> {
+    let name = format!(
+        "the {} loss of probes {} to {}",
+        period.direction, period.first.seq, period.last.seq
+    );
+    let range = view.place(&period.first).zip(view.place(&period.last));
+    let Some((first, last)) = range.filter(|(first, last)| first <= last) else {
+        return Err(format!("{name}: no such probes were sent"));
+    };
+    let probes = || {
+        view.truth
+            .probes
+            .iter()
+            .enumerate()
+            .take(last + 1)
+            .skip(first)
+    };
+    if let Some((_, good)) = probes().find(|(_, p)| p.lost(direction) == Some(false)) {
+        return Err(format!("{name}: truly probe {} came through", good.seq));
+    }
+    let lost: Vec<usize> = probes()
+        .filter(|(_, p)| p.lost(direction) == Some(true))
+        .map(|(place, _)| place)
+        .collect();
+    if lost.len() as u64 == period.lost {
+        Ok(lost)
+    } else {
+        Err(format!(
+            "{name}: {} are said to be lost; truly {} were",
+            period.lost,
+            lost.len()
+        ))
+    }
+}

@@ -1,0 +1,280 @@
+//! Outages: found, missed, invented; their bounds, their errors, their direction.
+
+use super::report::Outage;
+use super::{DIRECTIONS, Judgement, SLACK, View};
+use crate::campaign::program::Act;
+use crate::campaign::truth::{Passage, Probe};
+use crate::truth::OUTAGE_MIN;
+use hopgap_proto::time::{Mono, Span};
+use std::ops::RangeInclusive;
+
+/// Probes lost in a row, by their places.
+type Run = RangeInclusive<usize>;
+
+impl Judgement {
+    /// All outages of one flow.
+    pub(super) fn compare_outages(&mut self, view: &View<'_>) {
+        let runs = [runs(view, 0), runs(view, 1)];
+        let reported: Vec<(&Outage, Option<Run>)> = view
+            .found
+            .outages
+            .iter()
+            .map(|o| {
+                let range = view.place(&o.first_lost).zip(view.place(&o.last_lost));
+                (o, range.map(|(first, last)| first..=last))
+            })
+            .collect();
+        for (direction, runs) in runs.iter().enumerate() {
+            for run in runs {
+                self.look_for(view, direction, run, &reported);
+            }
+        }
+        for (outage, range) in &reported {
+            let Some(range) = range else {
+                self.invented += 1;
+                let what = format!(
+                    "the outage from probe {} to {} is reported, and no such probes were sent",
+                    outage.first_lost.seq, outage.last_lost.seq
+                );
+                self.wrong(&view.label, what);
+                continue;
+            };
+            self.look_at(view, outage, range, &runs);
+        }
+    }
+
+    fn look_for(
+        &mut self,
+        view: &View<'_>,
+        direction: usize,
+        run: &Run,
+        reported: &[(&Outage, Option<Run>)],
+    ) {
+        let found = reported.iter().any(|(outage, range)| {
+            outage.direction == DIRECTIONS[direction]
+                && range
+                    .as_ref()
+                    .is_some_and(|r| r.start() <= run.start() && r.end() >= run.end())
+        });
+        self.found.count(found);
+        if found {
+            return;
+        }
+        let (first, last) = (
+            view.truth.probes[*run.start()],
+            view.truth.probes[*run.end()],
+        );
+        let long = last.out.enter - first.out.enter;
+        if long > view.scenario.interval + view.scenario.interval {
+            self.missed_long += 1;
+        }
+        let what = format!(
+            "the {} outage of probes {} to {} ({long}) is not reported",
+            DIRECTIONS[direction], first.seq, last.seq
+        );
+        self.wrong(&view.label, what);
+    }
+
+    fn look_at(&mut self, view: &View<'_>, outage: &Outage, range: &Run, runs: &[Vec<Run>; 2]) {
+        let has = |direction: usize| {
+            let all = &runs[direction];
+            all.iter()
+                .any(|run| run.start() <= range.end() && run.end() >= range.start())
+        };
+        let said = DIRECTIONS.iter().position(|d| *d == outage.direction);
+        let (first, last) = (outage.first_lost.seq, outage.last_lost.seq);
+        let label = format!(
+            "{}, {} outage of probes {first} to {last}",
+            view.label, outage.direction
+        );
+        let edge = !view.is_inside(outage.first_lost.sent.mono(view.offset))
+            || !view.is_inside(outage.last_lost.sent.mono(view.offset));
+        let Some(direction) = said.filter(|d| has(*d)) else {
+            if edge {
+                return;
+            }
+            if has(0) || has(1) {
+                self.directions.count(false);
+                self.wrong(&label, "truly it was in the other direction");
+            } else {
+                self.invented += 1;
+                let lost = |d: usize| {
+                    let probes = &view.truth.probes[range.clone()];
+                    probes.iter().filter(|p| p.lost(d) == Some(true)).count()
+                };
+                let what = format!(
+                    "there was none: of these probes {} were lost forward and {} reverse",
+                    lost(0),
+                    lost(1)
+                );
+                self.wrong(&label, what);
+            }
+            return;
+        };
+        self.directions.count(true);
+        let lost = view.truth.probes[range.clone()].iter();
+        let lost = lost.filter(|p| p.lost(direction) == Some(true)).count();
+        if lost as u64 != outage.lost {
+            let what = format!("{} lost are reported; truly {lost} were", outage.lost);
+            self.wrong(&label, what);
+        }
+        if let Some(true_) = Edges::of(view, direction, range) {
+            self.compare_bounds(view, &label, outage, &true_);
+        }
+    }
+
+    fn compare_bounds(&mut self, view: &View<'_>, label: &str, outage: &Outage, truly: &Edges) {
+        let least = Span::from_nanos(outage.at_least_ns);
+        let Some(most) = outage.at_most_ns.map(Span::from_nanos) else {
+            self.durations.count(false);
+            self.wrong(label, "reported without an end or a beginning; it had both");
+            return;
+        };
+        let (shortest, longest) = (
+            truly.end.earliest - truly.start.latest,
+            truly.end.latest - truly.start.earliest,
+        );
+        let inside = least <= longest + SLACK && most + SLACK >= shortest;
+        self.durations.count(inside);
+        if !inside {
+            let what =
+                format!("reported as {least} to {most}; truly it lasted {shortest} to {longest}");
+            self.wrong(label, what);
+        }
+        let narrow = most - least <= truly.width + SLACK;
+        self.widths.count(narrow || outage.unsent > 0);
+        if !narrow && outage.unsent == 0 {
+            let what = format!(
+                "the bounds {least} to {most} are wider than the record requires, {}",
+                truly.width
+            );
+            self.wrong(label, what);
+        }
+        let (Some(good), Some(again)) = (&outage.last_good, &outage.first_good) else {
+            return;
+        };
+        let mono = |p: &super::Point| p.sent.mono(view.offset);
+        let start = middle(mono(good), mono(&outage.first_lost));
+        let end = middle(mono(&outage.last_lost), mono(again));
+        let interval = view.scenario.interval.as_secs_f64();
+        let error = |said: Span, truly: Span| (said - truly).abs().as_secs_f64() / interval;
+        let zero = Mono::from_nanos(0);
+        let (from, to) = (truly.start.middle(), truly.end.middle());
+        self.start_errors.push(error(start - zero, from - zero));
+        self.end_errors.push(error(end - zero, to - zero));
+        self.duration_errors.push(error(end - start, to - from));
+    }
+}
+
+fn middle(a: Mono, b: Mono) -> Mono {
+    a + Span::from_nanos((b - a).as_nanos() / 2)
+}
+
+/// An instant, as far as it is known, in the time of the probes' sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Instant {
+    earliest: Mono,
+    latest: Mono,
+}
+
+impl Instant {
+    fn middle(self) -> Mono {
+        middle(self.earliest, self.latest)
+    }
+}
+
+/// When an outage truly began and ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edges {
+    start: Instant,
+    end: Instant,
+    /// How far apart the bounds may be by what the probes tell.
+    width: Span,
+}
+
+impl Edges {
+    /// `None` where it began before the first probe or ended after the last.
+    fn of(view: &View<'_>, direction: usize, range: &Run) -> Option<Self> {
+        let probes = &view.truth.probes;
+        let told = |p: &&Probe| p.lost(direction).is_some();
+        let inner = probes.get(range.clone())?;
+        let lost = |p: &&Probe| p.lost(direction) == Some(true);
+        let (first, last) = (inner.iter().find(lost)?, inner.iter().rfind(lost)?);
+        let before = probes.get(..*range.start())?.iter().rfind(told)?;
+        let after = probes.get(*range.end() + 1..)?.iter().find(told)?;
+        let mut width = (first.out.enter - before.out.enter) + (after.out.enter - last.out.enter);
+        // Stretches in which no probe tells anything are open, too.
+        let within: Vec<&Probe> = inner.iter().filter(told).collect();
+        for pair in within.windows(2) {
+            let gap = pair[1].out.enter - pair[0].out.enter;
+            if gap > Span::from_nanos(view.scenario.interval.as_nanos() * 3 / 2) {
+                width = width + gap;
+            }
+        }
+        let side = view.truth.enters(direction);
+        Some(Self {
+            start: instant(view, direction, side, before, first, false),
+            end: instant(view, direction, side, last, after, true),
+            width,
+        })
+    }
+}
+
+/// When it changed between two probes: exactly, where the program switched there, else
+/// some time between. Reverse outages, too, are dated by the sending of the probes: a
+/// switch was as long after the sending as the next reply's entry.
+fn instant(
+    view: &View<'_>,
+    direction: usize,
+    side: usize,
+    before: &Probe,
+    after: &Probe,
+    ends: bool,
+) -> Instant {
+    let between = Instant {
+        earliest: before.out.enter,
+        latest: after.out.enter,
+    };
+    let enter = |probe: &Probe| probe.way(direction).map(|p: &Passage| p.enter);
+    let (Some(from), Some(to)) = (enter(before), enter(after)) else {
+        return between;
+    };
+    let flow = view.truth.port.checked_sub(super::super::emulation::PROBES);
+    let switch = view
+        .program
+        .steps
+        .iter()
+        .filter(|s| s.act == Act::Drop && s.way.is_from(side))
+        .filter(|s| s.flow.is_none() || s.flow.map(u16::from) == flow)
+        .filter_map(|step| if ends { step.until } else { Some(step.from) })
+        .map(|at| view.begin + at)
+        .find(|at| *at > from && *at <= to);
+    let Some(switch) = switch else {
+        return between;
+    };
+    let at = switch - (to - after.out.enter);
+    let at = at.max(before.out.enter).min(after.out.enter);
+    Instant {
+        earliest: at,
+        latest: at,
+    }
+}
+
+/// Runs of lost probes, long enough for an outage, well within the drill.
+fn runs(view: &View<'_>, direction: usize) -> Vec<Run> {
+    let told: Vec<(usize, bool)> = view
+        .truth
+        .probes
+        .iter()
+        .enumerate()
+        .filter(|(_, probe)| view.is_inside(probe.out.enter))
+        .filter_map(|(place, probe)| Some((place, probe.lost(direction)?)))
+        .collect();
+    told.chunk_by(|a, b| a.1 == b.1)
+        .filter(|run| run.len() >= OUTAGE_MIN)
+        .filter_map(|run| match (run.first()?, run.last()?) {
+            ((first, true), (last, _)) => Some(*first..=*last),
+            _ => None,
+        })
+        .collect()
+}

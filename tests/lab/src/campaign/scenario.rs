@@ -1,0 +1,392 @@
+//! Scenarios: one network and what happens to it, each a TOML file.
+//!
+//! What is written `"0.3s..2s"` is drawn anew for each run.
+
+use anyhow::{Context, Result, bail, ensure};
+use hopgap_proto::time::Span;
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where the scenarios that come with the lab are.
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+
+/// From this to that, both included; one value is written alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range<T> {
+    /// The least.
+    pub(crate) from: T,
+    /// The most.
+    pub(crate) to: T,
+}
+
+impl<T: Copy> Range<T> {
+    const fn only(value: T) -> Self {
+        Self {
+            from: value,
+            to: value,
+        }
+    }
+}
+
+impl Range<Span> {
+    /// One of them.
+    pub(crate) fn draw(self, rng: &mut fastrand::Rng) -> Span {
+        Span::from_nanos(rng.i64(self.from.as_nanos()..=self.to.as_nanos()))
+    }
+}
+
+impl Range<u32> {
+    /// One of them.
+    pub(crate) fn draw(self, rng: &mut fastrand::Rng) -> u32 {
+        rng.u32(self.from..=self.to)
+    }
+}
+
+impl Range<f64> {
+    /// One of them.
+    pub(crate) fn draw(self, rng: &mut fastrand::Rng) -> f64 {
+        self.from + (self.to - self.from) * rng.f64()
+    }
+}
+
+impl<T: FromStr + PartialOrd + Copy> FromStr for Range<T>
+where
+    T::Err: std::fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let one = |text: &str| {
+            let text = text.trim();
+            text.parse::<T>().map_err(|e| format!("`{text}`: {e}"))
+        };
+        let range = match text.split_once("..") {
+            None => Self::only(one(text)?),
+            Some((from, to)) => Self {
+                from: one(from)?,
+                to: one(to)?,
+            },
+        };
+        if range.from <= range.to {
+            Ok(range)
+        } else {
+            Err(format!("`{text}` ends before it begins"))
+        }
+    }
+}
+
+impl<'de, T: FromStr + PartialOrd + Copy> Deserialize<'de> for Range<T>
+where
+    T::Err: std::fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Text {
+            Text(String),
+            Whole(i64),
+            Number(f64),
+        }
+        let text = match Text::deserialize(d)? {
+            Text::Text(text) => text,
+            Text::Whole(number) => number.to_string(),
+            Text::Number(number) => number.to_string(),
+        };
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Scenario {
+    /// Its file's name without the ending.
+    #[serde(skip)]
+    pub(crate) name: String,
+    /// Where it was read.
+    #[serde(skip)]
+    pub(crate) file: PathBuf,
+    /// Its text.
+    #[serde(skip)]
+    pub(crate) text: String,
+    /// One sentence for the reader.
+    pub(crate) about: String,
+    /// How long is measured.
+    #[serde(default = "eight_seconds")]
+    pub(crate) lasts: Span,
+    /// Time between two probes of a flow.
+    #[serde(default = "ten_milliseconds")]
+    pub(crate) interval: Span,
+    /// Flows of a session.
+    #[serde(default = "four")]
+    pub(crate) flows: u8,
+    /// Whether `b` measures too.
+    #[serde(default = "yes")]
+    pub(crate) both: bool,
+    /// Time between two traceroutes of a flow.
+    #[serde(default = "half_a_second")]
+    pub(crate) trace_interval: Span,
+    /// Time between two searches of the path MTU; `0s` for none.
+    #[serde(default)]
+    pub(crate) path_mtu_interval: Span,
+    /// The paths; both directions begin on the first.
+    #[serde(default = "article", rename = "path")]
+    pub(crate) paths: Vec<PathSpec>,
+    /// What happens.
+    #[serde(default, rename = "event")]
+    pub(crate) events: Vec<EventSpec>,
+}
+
+/// One emulated path.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PathSpec {
+    /// Its name, in the plan too.
+    pub(crate) name: String,
+    /// Routers on it.
+    pub(crate) routers: u8,
+    /// One way.
+    pub(crate) delay: Span,
+    /// More than `delay` by up to this much, without reordering.
+    #[serde(default)]
+    pub(crate) jitter: Span,
+    /// The largest IP packet.
+    #[serde(default = "ethernet")]
+    pub(crate) mtu: u16,
+    /// Larger packets vanish without a word.
+    #[serde(default)]
+    pub(crate) black_hole: bool,
+    /// Routers that never answer, the first being 1.
+    #[serde(default)]
+    pub(crate) silent: Vec<u8>,
+}
+
+/// What happens once, or again and again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct EventSpec {
+    /// When, from the beginning of the measurement.
+    pub(crate) at: Range<Span>,
+    /// For how long; without it to the end.
+    #[serde(rename = "for")]
+    pub(crate) lasts: Option<Range<Span>>,
+    /// Which way.
+    #[serde(default)]
+    pub(crate) direction: Way,
+    /// Only this flow of each session.
+    pub(crate) flow: Option<u8>,
+    /// How often.
+    #[serde(default = "once")]
+    pub(crate) repeat: Range<u32>,
+    /// From one beginning to the next.
+    pub(crate) every: Option<Range<Span>>,
+    /// What.
+    pub(crate) what: What,
+}
+
+/// Directions of the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Way {
+    /// Both.
+    #[default]
+    Both,
+    /// From `a` to `b`.
+    Forward,
+    /// From `b` to `a`.
+    Reverse,
+}
+
+impl Way {
+    /// Whether what came from side 0 (`a`) or 1 (`b`) goes this way.
+    pub(crate) fn is_from(self, side: usize) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Forward => side == 0,
+            Self::Reverse => side == 1,
+        }
+    }
+}
+
+/// Something that happens to the network or to a host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum What {
+    /// Everything is lost.
+    Drop,
+    /// This share of packets, in per cent, is lost, each by its own chance.
+    Loss(Range<f64>),
+    /// Gilbert–Elliott.
+    Gilbert {
+        /// Per cent of packets at which the bad state begins.
+        begins: Range<f64>,
+        /// Per cent of packets at which it ends.
+        ends: Range<f64>,
+        /// Per cent lost in it.
+        loss: Range<f64>,
+    },
+    /// A token bucket.
+    Police {
+        /// Packets a second.
+        rate: Range<f64>,
+        /// Packets at once.
+        burst: Range<u32>,
+    },
+    /// This share arrives twice, in per cent.
+    Duplicate(Range<f64>),
+    /// Some are held back, so that later ones overtake them.
+    Reorder {
+        /// How many, in per cent.
+        percent: Range<f64>,
+        /// By how long.
+        by: Range<Span>,
+    },
+    /// Packets take the path of this name.
+    Path(String),
+    /// This many more routers are passed: a micro-loop.
+    Loop(Range<u32>),
+    /// The probes' source ports are translated on the way to `b`.
+    Nat,
+    /// The agent of this host is stopped (SIGSTOP), then continued.
+    Stop(Host),
+    /// The agent of this host ends in order; another one starts after `for`.
+    Restart(Host),
+    /// The agent of this host is killed; another one starts after `for`.
+    Kill(Host),
+    /// This host has no route to the other.
+    NoRoute(Host),
+}
+
+/// One of the two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Host {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+const fn eight_seconds() -> Span {
+    Span::from_secs(8)
+}
+const fn ten_milliseconds() -> Span {
+    Span::from_millis(10)
+}
+const fn half_a_second() -> Span {
+    Span::from_millis(500)
+}
+const fn four() -> u8 {
+    4
+}
+const fn yes() -> bool {
+    true
+}
+const fn ethernet() -> u16 {
+    1500
+}
+const fn once() -> Range<u32> {
+    Range::only(1)
+}
+
+/// What the article has, in small: ExpressRoute and the VPN tunnel.
+fn article() -> Vec<PathSpec> {
+    let path = |name: &str, routers, delay, mtu| PathSpec {
+        name: name.to_owned(),
+        routers,
+        delay: Span::from_millis(delay),
+        jitter: Span::ZERO,
+        mtu,
+        black_hole: false,
+        silent: Vec::new(),
+    };
+    vec![path("er", 4, 5, 1500), path("vpn", 2, 8, 1450)]
+}
+
+impl Scenario {
+    /// Reads a file, or the scenario of this name that comes with the lab.
+    ///
+    /// # Errors
+    /// The file's name, the line, and what is wrong there.
+    pub(crate) fn read(file_or_name: &str) -> Result<Self> {
+        let mut path = PathBuf::from(file_or_name);
+        if !path.exists() && !file_or_name.contains('/') {
+            path = Path::new(HERE).join(format!("{file_or_name}.toml"));
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the scenario {}", path.display()))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let scenario =
+            Self::parse(&name, &text).with_context(|| format!("in {}", path.display()))?;
+        Ok(Self {
+            file: path,
+            ..scenario
+        })
+    }
+
+    /// Every scenario that comes with the lab, by name.
+    ///
+    /// # Errors
+    /// As for [`Scenario::read`].
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        let entries = std::fs::read_dir(HERE).with_context(|| format!("cannot list {HERE}"))?;
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| Self::read(&path.display().to_string()))
+            .collect()
+    }
+
+    /// Reads the text of a scenario.
+    ///
+    /// # Errors
+    /// The line, and what is wrong there.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut scenario: Self = toml::from_str(text)?;
+        name.clone_into(&mut scenario.name);
+        text.clone_into(&mut scenario.text);
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(!self.paths.is_empty(), "there is no path");
+        ensure!(self.flows > 0, "there is no flow");
+        for path in &self.paths {
+            ensure!(path.routers > 0, "path `{}` has no router", path.name);
+        }
+        for (number, event) in self.events.iter().enumerate() {
+            let number = number + 1;
+            match &event.what {
+                What::Path(name) if self.path(name).is_none() => {
+                    bail!("event {number} names the path `{name}`, which there is not");
+                }
+                What::Stop(_) | What::Restart(_) | What::Kill(_) | What::NoRoute(_)
+                    if event.lasts.is_none() =>
+                {
+                    bail!("event {number} happens to a host and has no end; give it `for`");
+                }
+                _ => {}
+            }
+            ensure!(
+                event.repeat.to <= 1 || event.every.is_some(),
+                "event {number} is repeated; give it `every`"
+            );
+        }
+        Ok(())
+    }
+
+    /// The place of the path of this name.
+    pub(crate) fn path(&self, name: &str) -> Option<usize> {
+        self.paths.iter().position(|path| path.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

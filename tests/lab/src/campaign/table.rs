@@ -1,0 +1,221 @@
+//! What came out, one row for each scenario.
+
+use super::judge::{Judgement, Share};
+use super::scenario::Scenario;
+use serde::Serialize;
+use std::fmt;
+
+/// The median error of start and end must not be larger, in probe intervals.
+const MEDIAN: f64 = 0.5;
+
+/// All rows.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Table {
+    seed: u64,
+    rows: Vec<Row>,
+}
+
+/// All runs of one scenario.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Row {
+    scenario: String,
+    about: String,
+    runs: u64,
+    /// Runs of which the truth is not whole, and which were therefore not judged.
+    void: u64,
+    found: Share,
+    missed_long: u64,
+    invented: u64,
+    durations: Share,
+    widths: Share,
+    start_errors: Vec<f64>,
+    end_errors: Vec<f64>,
+    duration_errors: Vec<f64>,
+    directions: Share,
+    paths: Share,
+    losses: Share,
+    delays: Share,
+    disagreeing: Vec<Disagreement>,
+    broken: Vec<Disagreement>,
+}
+
+/// A run that did not come out as it should.
+#[derive(Clone, Debug, Serialize)]
+struct Disagreement {
+    seed: u64,
+    what: Vec<String>,
+}
+
+impl Table {
+    /// Without any run.
+    pub(super) fn new(seed: u64, scenarios: &[Scenario]) -> Self {
+        let row = |scenario: &Scenario| Row {
+            scenario: scenario.name.clone(),
+            about: scenario.about.clone(),
+            ..Row::default()
+        };
+        Self {
+            seed,
+            rows: scenarios.iter().map(row).collect(),
+        }
+    }
+
+    fn row(&mut self, scenario: &str) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|row| row.scenario == scenario)
+    }
+
+    /// Adds a run.
+    pub(super) fn take(&mut self, run: Judgement) {
+        let Some(row) = self.row(&run.scenario) else {
+            return;
+        };
+        row.runs += 1;
+        if run.hole.is_some() {
+            row.void += 1;
+            return;
+        }
+        row.missed_long += run.missed_long;
+        row.invented += run.invented;
+        for (sum, more) in [
+            (&mut row.found, run.found),
+            (&mut row.durations, run.durations),
+            (&mut row.widths, run.widths),
+            (&mut row.directions, run.directions),
+            (&mut row.paths, run.paths),
+            (&mut row.losses, run.losses),
+            (&mut row.delays, run.delays),
+        ] {
+            sum.add(more);
+        }
+        for (sum, more) in [
+            (&mut row.start_errors, run.start_errors),
+            (&mut row.end_errors, run.end_errors),
+            (&mut row.duration_errors, run.duration_errors),
+        ] {
+            sum.extend(more);
+            sum.sort_by(f64::total_cmp);
+        }
+        if !run.faults.is_empty() {
+            row.disagreeing.push(Disagreement {
+                seed: run.seed,
+                what: run.faults,
+            });
+        }
+    }
+
+    /// Adds a run that could not be carried out.
+    pub(super) fn broken(&mut self, scenario: &str, seed: u64, why: &str) {
+        if let Some(row) = self.row(scenario) {
+            row.broken.push(Disagreement {
+                seed,
+                what: vec![why.to_owned()],
+            });
+        }
+    }
+
+    /// Whether what must hold held.
+    pub(super) fn holds(&self) -> bool {
+        self.rows.iter().all(|row| row.fails().is_empty())
+    }
+}
+
+impl Row {
+    /// What must hold and did not.
+    fn fails(&self) -> Vec<&'static str> {
+        let whole = |share: Share| share.right == share.all;
+        let near = |errors: &[f64]| median(errors).is_none_or(|m| m <= MEDIAN);
+        [
+            (self.broken.is_empty(), "runs"),
+            (self.missed_long == 0, "missed"),
+            (self.invented == 0, "invented"),
+            (whole(self.durations), "durations"),
+            (near(&self.start_errors), "start"),
+            (near(&self.end_errors), "end"),
+            (whole(self.directions), "direction"),
+            (whole(self.paths), "path"),
+            (whole(self.delays), "delay"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, what)| (!holds).then_some(what))
+        .collect()
+    }
+}
+
+/// Of sorted numbers.
+fn median(sorted: &[f64]) -> Option<f64> {
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn errors(sorted: &[f64]) -> String {
+    match (median(sorted), sorted.last()) {
+        (Some(median), Some(worst)) => format!("{median:.2} / {worst:.2}"),
+        _ => "-".to_owned(),
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.right, self.all) {
+            (_, 0) => f.pad("-"),
+            (right, all) if right == all => f.pad(&format!("all {all}")),
+            (right, all) => f.pad(&format!("{right} of {all}")),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Campaign, seed {}\n", self.seed)?;
+        writeln!(
+            f,
+            "Errors are in probe intervals, median / worst. `FAILS` names what must hold and did not.\n"
+        )?;
+        writeln!(
+            f,
+            "| scenario | runs | true outages | found | missed | invented | durations in bounds | bounds tight | start | end | duration | direction | path | losses | delay | verdict |"
+        )?;
+        writeln!(f, "|{}", "---|".repeat(16))?;
+        for row in &self.rows {
+            let fails = row.fails();
+            let verdict = match (fails.is_empty(), row.disagreeing.len()) {
+                (false, _) => format!("FAILS: {}", fails.join(", ")),
+                (true, 0) => "holds".to_owned(),
+                (true, runs) => format!("holds; {runs} runs disagree"),
+            };
+            let runs = match row.void {
+                0 => row.runs.to_string(),
+                void => format!("{} ({void} void)", row.runs),
+            };
+            writeln!(
+                f,
+                "| {} | {runs} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {verdict} |",
+                row.scenario,
+                row.found.all,
+                row.found.right,
+                row.found.all - row.found.right,
+                row.invented,
+                row.durations,
+                row.widths,
+                errors(&row.start_errors),
+                errors(&row.end_errors),
+                errors(&row.duration_errors),
+                row.directions,
+                row.paths,
+                row.losses,
+                row.delays,
+            )?;
+        }
+        for row in &self.rows {
+            for run in row.disagreeing.iter().chain(&row.broken) {
+                writeln!(f, "\n{}-{}:\n", row.scenario, run.seed)?;
+                for what in run.what.iter().take(6) {
+                    writeln!(f, "- {what}")?;
+                }
+                if let Some(more) = run.what.len().checked_sub(6).filter(|more| *more > 0) {
+                    writeln!(f, "- and {more} more")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
