@@ -10,16 +10,18 @@ mod outages;
 mod paths;
 mod report;
 
-use super::program::Program;
+use super::program::{Act, Program};
 use super::run::Record;
 use super::scenario::Scenario;
-use super::truth::{FlowTruth, Truth};
+use super::truth::{FlowTruth, Probe, Truth};
 use anyhow::{Context, Result};
 use hopgap_proto::time::{Mono, Span};
 use report::{Flow, Point, Report};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// An agent that is killed takes the records with it that it has not yet flushed.
+const FORGETS: Span = Span::from_millis(2_200);
 /// The names of the directions: out and back.
 const DIRECTIONS: [&str; 2] = ["forward", "reverse"];
 /// Between the agent's kernel's stamp and the wire's, on a busy machine.
@@ -198,8 +200,21 @@ impl View<'_> {
             .filter(|i| distance(i).is_some_and(|d| d < Span::from_secs(1)))
     }
 
+    /// Whether a killed agent took with it what was known of the probe.
+    fn is_forgotten(&self, probe: &Probe) -> bool {
+        let at = probe.out.enter - self.begin;
+        self.program.steps.iter().any(|step| {
+            matches!(step.act, Act::Kill(_))
+                && at >= step.from - FORGETS
+                && step.until.is_none_or(|until| at <= until)
+        })
+    }
+
     /// Whether what was sent then is in the report for certain.
     fn is_inside(&self, sent: Mono) -> bool {
         sent >= self.window.0 + EDGE && sent <= self.window.1 - EDGE
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,12 @@ impl Judgement {
                     .as_ref()
                     .is_some_and(|r| r.start() <= run.start() && r.end() >= run.end())
         });
+        let forgotten = run
+            .clone()
+            .any(|place| view.is_forgotten(&view.truth.probes[place]));
+        if !found && forgotten {
+            return;
+        }
         self.found.count(found);
         if found {
             return;
@@ -118,8 +124,15 @@ impl Judgement {
             let what = format!("{} lost are reported; truly {lost} were", outage.lost);
             self.wrong(&label, what);
         }
-        if let Some(true_) = Edges::of(view, direction, range) {
-            self.compare_bounds(view, &label, outage, &true_);
+        // Truly it reaches as far as the runs do that it touches.
+        let touched = runs[direction]
+            .iter()
+            .filter(|run| run.start() <= range.end() && run.end() >= range.start());
+        let whole = touched.fold(range.clone(), |all, run| {
+            *all.start().min(run.start())..=*all.end().max(run.end())
+        });
+        if let Some(truly) = Edges::of(view, direction, &whole) {
+            self.compare_bounds(view, &label, outage, &truly);
         }
     }
 
@@ -157,12 +170,22 @@ impl Judgement {
         let start = middle(mono(good), mono(&outage.first_lost));
         let end = middle(mono(&outage.last_lost), mono(again));
         let interval = view.scenario.interval.as_secs_f64();
+        // An edge around which no probe told anything is as open as its bounds say.
+        let told = |from: Mono, to: Mono| (to - from).as_secs_f64() < 1.5 * interval;
+        let starts = told(mono(good), mono(&outage.first_lost));
+        let ends = told(mono(&outage.last_lost), mono(again));
         let error = |said: Span, truly: Span| (said - truly).abs().as_secs_f64() / interval;
         let zero = Mono::from_nanos(0);
         let (from, to) = (truly.start.middle(), truly.end.middle());
-        self.start_errors.push(error(start - zero, from - zero));
-        self.end_errors.push(error(end - zero, to - zero));
-        self.duration_errors.push(error(end - start, to - from));
+        if starts {
+            self.start_errors.push(error(start - zero, from - zero));
+        }
+        if ends {
+            self.end_errors.push(error(end - zero, to - zero));
+        }
+        if starts && ends {
+            self.duration_errors.push(error(end - start, to - from));
+        }
     }
 }
 

@@ -38,6 +38,9 @@ impl Judgement {
             if probe.lost(1) != Some(false) || !view.is_inside(probe.out.enter) {
                 continue;
             }
+            if view.is_forgotten(probe) {
+                continue;
+            }
             let Some(passage) = probe.way(direction) else {
                 continue;
             };
@@ -70,7 +73,7 @@ impl Judgement {
 }
 
 /// Around a change: an interval, where hop counts show it. Where they are equal, the
-/// traceroutes do, and on the way back those of the other host.
+/// traceroutes do, each of which takes its time.
 fn tolerance(view: &View<'_>) -> Span {
     let mut routers: Vec<u8> = view.scenario.paths.iter().map(|p| p.routers).collect();
     let all = routers.len();
@@ -79,7 +82,7 @@ fn tolerance(view: &View<'_>) -> Span {
     if routers.len() == all {
         view.scenario.interval
     } else {
-        let flows = i64::from(view.scenario.flows);
-        Span::from_nanos(view.scenario.trace_interval.as_nanos() * (1 + flows))
+        let trace = view.scenario.trace_interval;
+        trace + trace + Span::from_millis(100)
     }
 }

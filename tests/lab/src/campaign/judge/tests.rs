@@ -1,0 +1,210 @@
+//! A small world on paper: 200 probes of one flow, and reports about it.
+
+use super::{Judgement, Record, Report, Scenario, Truth, compare};
+use crate::campaign::program::Program;
+use crate::campaign::truth::{FlowTruth, Passage, Probe};
+use hopgap_proto::time::Mono;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+const OUTAGE: &str = "about = \"x\"\nboth = false\nflows = 1\n[[event]]\nat = \"0.605s\"\n\
+                      for = \"0.3s\"\ndirection = \"forward\"\nwhat = \"drop\"\n";
+
+fn at(nanos: i64) -> Mono {
+    Mono::from_nanos(nanos)
+}
+
+const MILLI: i64 = 1_000_000;
+
+/// Probe `i` is sent at `i` x 10 ms; those from 61 to 90 are lost on the way out.
+fn truth() -> Truth {
+    let probes = (0..200).map(|i| {
+        let sent = i64::from(i) * 10 * MILLI;
+        let lost = (61..=90).contains(&i);
+        let way = |enter: i64, lost: bool| Passage {
+            enter: at(enter),
+            exit: (!lost).then_some(at(enter + 5 * MILLI)),
+            path: 0,
+            copies: 0,
+        };
+        Probe {
+            seq: i,
+            out: way(sent, lost),
+            back: (!lost).then(|| way(sent + 5 * MILLI, false)),
+        }
+    });
+    Truth {
+        flows: vec![FlowTruth {
+            side: 0,
+            port: 50_000,
+            probes: probes.collect(),
+        }],
+        hole: None,
+    }
+}
+
+fn utc(nanos: i64) -> String {
+    let at = Timestamp::from_nanosecond(i128::from(nanos)).expect("a time");
+    format!("{at:.9}")
+}
+
+fn point(seq: i64) -> Value {
+    json!({"seq": seq, "sent": utc(seq * 10 * MILLI)})
+}
+
+/// The report that is right.
+fn report() -> Value {
+    let period = json!({"direction": "forward", "first": point(61), "last": point(90), "lost": 30});
+    let latency = json!({"count": 170, "p50_ns": 5 * MILLI});
+    let epochs = json!([{"path": "er", "first": point(0), "last": point(199)}]);
+    json!({"findings": {
+        "window": {"from": utc(0), "to": utc(1990 * MILLI)},
+        "sessions": [{
+            "session": "a-b",
+            "latency": [{
+                "forward": "er", "reverse": "er", "round_trip": latency,
+                "one_way": {"forward": latency, "reverse": latency, "bound_ns": MILLI}
+            }],
+            "flows": [{
+                "source_port": 50_000,
+                "counts": {"sent": 200, "lost_forward": 30, "lost_reverse": 0, "lost_unknown": 0, "duplicated": 0},
+                "background": [],
+                "forward_paths": epochs, "reverse_paths": epochs,
+                "outages": [{
+                    "direction": "forward",
+                    "last_good": point(60), "first_lost": point(61),
+                    "last_lost": point(90), "first_good": point(91),
+                    "at_least_ns": 290 * MILLI, "at_most_ns": 310 * MILLI,
+                    "lost": 30, "unsent": 0, "loss_periods": [period]
+                }]
+            }]
+        }]
+    }})
+}
+
+/// Judges the right report after it was changed at the place of this JSON pointer.
+fn judged(changes: &[(&str, Value)]) -> Judgement {
+    let mut report = report();
+    for (place, value) in changes {
+        *report.pointer_mut(place).expect("a place") = value.clone();
+    }
+    let report: Report = serde_json::from_value(report).expect("a report");
+    let scenario = Scenario::parse("x", OUTAGE).expect("a scenario");
+    let record = Record {
+        scenario: "x".to_owned(),
+        seed: 1,
+        begin_ns: 0,
+        wall_minus_mono_ns: 0,
+        program: Program::draw(&scenario, 1),
+    };
+    compare(&scenario, &record, &truth(), &report).expect("a window")
+}
+
+const FLOW: &str = "/findings/sessions/0/flows/0";
+
+fn of_outage(field: &str) -> String {
+    format!("{FLOW}/outages/0/{field}")
+}
+
+#[test]
+fn the_right_report_is_right() {
+    let judgement = judged(&[]);
+    assert_eq!(judgement.faults, Vec::<String>::new());
+    assert_eq!((judgement.found.right, judgement.found.all), (1, 1));
+    assert_eq!(judgement.durations.right, 1);
+    assert_eq!(judgement.directions.right, 1);
+    assert_eq!((judgement.losses.right, judgement.losses.all), (30, 30));
+    assert!(judgement.paths.right > 200 && judgement.paths.right == judgement.paths.all);
+    assert_eq!(judgement.delays.right, 2);
+    // The program switched in the middle between two probes.
+    assert!(judgement.start_errors[0] < 0.01 && judgement.end_errors[0] < 0.01);
+}
+
+#[test]
+fn an_outage_that_is_missing_is_missed() {
+    let judgement = judged(&[(&format!("{FLOW}/outages"), json!([]))]);
+    assert_eq!((judgement.found.right, judgement.missed_long), (0, 1));
+    assert_eq!(judgement.losses.right, 0);
+}
+
+#[test]
+fn an_outage_that_was_not_is_invented() {
+    let mut outage = report()
+        .pointer(&format!("{FLOW}/outages/0"))
+        .expect("it")
+        .clone();
+    for (field, seq) in [
+        ("last_good", 120),
+        ("first_lost", 121),
+        ("last_lost", 125),
+        ("first_good", 126),
+    ] {
+        outage[field] = point(seq);
+    }
+    let right = report()
+        .pointer(&format!("{FLOW}/outages/0"))
+        .expect("it")
+        .clone();
+    let judgement = judged(&[(&format!("{FLOW}/outages"), json!([right, outage]))]);
+    assert_eq!((judgement.found.right, judgement.invented), (1, 1));
+}
+
+#[test]
+fn bounds_that_exclude_the_truth_are_wrong_and_wide_ones_are_said_to_be() {
+    let short = judged(&[(&of_outage("at_most_ns"), json!(298 * MILLI))]);
+    assert_eq!(short.durations.right, 0, "{:?}", short.faults);
+    let long = judged(&[(&of_outage("at_least_ns"), json!(302 * MILLI))]);
+    assert_eq!(long.durations.right, 0);
+    let wide = judged(&[(&of_outage("at_most_ns"), json!(400 * MILLI))]);
+    assert_eq!((wide.durations.right, wide.widths.right), (1, 0));
+    let open = judged(&[(&of_outage("at_most_ns"), Value::Null)]);
+    assert_eq!(open.durations.right, 0);
+}
+
+#[test]
+fn an_outage_that_is_cut_short_is_held_against_the_whole() {
+    let judgement = judged(&[
+        (&of_outage("last_lost"), point(80)),
+        (&of_outage("first_good"), point(81)),
+        (&of_outage("at_least_ns"), json!(190 * MILLI)),
+        (&of_outage("at_most_ns"), json!(210 * MILLI)),
+    ]);
+    assert_eq!(judgement.durations.right, 0);
+    assert_eq!(judgement.found.right, 0);
+}
+
+#[test]
+fn the_other_direction_is_wrong() {
+    let judgement = judged(&[
+        (&of_outage("direction"), json!("reverse")),
+        (&of_outage("loss_periods/0/direction"), json!("reverse")),
+    ]);
+    assert_eq!(
+        (judgement.directions.right, judgement.directions.all),
+        (0, 1)
+    );
+    assert_eq!((judgement.invented, judgement.losses.right), (0, 0));
+}
+
+#[test]
+fn a_period_that_holds_a_probe_that_came_through_is_wrong() {
+    let period = of_outage("loss_periods/0/last");
+    let judgement = judged(&[(&period, point(91))]);
+    assert_eq!(judgement.losses.right, 0);
+    assert!(
+        judgement
+            .faults
+            .iter()
+            .any(|f| f.contains("91 came through"))
+    );
+}
+
+#[test]
+fn a_wrong_path_and_a_wrong_delay_are_wrong() {
+    let path = format!("{FLOW}/reverse_paths/0/path");
+    let judgement = judged(&[(&path, json!("vpn"))]);
+    assert!(judgement.paths.right > 0 && judgement.paths.right < judgement.paths.all);
+    let p50 = "/findings/sessions/0/latency/0/one_way/forward/p50_ns";
+    let judgement = judged(&[(p50, json!(9 * MILLI))]);
+    assert_eq!((judgement.delays.right, judgement.delays.all), (1, 2));
+}
