@@ -244,7 +244,7 @@ impl Network {
                 && step.way.is_from(side)
                 && rng.f64() < share
             {
-                due = due + by;
+                due += by;
             }
         }
         due

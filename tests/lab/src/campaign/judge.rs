@@ -10,8 +10,8 @@ mod outages;
 mod paths;
 mod report;
 
-use super::program::{Act, Program};
-use super::run::Record;
+use super::program::Program;
+use super::run::{Down, Record};
 use super::scenario::Scenario;
 use super::truth::{FlowTruth, Probe, Truth};
 use anyhow::{Context, Result};
@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// An agent that is killed takes the records with it that it has not yet flushed.
 const FORGETS: Span = Span::from_millis(2_200);
+/// An agent that is started reflects after this long, at the latest.
+const STARTS: Span = Span::from_millis(250);
 /// The names of the directions: out and back.
 const DIRECTIONS: [&str; 2] = ["forward", "reverse"];
 /// Between the agent's kernel's stamp and the wire's, on a busy machine.
@@ -151,6 +153,7 @@ fn compare(
         let view = View {
             scenario,
             program: &record.program,
+            downs: &record.downs,
             begin: record.begin(),
             offset,
             window,
@@ -177,6 +180,7 @@ fn compare(
 struct View<'a> {
     scenario: &'a Scenario,
     program: &'a Program,
+    downs: &'a [Down],
     begin: Mono,
     offset: Span,
     window: (Mono, Mono),
@@ -202,12 +206,19 @@ impl View<'_> {
 
     /// Whether a killed agent took with it what was known of the probe.
     fn is_forgotten(&self, probe: &Probe) -> bool {
+        self.is_around(probe, FORGETS, |down| down.killed)
+    }
+
+    /// Whether an agent did not run when the probe was sent.
+    fn is_down(&self, probe: &Probe) -> bool {
+        self.is_around(probe, Span::ZERO, |_| true)
+    }
+
+    fn is_around(&self, probe: &Probe, before: Span, which: impl Fn(&Down) -> bool) -> bool {
         let at = probe.out.enter - self.begin;
-        self.program.steps.iter().any(|step| {
-            matches!(step.act, Act::Kill(_))
-                && at >= step.from - FORGETS
-                && step.until.is_none_or(|until| at <= until)
-        })
+        self.downs
+            .iter()
+            .any(|down| which(down) && at >= down.from - before && at <= down.until + STARTS)
     }
 
     /// Whether what was sent then is in the report for certain.

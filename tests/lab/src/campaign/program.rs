@@ -81,7 +81,7 @@ impl Program {
                     act: act(event, scenario, &mut rng),
                 });
                 if let Some(every) = event.every {
-                    from = from + every.draw(&mut rng);
+                    from += every.draw(&mut rng);
                 }
             }
         }

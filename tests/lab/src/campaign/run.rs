@@ -39,6 +39,19 @@ pub(super) struct Record {
     pub(super) wall_minus_mono_ns: i64,
     /// What happened.
     pub(super) program: Program,
+    /// When agents did not run.
+    pub(super) downs: Vec<Down>,
+}
+
+/// When an agent did not run, counted from the beginning of the program.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Down {
+    /// When it was told to end, or was killed.
+    pub(super) from: Span,
+    /// When the next one was started; its orderly end may have taken long.
+    pub(super) until: Span,
+    /// Whether it was killed.
+    pub(super) killed: bool,
 }
 
 impl Record {
@@ -68,14 +81,16 @@ pub(super) fn carry_out(
     let names: Vec<String> = scenario.paths.iter().map(|p| p.name.clone()).collect();
     let network = Network::new(scenario, &program, seed);
     let wire = Wire::start(WIRES, network, &names, dir)?;
-    let begin = measure(sandbox, scenario, &program, &world, &wire);
+    let measured = measure(sandbox, scenario, &program, &world, &wire);
     wire.stop()?;
+    let (begin, downs) = measured?;
     let record = Record {
         scenario: scenario.name.clone(),
         seed,
-        begin_ns: begin?.as_nanos(),
+        begin_ns: begin.as_nanos(),
         wall_minus_mono_ns: Clock::pair().offset().as_nanos(),
         program,
+        downs,
     };
     write(dir, "run.json", &serde_json::to_vec_pretty(&record)?)?;
     report_and_judge(&programs, dir)
@@ -130,7 +145,7 @@ fn measure(
     program: &Program,
     world: &World,
     wire: &Wire,
-) -> Result<Mono> {
+) -> Result<(Mono, Vec<Down>)> {
     let collector = world.collector()?;
     wait_for(sandbox, "the collector", || {
         world.ask(&["drill", "list"]).map(drop)
@@ -143,9 +158,22 @@ fn measure(
     sandbox.sleep(BEFORE)?;
     let begin = Clock::now() + Span::from_millis(20);
     wire.begin(begin);
-    for (at, act, starts) in host_events(program) {
+    let mut downs: Vec<Down> = Vec::new();
+    for (at, act, begins) in host_events(program) {
         sleep_until(sandbox, begin + at)?;
-        happen(&act, starts, world, &mut agents)?;
+        let killed = matches!(act, Act::Kill(_));
+        if killed || matches!(act, Act::Restart(_)) {
+            let now = Clock::now() - begin;
+            match downs.last_mut() {
+                Some(down) if !begins => down.until = now,
+                _ => downs.push(Down {
+                    from: at,
+                    until: now,
+                    killed,
+                }),
+            }
+        }
+        happen(&act, begins, world, &mut agents)?;
     }
     sleep_until(sandbox, begin + scenario.lasts)?;
     world.ask(&["drill", "stop"])?;
@@ -154,7 +182,7 @@ fn measure(
         agent.end(Duration::from_secs(15))?;
     }
     collector.end(Duration::from_secs(10))?;
-    Ok(begin)
+    Ok((begin, downs))
 }
 
 fn sleep_until(sandbox: &Sandbox, at: Mono) -> Result<()> {

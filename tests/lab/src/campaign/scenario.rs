@@ -85,12 +85,12 @@ where
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Text {
-            Text(String),
+            Quoted(String),
             Whole(i64),
             Number(f64),
         }
         let text = match Text::deserialize(d)? {
-            Text::Text(text) => text,
+            Text::Quoted(text) => text,
             Text::Whole(number) => number.to_string(),
             Text::Number(number) => number.to_string(),
         };

@@ -50,12 +50,25 @@ impl Judgement {
         run: &Run,
         reported: &[(&Outage, Option<Run>)],
     ) {
-        let found = reported.iter().any(|(outage, range)| {
+        let said = |place: usize, or: &str| {
+            reported.iter().any(|(outage, range)| {
+                (outage.direction == DIRECTIONS[direction] || outage.direction == or)
+                    && range.as_ref().is_some_and(|range| range.contains(&place))
+            })
+        };
+        let whole = reported.iter().any(|(outage, range)| {
             outage.direction == DIRECTIONS[direction]
                 && range
                     .as_ref()
                     .is_some_and(|r| r.start() <= run.start() && r.end() >= run.end())
         });
+        // While an agent does not run, a part may have no data, or no direction.
+        let down = |place: usize| view.is_down(&view.truth.probes[place]);
+        let found = whole
+            || (run.clone().any(down)
+                && run
+                    .clone()
+                    .all(|place| down(place) || said(place, "unknown")));
         let forgotten = run
             .clone()
             .any(|place| view.is_forgotten(&view.truth.probes[place]));
@@ -101,7 +114,8 @@ impl Judgement {
             }
             if has(0) || has(1) {
                 self.directions.count(false);
-                self.wrong(&label, "truly it was in the other direction");
+                let way = DIRECTIONS[usize::from(!has(0))];
+                self.wrong(&label, format!("truly it was {way}"));
             } else {
                 self.invented += 1;
                 let lost = |d: usize| {
@@ -155,8 +169,9 @@ impl Judgement {
             self.wrong(label, what);
         }
         let narrow = most - least <= truly.width + SLACK;
-        self.widths.count(narrow || outage.unsent > 0);
-        if !narrow && outage.unsent == 0 {
+        let excused = outage.unsent > 0 || truly.down;
+        self.widths.count(narrow || excused);
+        if !narrow && !excused {
             let what = format!(
                 "the bounds {least} to {most} are wider than the record requires, {}",
                 truly.width
@@ -213,6 +228,8 @@ struct Edges {
     end: Instant,
     /// How far apart the bounds may be by what the probes tell.
     width: Span,
+    /// Whether an agent did not run in it.
+    down: bool,
 }
 
 impl Edges {
@@ -225,13 +242,17 @@ impl Edges {
         let (first, last) = (inner.iter().find(lost)?, inner.iter().rfind(lost)?);
         let before = probes.get(..*range.start())?.iter().rfind(told)?;
         let after = probes.get(*range.end() + 1..)?.iter().find(told)?;
+        // A sender that began anew knows nothing of what was before.
+        if before.seq > first.seq || last.seq > after.seq {
+            return None;
+        }
         let mut width = (first.out.enter - before.out.enter) + (after.out.enter - last.out.enter);
         // Stretches in which no probe tells anything are open, too.
         let within: Vec<&Probe> = inner.iter().filter(told).collect();
         for pair in within.windows(2) {
             let gap = pair[1].out.enter - pair[0].out.enter;
             if gap > Span::from_nanos(view.scenario.interval.as_nanos() * 3 / 2) {
-                width = width + gap;
+                width += gap;
             }
         }
         let side = view.truth.enters(direction);
@@ -239,6 +260,7 @@ impl Edges {
             start: instant(view, direction, side, before, first, false),
             end: instant(view, direction, side, last, after, true),
             width,
+            down: inner.iter().any(|probe| view.is_down(probe)),
         })
     }
 }
@@ -285,18 +307,19 @@ fn instant(
 
 /// Runs of lost probes, long enough for an outage, well within the drill.
 fn runs(view: &View<'_>, direction: usize) -> Vec<Run> {
-    let told: Vec<(usize, bool)> = view
+    let told: Vec<(usize, bool, u32)> = view
         .truth
         .probes
         .iter()
         .enumerate()
         .filter(|(_, probe)| view.is_inside(probe.out.enter))
-        .filter_map(|(place, probe)| Some((place, probe.lost(direction)?)))
+        .filter_map(|(place, probe)| Some((place, probe.lost(direction)?, probe.seq)))
         .collect();
-    told.chunk_by(|a, b| a.1 == b.1)
+    // Where the numbers begin anew, so did the sender.
+    told.chunk_by(|a, b| a.1 == b.1 && a.2 < b.2)
         .filter(|run| run.len() >= OUTAGE_MIN)
         .filter_map(|run| match (run.first()?, run.last()?) {
-            ((first, true), (last, _)) => Some(*first..=*last),
+            ((first, true, _), (last, _, _)) => Some(*first..=*last),
             _ => None,
         })
         .collect()

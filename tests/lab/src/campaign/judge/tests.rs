@@ -96,6 +96,7 @@ fn judged(changes: &[(&str, Value)]) -> Judgement {
         begin_ns: 0,
         wall_minus_mono_ns: 0,
         program: Program::draw(&scenario, 1),
+        downs: Vec::new(),
     };
     compare(&scenario, &record, &truth(), &report).expect("a window")
 }
