@@ -187,7 +187,13 @@ impl ReflectorShell {
             self.take_changes();
         }
         self.read_clocks();
-        self.reflector.finish(Clock::now());
+        let now = Clock::now();
+        self.reflector.finish(now);
+        let stopped = Event {
+            at: now,
+            kind: EventKind::ReflectorStopped,
+        };
+        batch_of(&mut self.batches, None).events.push(stopped);
         self.hand_over_last();
         let totals = self.reflector.totals();
         Totals {

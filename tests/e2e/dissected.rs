@@ -54,17 +54,7 @@ fn dissect(capture: &Path) -> Vec<Dissected> {
         .lines()
         .map(|line| {
             let cells: Vec<&str> = line.split('|').collect();
-            let [
-                from,
-                to,
-                seq,
-                sender_seq,
-                ttl,
-                timestamp,
-                estimate,
-                length,
-            ] = cells[..]
-            else {
+            let [from, to, seq, sender_seq, ttl, timestamp, estimate, length] = cells[..] else {
                 panic!("{line}")
             };
             Dissected {

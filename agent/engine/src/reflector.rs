@@ -293,7 +293,10 @@ impl Reflector {
         if port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port) {
             return (Verdict::Drop(DropReason::LoopGuard), None);
         }
-        if let Some((i, flow)) = self.provisioned(datagram) {
+        if let Some((i, flow)) = self
+            .provisioned(datagram)
+            .or_else(|| self.renumbered(datagram))
+        {
             let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
             return (verdict, Some(i));
         }
@@ -330,6 +333,24 @@ impl Reflector {
                 .find(is_of)
         };
         present.filter(is_of).or_else(retired).or(present)
+    }
+
+    /// The session and flow that the packet is of by its address and SSID alone, where a
+    /// NAT on the way has given it another port (RFC 8972 section 3: the SSID identifies
+    /// a session).
+    fn renumbered(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
+        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
+        if port < FIRST_USER_PORT {
+            return None;
+        }
+        self.sessions.iter().enumerate().find_map(|(i, session)| {
+            if session.session.from != ip || session.session.reflector_port == port {
+                return None;
+            }
+            let authenticated = session.session.key.is_some();
+            let ssid = SenderPacket::peek_ssid(datagram.bytes, authenticated)?;
+            Some((i, session.flow_by_ssid(ssid)?))
+        })
     }
 
     fn judge_provisioned(

@@ -76,6 +76,8 @@ pub enum EventKind {
     /// The reflector numbers its replies itself and does not copy the numbers of the
     /// requests: its numbers tell the direction of a loss (RFC 8762 section 4.3.1).
     ReflectorCounts,
+    /// This agent's reflector ended in order: it has recorded all that reached it.
+    ReflectorStopped,
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).

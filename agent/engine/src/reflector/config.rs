@@ -43,7 +43,11 @@ pub struct ReflectedSession {
     pub name: SessionName,
     /// The sending agent's address.
     pub from: IpAddr,
-    /// Source port of flow 0; flow `i` uses the port `i` above it.
+    /// The port on which the sending agent's own reflector answers: packets from it could
+    /// loop.
+    pub reflector_port: u16,
+    /// Source port of flow 0; flow `i` uses the port `i` above it. Packets from other
+    /// ports are the session's by their SSID, as a NAT may change ports.
     pub source_port: u16,
     /// SSID of flow 0; flow `i` uses the SSID `i` above it.
     pub ssid: Ssid,
@@ -92,6 +96,7 @@ impl ReflectedSession {
             sessions.push(Self {
                 name: session.name.clone(),
                 from: from.address,
+                reflector_port: from.reflector_port,
                 source_port: session.source_port,
                 ssid: session.ssid.unwrap_or(Ssid(1)),
                 flows: session.flows,

@@ -114,6 +114,13 @@ impl Provisioned {
         (session.from == ip && flow < session.flows).then_some(FlowIndex(flow))
     }
 
+    /// The flow whose SSID, of probes or of traceroutes, this is.
+    pub(super) fn flow_by_ssid(&self, ssid: Ssid) -> Option<FlowIndex> {
+        let own = ssid.0 & !TRACE_SSID_BIT;
+        let flow = u8::try_from(own.checked_sub(self.session.ssid.0)?).ok()?;
+        (flow < self.session.flows).then_some(FlowIndex(flow))
+    }
+
     /// Whether `other` is the same STAMP sessions, so that they count on.
     pub(super) fn is_same(&self, other: &ReflectedSession) -> bool {
         let key = |s: &ReflectedSession| (s.from, s.source_port, s.ssid, s.flows);

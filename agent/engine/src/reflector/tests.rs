@@ -22,6 +22,7 @@ fn session() -> ReflectedSession {
     ReflectedSession {
         name: "onprem-to-azure".parse().unwrap(),
         from: PEER,
+        reflector_port: 8_862,
         source_port: 50_000,
         ssid: Ssid(100),
         flows: 4,
@@ -179,7 +180,7 @@ fn only_provisioned_sessions_are_answered() {
         );
     };
     refused(100, ([10, 1, 11, 11].into(), 50_000));
-    refused(100, (PEER, 49_999));
+    refused(99, (PEER, 49_999));
     refused(104, (PEER, 50_004));
     refused(101, (PEER, 50_000));
     refused(0, (PEER, 50_000));
@@ -503,4 +504,36 @@ proptest! {
         let totals = r.totals();
         prop_assert_eq!(totals.answered + totals.traced + totals.dropped, sent);
     }
+}
+
+#[test]
+fn a_session_is_known_by_its_ssid_where_a_nat_changes_its_ports() {
+    let mut r = reflector(vec![session()], None);
+    let own = request(7, 102, Mode::Open);
+    assert_eq!(ask(&mut r, &own, (PEER, 50_002), 0), Ok(0));
+    drain(&mut r);
+    assert_eq!(ask(&mut r, &own, (PEER, 61_234), 1), Ok(1), "it counts on");
+    let outputs = drain(&mut r);
+    assert!(
+        matches!(outputs[..], [Output::Reception(_, r)] if r.flow == FlowIndex(2)),
+        "{outputs:?}"
+    );
+    let refused = [
+        (PEER, 61_234, 104),
+        (PEER, 61_234, 0),
+        (PEER, 8_862, 102),
+        (PEER, 1_023, 102),
+        ("10.1.11.11".parse().unwrap(), 61_234, 102),
+    ];
+    for (from, port, ssid) in refused {
+        assert_eq!(
+            ask(&mut r, &request(8, ssid, Mode::Open), (from, port), 2),
+            Err(DropReason::Unprovisioned)
+        );
+    }
+    // And never a port from which a reflector answers.
+    assert_eq!(
+        ask(&mut r, &own, (PEER, 862), 3),
+        Err(DropReason::LoopGuard)
+    );
 }

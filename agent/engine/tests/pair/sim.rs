@@ -182,6 +182,7 @@ fn reflector(scenario: &Scenario) -> Reflector {
     config.sessions = vec![ReflectedSession {
         name: "pair".parse().unwrap(),
         from: IpAddr::V4(SENDER),
+        reflector_port: 862,
         source_port: SOURCE_PORT,
         ssid: Ssid(7),
         flows: scenario.flows,

@@ -22,11 +22,31 @@ use std::collections::BTreeMap;
 /// default, and some slack).
 const UNSHIPPED: Span = Span::from_secs(12);
 
-/// A reception this far from where its probe is expected belongs to another run.
-const TOLERANCE: Span = Span::from_secs(10);
+/// A reception further from where its probe is expected belongs to another run. It may be
+/// late by as much as a queue holds back, but not early: a probe of a run that was killed,
+/// and took its records with it, must not be taken for one of the next.
+#[derive(Clone, Copy, Debug)]
+struct Tolerance {
+    early: Span,
+    late: Span,
+}
+
+const TOLERANCE: Tolerance = Tolerance {
+    early: Span::from_secs(1),
+    late: Span::from_secs(10),
+};
 
 /// The same, where only the two hosts' wall clocks tell.
-const TOLERANCE_BY_WALL_CLOCKS: Span = Span::from_secs(60);
+const TOLERANCE_BY_WALL_CLOCKS: Tolerance = Tolerance {
+    early: Span::from_secs(60),
+    late: Span::from_secs(60),
+};
+
+impl Tolerance {
+    fn admits(self, late_by: Span) -> bool {
+        -self.early <= late_by && late_by <= self.late
+    }
+}
 
 /// A reflector reports what it dropped once a second; it may wake late.
 const REPORTED_WITHIN: Span = Span::from_millis(1_500);
@@ -177,7 +197,9 @@ impl ReflectorLog {
             last = last.max(event.at);
             let at = timeline.utc(event.at);
             match event.kind {
-                EventKind::SessionStopped => complete = complete.max(event.at),
+                EventKind::SessionStopped | EventKind::ReflectorStopped => {
+                    complete = complete.max(event.at);
+                }
                 EventKind::RecordsLost { blocks } => {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
                     self.holes.push((at - reach, at + UNSHIPPED));
@@ -254,7 +276,7 @@ impl Anchors {
     }
 
     /// When a probe was expected, and how far off that may be.
-    fn expected(&self, timeline: &Timeline, sent: Mono) -> (Wall, Span) {
+    fn expected(&self, timeline: &Timeline, sent: Mono) -> (Wall, Tolerance) {
         let after = self.0.partition_point(|(at, _)| *at < sent);
         let near = [after.checked_sub(1), Some(after)]
             .into_iter()
@@ -310,8 +332,9 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
                     continue;
                 };
                 let (expected, tolerance) = anchors.expected(&run.timeline, sample.sent);
-                let off = (arrival.at - expected).abs();
-                if off <= tolerance && best.is_none_or(|(least, ..)| off < least) {
+                let late_by = arrival.at - expected;
+                let off = late_by.abs();
+                if tolerance.admits(late_by) && best.is_none_or(|(least, ..)| off < least) {
                     best = Some((off, r, *i));
                 }
             }

@@ -244,3 +244,63 @@ fn a_session_that_is_started_anew_within_a_run_numbers_its_probes_anew() {
         found.caveats
     );
 }
+
+#[test]
+fn arrivals_of_a_killed_run_are_not_taken_for_those_of_the_next() {
+    // A run of 4 s whose last second of records was lost with it, and the next, which
+    // loses on the way out just the numbers that those records had.
+    let mut input = world(&[line(&".".repeat(400))]).input();
+    let lost = format!("{}{}{}", ".".repeat(300), "x".repeat(100), ".".repeat(300));
+    let next = world(&[line(&lost)]).input();
+    let later = Span::from_secs(5);
+    let records = &mut input.sessions[0];
+    records.sender[0].probes.truncate(300);
+    let mut run = next.sessions[0].sender[0].clone();
+    run.run = hopgap_proto::record::RunId(9);
+    for clock in &mut run.clocks {
+        clock.mono += later;
+        clock.wall += later;
+    }
+    for probe in &mut run.probes {
+        probe.sent.at += later;
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.received.at += later;
+            reply.reflector_received += later;
+            reply.reflector_sent += later;
+        }
+    }
+    records.sender.push(run);
+    for mut reception in next.sessions[0].reflector[0].receptions.clone() {
+        reception.received.at += later;
+        records.reflector[0].receptions.push(reception);
+    }
+    let found = crate::analyse(&input);
+    let counts = &found.sessions[0].counts;
+    assert_eq!((counts.lost_forward, counts.lost_reverse), (100, 0));
+    assert!(
+        found
+            .caveats
+            .iter()
+            .any(|c| c.contains("100 arrivals in the reflector's log belong to no probe")),
+        "{:?}",
+        found.caveats
+    );
+}
+
+#[test]
+fn an_agent_that_ended_in_order_has_told_all_that_reached_it() {
+    // The reflecting agent ends in an outage on the way out.
+    let mut input = world(&[line(&format!("{}{}", ".".repeat(300), "x".repeat(300)))]).input();
+    let reflector = &mut input.sessions[0].reflector[0];
+    let last = reflector.receptions.last().unwrap().received.at;
+    let stopped = last + Span::from_secs(2);
+    reflector.clocks.retain(|c| c.mono <= stopped);
+    let counts = |input: &Input| crate::analyse(input).sessions[0].counts;
+    assert_eq!(counts(&input).lost_forward, 0);
+    input.sessions[0].reflector[0].events.push(Event {
+        at: stopped,
+        kind: EventKind::ReflectorStopped,
+    });
+    let counts = counts(&input);
+    assert_eq!((counts.lost_forward, counts.no_data), (200, 100));
+}
