@@ -40,6 +40,7 @@ pub(super) struct Record {
     /// What happened.
     pub(super) program: Program,
     /// When agents did not run.
+    #[serde(default)]
     pub(super) downs: Vec<Down>,
 }
 
