@@ -99,7 +99,7 @@ pub fn judge(
         .map(|name| out.join(name).display().to_string())
         .collect();
     let mut judgement = Judgement {
-        summary: head(&summary),
+        summary: head(&summary, out),
         files,
         ..Judgement::default()
     };
@@ -120,9 +120,18 @@ pub fn judge(
     Ok(judgement)
 }
 
-/// The report's first page.
-fn head(text: &str) -> String {
-    text.lines().take(60).collect::<Vec<_>>().join("\n")
+/// The report's first page, and where the rest of it is.
+fn head(text: &str, out: &Path) -> String {
+    use std::fmt::Write as _;
+    const PAGE: usize = 60;
+    let mut page = text.lines().take(PAGE).collect::<Vec<_>>().join("\n");
+    let more = text.lines().count().saturating_sub(PAGE);
+    if more > 0 {
+        let lines = if more == 1 { "line" } else { "lines" };
+        let file = out.join("report.txt");
+        let _ = write!(page, "\n... {more} more {lines} in {}", file.display());
+    }
+    page
 }
 
 impl Judgement {

@@ -1,4 +1,4 @@
-use super::{Judgement, PathEpoch, TruePath, judge, readings};
+use super::{Judgement, PathEpoch, TruePath, head, judge, readings};
 use crate::fault::Fault;
 use crate::topology::{SERVER, VM};
 use crate::truth::{FlowTruth, Mark, Packet, TrueOutage, Truth};
@@ -253,4 +253,18 @@ fn a_wrong_path_mtu_is_found() {
         let judgement = judged_with("mtu", &right, &right_paths(), ("", mtu));
         assert_eq!(faults(&judgement).is_empty(), agrees, "{mtu}");
     }
+}
+
+#[test]
+fn a_page_that_is_cut_says_where_the_rest_is() {
+    let lines = |n: usize| "line\n".repeat(n);
+    let out = std::path::Path::new("drill-admin-vxlan");
+    assert_eq!(head(&lines(60), out).lines().count(), 60);
+    assert!(!head(&lines(60), out).contains("more"));
+    let cut = head(&lines(61), out);
+    assert!(
+        cut.ends_with("line\n... 1 more line in drill-admin-vxlan/report.txt"),
+        "{cut}"
+    );
+    assert!(head(&lines(75), out).contains("... 15 more lines in "));
 }
