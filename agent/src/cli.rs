@@ -1,16 +1,24 @@
 //! The command line.
 
+use crate::output;
 use crate::secret::SecretError;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use hopgap_analysis::findings::VerdictResult;
 use hopgap_proto::time::Span;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+const STATUS: &str =
+    "Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong";
+const MEASURE_STATUS: &str = "\
+Exit status: 0 when the objective was met or nobody can say, 1 when it was missed or nothing
+was measured, 2 for a command line that is wrong";
 
 /// Measures the gap in traffic while the hops change: continuous STAMP probes
 /// and traceroutes between two hosts.
 #[derive(Debug, Parser)]
-#[command(name = "hopgap-agent", version, propagate_version = true)]
+#[command(name = "hopgap-agent", version, propagate_version = true, after_help = STATUS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure to a host now, without a collector: a live line, then a summary
+    #[command(after_help = MEASURE_STATUS)]
     Measure(Box<MeasureArgs>),
     /// Answer probes, without a collector
     Reflect(ReflectArgs),
@@ -74,7 +83,9 @@ pub struct MeasureArgs {
     #[arg(long, default_value = "0s")]
     pub path_mtu_interval: Span,
     /// Name a path: `NAME=ADDRESS` when a traceroute passes the address, `NAME=hop:N` when the
-    /// host is at hop N; may be repeated, the first that fits names it
+    /// host is at hop N. May be repeated, for one name too: it then takes one of the addresses
+    /// and the hop. The first that fits names the way out. The way back, which no traceroute
+    /// shows, is named by `hop:N` alone
     #[arg(long = "path", value_name = "NAME=CONDITION")]
     pub paths: Vec<PathOption>,
     /// Judge outages against this
@@ -131,8 +142,8 @@ pub struct TraceArgs {
     /// Time between two traceroutes
     #[arg(short, long, default_value = "1s")]
     pub interval: Span,
-    /// Most hops
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// Most hops (1 to 63)
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u8).range(1..=63))]
     pub max_hops: u8,
     /// Print one JSON object for each traceroute
     #[arg(long)]
@@ -186,7 +197,7 @@ impl std::str::FromStr for PathOption {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("hopgap-agent: {error}");
             ExitCode::FAILURE
@@ -197,39 +208,61 @@ pub fn main() -> ExitCode {
 /// What went wrong, in one sentence.
 type Failure = Box<dyn std::error::Error>;
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Measure(args) => Ok(crate::measure::run(&args)?),
-        Command::Reflect(args) => Ok(crate::reflector::run(&args)?),
-        Command::Trace(args) => Ok(crate::trace::run(&args)?),
-        Command::Run(args) => Ok(crate::service::run(&args)?),
-        Command::CheckConfig { file } => {
-            let config = crate::config::Config::load(&file)?;
-            match config.secret_file.as_deref().map(crate::secret::line) {
-                // It is the service's to read, and whoever checks may be another user.
-                Some(Err(SecretError::Read { path, source }))
-                    if source.kind() == std::io::ErrorKind::PermissionDenied =>
-                {
-                    println!(
-                        "{} is not this user's to read, and unchecked",
-                        path.display()
-                    );
-                }
-                checked => drop(checked.transpose()?),
-            }
-            println!(
-                "{} is good: agent `{}`, collector {}",
-                file.display(),
-                config.name,
-                config.collector
-            );
-            Ok(())
+        Command::Measure(args) => {
+            // Who reads the status only shall not take a missed objective for a met one.
+            return Ok(match crate::measure::run(&args)? {
+                VerdictResult::Missed => ExitCode::FAILURE,
+                VerdictResult::Met | VerdictResult::Undecided => ExitCode::SUCCESS,
+            });
         }
+        Command::Reflect(args) => crate::reflector::run(&args)?,
+        Command::Trace(args) => crate::trace::run(&args)?,
+        Command::Run(args) => crate::service::run(&args)?,
+        Command::CheckConfig { file } => print(&check_config(&file)?)?,
         Command::Completions { shell } => {
-            let mut command = Cli::command();
-            clap_complete::generate(shell, &mut command, "hopgap-agent", &mut std::io::stdout());
-            Ok(())
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hopgap-agent", &mut text);
+            print(&String::from_utf8_lossy(&text))?;
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print(&String::from_utf8_lossy(&text))?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
+
+fn print(text: &str) -> Result<(), Failure> {
+    output::quiet(output::print(text))
+        .map_err(|error| format!("cannot write to standard output: {error}").into())
+}
+
+/// What is good of a configuration file.
+fn check_config(file: &Path) -> Result<String, Failure> {
+    let config = crate::config::Config::load(file)?;
+    let mut said = String::new();
+    match config.secret_file.as_deref().map(crate::secret::line) {
+        // It is the service's to read, and whoever checks may be another user.
+        Some(Err(SecretError::Read { path, source }))
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            said = format!(
+                "{} is not this user's to read, and unchecked\n",
+                path.display()
+            );
+        }
+        checked => drop(checked.transpose()?),
+    }
+    Ok(format!(
+        "{said}{} is good: agent `{}`, collector {}\n",
+        file.display(),
+        config.name,
+        config.collector
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,16 @@ impl Config {
                 ),
             );
         }
+        if !has_port(&self.collector) {
+            return fail(
+                "collector",
+                format!(
+                    "is `{}`, without a port; write where the collector listens, such as {}:8620",
+                    self.collector,
+                    self.collector.trim_end_matches('/')
+                ),
+            );
+        }
         if !(Span::from_millis(100)..=Span::from_secs(600)).contains(&self.block) {
             return fail(
                 "block",
@@ -155,6 +165,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether a URL says a port. Without one it would mean 80, where no collector listens.
+fn has_port(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 /// Line and column, both from 1, of a byte offset.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod destination;
 pub mod echo;
 pub mod measure;
+pub mod output;
 pub mod recorder;
 pub mod reflector;
 pub mod secret;

@@ -1,21 +1,22 @@
 //! `hopgap-agent measure`: one session to one host, without a collector.
 
 mod live;
+mod paths;
 mod summary;
 
-use crate::cli::{MeasureArgs, PathCondition};
+use crate::cli::MeasureArgs;
 use crate::destination::{self, DestinationError};
+use crate::output;
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::{Session, SessionSetup, Stop};
 use crate::signals;
 use hopgap_analysis::analyse;
+use hopgap_analysis::findings::VerdictResult;
 use hopgap_analysis::input::{Input, SenderRun, SessionRecords};
 use hopgap_net::NetError;
 use hopgap_net::clock::Clock;
-use hopgap_proto::plan::{
-    AgentPlan, Destination, Objective, PathPlan, PathRole, Plan, PlanError, SessionPlan,
-};
+use hopgap_proto::plan::{AgentPlan, Destination, Objective, Plan, PlanError, SessionPlan};
 use hopgap_proto::record::{AgentName, EventKind, NameError, RunId, SessionName};
 use hopgap_proto::time::{ClockPair, Span};
 use live::Live;
@@ -36,6 +37,9 @@ pub enum MeasureError {
     /// An option out of its range.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A named path.
+    #[error(transparent)]
+    Paths(#[from] paths::PathsError),
     /// A socket.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -61,11 +65,12 @@ pub enum MeasureError {
 /// All probes are held until the end, and judged then: about 200 bytes each.
 const MOST_PROBES: usize = 20_000_000;
 
-/// Measures until the time is over or Ctrl-C, then prints the summary.
+/// Measures until the time is over or Ctrl-C, then prints the summary; says whether the
+/// objective was met.
 ///
 /// # Errors
 /// When it cannot begin, or when nothing ever answered.
-pub fn run(args: &MeasureArgs) -> Result<(), MeasureError> {
+pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
     let destination = destination::resolve(&args.host, args.source)?;
     let key = args.key_file.as_deref().map(secret::key).transpose()?;
     let source = match args.source {
@@ -74,7 +79,7 @@ pub fn run(args: &MeasureArgs) -> Result<(), MeasureError> {
     };
     let plan = plan(args, source, destination)?.checked()?;
     let Some(session_plan) = plan.sessions.first().cloned() else {
-        return Ok(());
+        return Ok(VerdictResult::Undecided);
     };
     let setup = SessionSetup {
         plan: session_plan.clone(),
@@ -113,6 +118,7 @@ pub fn run(args: &MeasureArgs) -> Result<(), MeasureError> {
         .probes
         .iter()
         .any(|p| p.round_trip().is_some());
+    let unnamed_back = paths::without_hop(&plan);
     let findings = analyse(&input(plan, gathered));
     let text = if args.json {
         serde_json::to_string_pretty(&findings).map_err(|e| MeasureError::Io {
@@ -120,15 +126,16 @@ pub fn run(args: &MeasureArgs) -> Result<(), MeasureError> {
             source: e.into(),
         })?
     } else {
-        summary::summary(&findings)
+        summary::summary(&findings, &unnamed_back)
     };
-    // The reader may have closed the pipe; that is no failure of the measurement.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stdout(),
-        format!("{}\n", text.trim_end()).as_bytes(),
-    );
+    output::quiet(output::print(&format!("{}\n", text.trim_end()))).map_err(|source| {
+        MeasureError::Io {
+            what: "cannot write to standard output",
+            source,
+        }
+    })?;
     if answered {
-        Ok(())
+        Ok(findings.verdict.result)
     } else {
         Err(MeasureError::NoReply(destination))
     }
@@ -222,28 +229,7 @@ fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<P
             key: None,
         }],
         echoes: Vec::new(),
-        paths: args
-            .paths
-            .iter()
-            .enumerate()
-            .map(|(i, path)| PathPlan {
-                name: path.name.clone(),
-                // The first that is named is where traffic belongs.
-                role: if i == 0 {
-                    PathRole::Primary
-                } else {
-                    PathRole::Backup
-                },
-                passes: match path.condition {
-                    PathCondition::Passes(address) => vec![address],
-                    PathCondition::TargetAtHop(_) => Vec::new(),
-                },
-                target_at_hop: match path.condition {
-                    PathCondition::Passes(_) => None,
-                    PathCondition::TargetAtHop(hop) => Some(hop),
-                },
-            })
-            .collect(),
+        paths: paths::plan(&args.paths)?,
         objective: Objective {
             outage: args.objective,
             ..Objective::default()

@@ -63,6 +63,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
             tracing_subscriber::EnvFilter::try_from_env("HOPGAP_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
+        .with_ansi(crate::output::colours())
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();

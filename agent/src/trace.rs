@@ -2,6 +2,7 @@
 
 use crate::cli::TraceArgs;
 use crate::destination::{self, DestinationError};
+use crate::output;
 use crate::session::{Session, SessionSetup, Stop};
 use crate::signals;
 use hopgap_analysis::schema::Nanos;
@@ -33,6 +34,9 @@ pub enum TraceError {
     /// A thread or a signal handler that could not be had.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
+    /// Standard output that failed.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// Export that failed.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -83,6 +87,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
             let stop = stop.clone();
             move || session.run(&stop)
         })?;
+    let mut printed = Ok(());
     let mut left = if args.count == 0 {
         u32::MAX
     } else {
@@ -92,13 +97,17 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         if left == 0 {
             continue;
         }
-        if args.json {
-            println!(
-                "{}",
-                serde_json::to_string(&Exported::of(&trace, destination))?
-            );
+        let text = if args.json {
+            serde_json::to_string(&Exported::of(&trace, destination))? + "\n"
         } else {
-            print!("{}", lines(&trace, args, destination));
+            lines(&trace, args, destination)
+        };
+        if let Err(error) = output::print(&text) {
+            // Whoever reads has seen enough, or cannot be told more.
+            printed = Err(error);
+            left = 0;
+            stop.request();
+            continue;
         }
         if args.count > 0 {
             left -= 1;
@@ -108,7 +117,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         }
     }
     let _ = thread.join();
-    Ok(())
+    output::quiet(printed).map_err(TraceError::Output)
 }
 
 fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {

@@ -36,3 +36,29 @@ fn a_bad_url_says_what_one_looks_like() {
     let message = error("name = \"a\"\ncollector = \"10.1.11.10\"\n");
     assert!(message.contains("http://10.1.11.10:8620"), "{message}");
 }
+
+#[test]
+fn a_url_without_port_is_refused() {
+    let said = |url: &str| error(&format!("name = \"a\"\ncollector = \"{url}\"\n"));
+    for url in [
+        "http://10.1.11.10",
+        "http://10.1.11.10/",
+        "http://[fd00::1]",
+        "http://10.1.11.10:0",
+        "http://10.1.11.10:",
+        "http://:8620",
+    ] {
+        assert!(said(url).contains("without a port"), "{url}: {}", said(url));
+    }
+    for url in [
+        "http://10.1.11.10:8620",
+        "http://[fd00::1]:8620/",
+        "http://server:8620",
+    ] {
+        let text = format!("name = \"a\"\ncollector = \"{url}\"\n");
+        assert!(
+            Config::parse(&text, Path::new("agent.toml")).is_ok(),
+            "{url}"
+        );
+    }
+}

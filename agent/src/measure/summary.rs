@@ -4,6 +4,7 @@ use hopgap_analysis::findings::{
     Direction, Findings, FlowFindings, Outage, PathEpoch, SessionFindings,
 };
 use hopgap_analysis::text;
+use hopgap_proto::record::PathName;
 use std::fmt::Write as _;
 
 /// Outages shown one by one; more are counted.
@@ -11,8 +12,9 @@ const MOST_OUTAGES: usize = 20;
 /// Path epochs shown one by one for a flow and direction; more are counted.
 const MOST_EPOCHS: usize = 12;
 
-/// The summary of a stand-alone measurement.
-pub(super) fn summary(findings: &Findings) -> String {
+/// The summary of a stand-alone measurement. `unnamed_back` are the paths that the way back
+/// cannot be named by.
+pub(super) fn summary(findings: &Findings, unnamed_back: &[PathName]) -> String {
     let mut out = String::new();
     for session in &findings.sessions {
         session_summary(session, &mut out);
@@ -28,6 +30,13 @@ pub(super) fn summary(findings: &Findings) -> String {
                 text::clock(icmp.first),
                 text::clock(icmp.last)
             );
+        }
+    }
+    for name in unnamed_back {
+        if let Some(hint) = hop_hint(findings, name.as_str()) {
+            for line in text::wrap(&hint, 96, "  note: ") {
+                let _ = writeln!(out, "{line}");
+            }
         }
     }
     for caveat in &findings.caveats {
@@ -157,6 +166,23 @@ fn outages(session: &SessionFindings, out: &mut String) {
             all.len() - MOST_OUTAGES
         );
     }
+}
+
+/// How to have the way back named, too, where traceroutes saw this path on the way out.
+fn hop_hint(findings: &Findings, name: &str) -> Option<String> {
+    let flows = || findings.sessions.iter().flat_map(|s| &s.flows);
+    let back = flows().flat_map(|f| &f.reverse_paths);
+    if !back.into_iter().any(|e| e.path.is_none()) {
+        return None;
+    }
+    let mut seen = flows().flat_map(|f| &f.forward_paths);
+    let hop = seen
+        .find(|e| e.path.as_deref() == Some(name))?
+        .target_at_hop?;
+    Some(format!(
+        "the way back is named by its hop count alone: give `--path {name}=hop:{hop}`, too, \
+         where it is as long as the way out"
+    ))
 }
 
 fn direction(direction: Direction) -> &'static str {

@@ -152,17 +152,26 @@ impl fmt::Debug for Span {
 
 /// A text that is no span of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a length of time; write a number with a unit, such as 250us, 1ms, 1.5s, 10m or 1h"
-)]
-pub struct ParseSpanError(pub String);
+pub enum ParseSpanError {
+    /// A number alone.
+    #[error("`{0}` has no unit; write {0}ms, {0}s, {0}m or {0}h, whichever is meant")]
+    NoUnit(String),
+    /// Something else.
+    #[error(
+        "`{0}` is not a length of time; write a number with a unit, such as 250us, 1ms, 1.5s, 10m or 1h"
+    )]
+    NoSpan(String),
+}
 
 impl FromStr for Span {
     type Err = ParseSpanError;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let fail = || ParseSpanError(s.to_owned());
+        let fail = || ParseSpanError::NoSpan(s.to_owned());
         let text = s.trim();
+        if text.parse::<u64>().is_ok() {
+            return Err(ParseSpanError::NoUnit(text.to_owned()));
+        }
         let split = text
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .ok_or_else(fail)?;

@@ -32,6 +32,15 @@ fn spans_read_as_people_write_them() {
 }
 
 #[test]
+fn a_number_alone_is_told_its_unit() {
+    let error = "10".parse::<Span>().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`10` has no unit; write 10ms, 10s, 10m or 10h, whichever is meant"
+    );
+}
+
+#[test]
 fn spans_display_in_the_unit_that_fits() {
     assert_eq!(Span::from_millis(893).to_string(), "893 ms");
     assert_eq!(Span::from_millis(1250).to_string(), "1.25 s");
