@@ -8,7 +8,7 @@ use crate::input::Input;
 use std::collections::BTreeSet;
 
 /// All caveats, one sentence each: those of the input first, then by session in the
-/// plan's order.
+/// plan's order, and those on clocks last.
 pub(crate) fn all(
     input: &Input,
     sessions: &[Session<'_>],
@@ -29,6 +29,10 @@ pub(crate) fn all(
     }
     for (session, found) in sessions.iter().zip(found) {
         session::add(session, found, &mut caveats);
+    }
+    // Last: a clock changes no length of time, unlike all else here.
+    for session in sessions {
+        session::clocks(session, &mut caveats);
     }
     // Both sessions between two agents notice the same step of a clock.
     let mut said = BTreeSet::new();

@@ -13,6 +13,8 @@ use serde::Serialize;
 pub struct Findings {
     /// First and last instant that was judged; `None` without any record.
     pub window: Option<Window>,
+    /// The plan's named paths, in its order.
+    pub paths: Vec<String>,
     /// What people noted, in the order of time.
     pub markers: Vec<Marker>,
     /// One entry for each session of the plan, in its order.

@@ -62,6 +62,7 @@ pub fn analyse(input: &Input) -> Findings {
     let caveats = caveat::all(input, &sessions, &found);
     Findings {
         window: window(&sessions),
+        paths: plan.paths.iter().map(|p| p.name.to_string()).collect(),
         markers,
         sessions: found,
         transitions,

@@ -125,6 +125,9 @@ pub fn bounds(at_least: Nanos, at_most: Option<Nanos>) -> String {
         Some(most) if at_least.0 <= Span::ZERO => format!("up to {}", upper(most)),
         Some(most) => {
             let (low, high) = (lower(at_least), upper(most));
+            if low == high {
+                return low;
+            }
             // One unit said once reads better: '828.0 to 830.1 ms'.
             match (low.split_once(' '), high.split_once(' ')) {
                 (Some((a, unit)), Some((b, other))) if unit == other && !unit.contains(' ') => {

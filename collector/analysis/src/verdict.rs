@@ -7,6 +7,7 @@
 use crate::align::Session;
 use crate::findings::{Outage, SessionFindings, Verdict, VerdictResult};
 use crate::schema::{Nanos, Utc};
+use crate::text;
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Span, Wall};
 
@@ -60,10 +61,14 @@ pub(crate) fn worst<'a>(outages: impl Iterator<Item = &'a Outage>) -> Worst {
 
 fn sentence(worst: &Worst, limit: Span, unwatched: Option<String>) -> (VerdictResult, String) {
     use VerdictResult::{Met, Missed, Undecided};
-    let at_least = worst.at_least;
-    if at_least > limit {
+    // Rounded outwards, as everywhere: two bounds do not read as one.
+    let at_least = text::lower(Nanos(worst.at_least));
+    if worst.at_least > limit {
         let bounds = match worst.at_most {
-            Some(at_most) => format!("between {at_least} and {at_most}"),
+            Some(at_most) if at_most > worst.at_least => {
+                format!("between {at_least} and {}", text::upper(Nanos(at_most)))
+            }
+            Some(_) => at_least,
             None => format!("at least {at_least}"),
         };
         return (
@@ -81,7 +86,9 @@ fn sentence(worst: &Worst, limit: Span, unwatched: Option<String>) -> (VerdictRe
             ),
         );
     };
-    if at_most > limit {
+    let beyond = at_most > limit;
+    let at_most = text::upper(Nanos(at_most));
+    if beyond {
         return (
             Undecided,
             format!(
@@ -132,7 +139,7 @@ fn unwatched(session: &Session<'_>, limit: Span) -> Option<String> {
                     return Some(format!(
                         "flow {flow} of session `{name}` has no usable probe for {} from {}",
                         at - begun,
-                        Utc(begun)
+                        text::date_time(Utc(begun))
                     ));
                 }
                 if evidence {

@@ -133,7 +133,8 @@ fn transition_tile(out: &mut String, number: usize, transition: &Transition) {
          <dl><dt>flows with an outage</dt><dd>{hit} of {flows}</dd>",
         capital(text::transition(transition.kind)),
         if hit == 0 {
-            "none".to_owned()
+            let untold = transition.directions.iter().filter_map(story::untold).max();
+            untold.map_or_else(|| "none".to_owned(), not_known)
         } else {
             bounds(transition.worst_at_least_ns, transition.worst_at_most_ns)
         },
@@ -146,13 +147,19 @@ fn transition_tile(out: &mut String, number: usize, transition: &Transition) {
             "<dt>{} {}</dt><dd>{}</dd>",
             Esc(&direction.session),
             text::direction(direction.direction),
-            worst.map_or_else(
-                || "none".to_owned(),
-                |o| bounds(o.at_least_ns, o.at_most_ns)
-            )
+            match (worst, story::untold(direction)) {
+                (Some(o), _) => bounds(o.at_least_ns, o.at_most_ns),
+                (None, Some(untold)) => not_known(untold),
+                (None, None) => "none".to_owned(),
+            }
         );
     }
     put!(out, "</dl></div>");
+}
+
+/// That no outage was seen where none could have been seen for so long.
+fn not_known(untold: Nanos) -> String {
+    format!("not known for {}", span(untold))
 }
 
 fn latency_tile(out: &mut String, findings: &Findings, palette: &Palette) {

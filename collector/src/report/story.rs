@@ -2,8 +2,8 @@
 //! transition in groups, with the range of each figure over the group.
 
 use hopgap_analysis::findings::{
-    Asymmetry, DirectionSource, Findings, Outage, ProbePoint, SessionFindings, Transition,
-    TransitionDirection, TransitionFlow,
+    Asymmetry, DirectionSource, EchoFindings, Findings, Outage, ProbePoint, SessionFindings,
+    Transition, TransitionDirection, TransitionFlow,
 };
 use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_analysis::text;
@@ -91,6 +91,18 @@ impl Story<'_> {
     ) -> Option<(Utc, Utc)> {
         span_of(self.rows.iter().map(|r| of(r)))
     }
+}
+
+/// The longest stretch in which no probe of a flow tells of this direction; `None` where
+/// each tells of it.
+pub(super) fn untold(direction: &TransitionDirection) -> Option<Nanos> {
+    let rows = direction.rows.iter().filter(|r| r.untold > 0);
+    rows.map(|r| r.untold_ns).max()
+}
+
+/// Whether an echo target answered nothing at all, in words for people.
+pub(super) fn never_answered(echo: &EchoFindings) -> Option<String> {
+    (echo.sent > 0 && echo.answered == 0).then(|| format!("never answered ({} sent)", echo.sent))
 }
 
 /// Earliest and latest of some points; `None` where one is missing.

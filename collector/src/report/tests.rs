@@ -1,4 +1,4 @@
-mod fixture;
+pub(in crate::report) mod fixture;
 mod strings;
 
 use super::*;
@@ -37,6 +37,7 @@ fn empty() -> Report {
     report.title = "Nothing".to_owned();
     report.findings = Findings {
         window: None,
+        paths: Vec::new(),
         markers: Vec::new(),
         sessions: Vec::new(),
         transitions: Vec::new(),
@@ -292,6 +293,24 @@ fn a_long_report_stays_small() {
     let html = report.render(Format::Html).unwrap();
     assert!(html.len() < 400_000, "{} bytes", html.len());
     assert!(html.contains("per 96 seconds"));
+}
+
+#[test]
+fn a_loss_of_unknown_direction_looks_like_none_that_is_known() {
+    let known = report().render(Format::Html).unwrap();
+    assert!(known.contains("url(#hatch1)") && !known.contains("url(#hatch-u"));
+    assert!(!known.contains("nobody knows whether"));
+    let unknown = grey().render(Format::Html).unwrap();
+    assert!(unknown.contains("url(#hatch-u1)") && !unknown.contains("url(#hatch1)"));
+    assert!(unknown.contains("nobody knows whether the probes or their replies"));
+}
+
+#[test]
+fn a_card_does_not_say_none_where_nobody_could_see() {
+    let html = report().render(Format::Html).unwrap();
+    assert!(html.contains("<dt>onprem-azure reverse</dt><dd>1.309 to 1.330 s</dd>"));
+    assert!(html.contains("<dt>azure-onprem reverse</dt><dd>not known for 1.34 s</dd>"));
+    assert!(html.contains("never answered (360 sent)"));
 }
 
 #[test]

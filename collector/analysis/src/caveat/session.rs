@@ -5,6 +5,7 @@ use crate::align::{Logged, Run, Session};
 use crate::findings::{DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
+use crate::text;
 use hopgap_proto::record::{DropReason, EventKind};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
@@ -26,7 +27,6 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
     }
     direction(session, found, out);
     for run in &session.runs {
-        clocks(run, out);
         events(session, run, out);
         pauses(session, run, out);
     }
@@ -92,7 +92,17 @@ fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
     }
 }
 
-fn clocks(run: &Run, out: &mut Vec<String>) {
+/// What is to be known of the wall clocks at both ends.
+pub(super) fn clocks(session: &Session<'_>, out: &mut Vec<String>) {
+    for run in &session.runs {
+        clocks_of(run, out);
+    }
+    for (at, by) in &session.log.steps {
+        out.extend(step(&session.to_name(), *at - *by, *by));
+    }
+}
+
+fn clocks_of(run: &Run, out: &mut Vec<String>) {
     let agent = &run.agent;
     if !run.timeline.is_known() {
         out.push(format!(
@@ -120,7 +130,7 @@ fn step(agent: &str, before: Wall, by: Span) -> Option<String> {
         format!(
             "Agent `{agent}`: its wall clock was set {direction} by {} at {}; lengths of time are not affected.",
             by.abs(),
-            Utc(before)
+            text::date_time(Utc(before))
         )
     })
 }
@@ -188,7 +198,7 @@ fn pauses(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
                 session.plan.name,
                 run.agent,
                 *b - *a,
-                Utc(run.timeline.utc(*a))
+                text::date_time(Utc(run.timeline.utc(*a)))
             ));
         }
     }
@@ -209,8 +219,8 @@ fn refused(session: &Session<'_>, out: &mut Vec<String>) {
             session.plan.name,
             counted(n, "send", "sends"),
             errno_name(errno),
-            Utc(first),
-            Utc(last)
+            text::date_time(Utc(first)),
+            text::date_time(Utc(last))
         ));
     }
 }
@@ -281,9 +291,6 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
             "Session `{name}`: the host of the reflector `{to}` threw away {} that had arrived, because its agent was held up; that is not loss on a path. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
             counted(overflowed, "packet", "packets")
         ));
-    }
-    for (at, by) in &log.steps {
-        out.extend(step(&to, *at - *by, *by));
     }
     for (reason, n) in dropped {
         out.push(format!(

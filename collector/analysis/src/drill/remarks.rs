@@ -5,6 +5,7 @@ use crate::caveat::counted;
 use crate::findings::{Direction, TransitionDirection};
 use crate::outage::evidence;
 use crate::schema::Utc;
+use crate::text;
 use hopgap_proto::time::Span;
 
 /// Background loss this close to a transition is named.
@@ -21,7 +22,7 @@ pub(super) fn all(
         background(scene, cluster, direction, &mut remarks);
         reordered(direction, &mut remarks);
     }
-    spared(directions, &mut remarks);
+    spared(scene, cluster, directions, &mut remarks);
     paths(scene, cluster, &mut remarks);
     for direction in directions {
         path_mtu(scene, direction, &mut remarks);
@@ -67,7 +68,11 @@ fn affected(d: &TransitionDirection, remarks: &mut Vec<String>) {
         0 => "the others lost nothing".to_owned(),
         n => format!(
             "the others lost {} in short runs",
-            counted(n, "probe", "probes")
+            match d.direction {
+                Direction::Forward => counted(n, "probe", "probes"),
+                Direction::Reverse => counted(n, "reply", "replies"),
+                Direction::Unknown => counted(n, "probe or reply", "probes or replies"),
+            }
         ),
     };
     remarks.push(format!(
@@ -77,9 +82,15 @@ fn affected(d: &TransitionDirection, remarks: &mut Vec<String>) {
 }
 
 /// Where one direction of a session had outages and the other lost nothing.
-fn spared(directions: &[TransitionDirection], remarks: &mut Vec<String>) {
+fn spared(
+    scene: &Scene<'_>,
+    cluster: &Cluster<'_>,
+    directions: &[TransitionDirection],
+    remarks: &mut Vec<String>,
+) {
     for d in directions {
-        let lost: u64 = d.rows.iter().map(|r| r.lost).sum();
+        let lost =
+            d.rows.iter().map(|r| r.lost).sum::<u64>() + lost_in_short_runs(scene, cluster, d);
         let other_failed = directions.iter().any(|o| {
             o.session == d.session
                 && o.direction != d.direction
@@ -135,8 +146,25 @@ fn background(
     d: &TransitionDirection,
     remarks: &mut Vec<String>,
 ) {
+    let near = lost_in_short_runs(scene, cluster, d);
+    if near > 0 {
+        let lost = match d.direction {
+            Direction::Forward => counted(near, "probe was", "probes were"),
+            Direction::Reverse => counted(near, "reply was", "replies were"),
+            Direction::Unknown => counted(near, "probe or reply was", "probes or replies were"),
+        };
+        remarks.push(format!(
+            "{}: {lost} lost in runs of fewer than {} in or close to this transition; they count as background loss, not as an outage.",
+            capital(&way(d)),
+            scene.objective.min_lost.max(1)
+        ));
+    }
+}
+
+/// Background loss of this direction in or close to a transition.
+fn lost_in_short_runs(scene: &Scene<'_>, cluster: &Cluster<'_>, d: &TransitionDirection) -> u64 {
     let (from, to) = (cluster.started - CLOSE, cluster.settled + CLOSE);
-    let near: u64 = scene
+    scene
         .found
         .iter()
         .filter(|s| s.session == d.session)
@@ -145,15 +173,7 @@ fn background(
         .filter(|p| p.direction == d.direction)
         .filter(|p| from <= p.last.sent.0 && p.first.sent.0 <= to)
         .map(|p| p.lost)
-        .sum();
-    if near > 0 {
-        remarks.push(format!(
-            "{}: {} lost in runs of fewer than {} in or close to this transition; they count as background loss, not as an outage.",
-            capital(&way(d)),
-            counted(near, "probe was", "probes were"),
-            scene.objective.min_lost.max(1)
-        ));
-    }
+        .sum()
 }
 
 fn reordered(d: &TransitionDirection, remarks: &mut Vec<String>) {
@@ -186,8 +206,8 @@ fn paths(scene: &Scene<'_>, cluster: &Cluster<'_>, remarks: &mut Vec<String>) {
                     "Session {session}, flow {flow}: that it moved from {} to {} is known from traceroutes alone: between {} and {}.",
                     name(old),
                     name(new),
-                    Utc(old.span.1),
-                    Utc(new.span.0)
+                    text::clock(Utc(old.span.1)),
+                    text::clock(Utc(new.span.0))
                 ));
             }
         }

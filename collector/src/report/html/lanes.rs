@@ -10,6 +10,7 @@ use hopgap_analysis::findings::{
 use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_analysis::text;
 use hopgap_proto::time::Span;
+use std::collections::BTreeSet;
 
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 846.0;
@@ -117,10 +118,11 @@ pub(super) fn draw(
     );
     put!(
         out,
-        "<defs><pattern id=\"hatch{number}\" width=\"6\" height=\"6\" \
-         patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect width=\"6\" \
-         height=\"6\" class=\"hatch\"/><line x1=\"3\" y1=\"-1\" x2=\"3\" y2=\"7\" \
-         class=\"hatch-line\"/></pattern></defs>"
+        "<defs>{}</defs>",
+        kinds(transition)
+            .into_iter()
+            .map(|kind| pattern(number, kind))
+            .collect::<String>()
     );
     axis(&mut out, &scale, transition, bottom);
     out.push_str(&body);
@@ -128,6 +130,59 @@ pub(super) fn draw(
     out.push_str(&headings);
     out.push_str("</svg>");
     out
+}
+
+/// What lanes show losses of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Of a direction that is known.
+    Known,
+    /// Of one direction or the other.
+    Unknown,
+}
+
+impl Kind {
+    fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::Forward | Direction::Reverse => Self::Known,
+            Direction::Unknown => Self::Unknown,
+        }
+    }
+
+    /// Added to the names of what is drawn.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Known => "",
+            Self::Unknown => "-u",
+        }
+    }
+}
+
+/// The kinds of lanes in a figure.
+pub(super) fn kinds(transition: &Transition) -> BTreeSet<Kind> {
+    let directions = transition.directions.iter();
+    directions.map(|d| Kind::of(d.direction)).collect()
+}
+
+/// A swatch of an outage for the legend of figure `number`.
+pub(super) fn swatch(number: usize, kind: Kind) -> String {
+    let suffix = kind.suffix();
+    format!(
+        "<svg class=\"lanes\" viewBox=\"0 0 26 11\" style=\"display:inline;width:26px;\
+         height:11px;vertical-align:-1px\"><rect class=\"may{suffix}\" x=\".5\" y=\".5\" \
+         width=\"25\" height=\"10\"/><rect x=\"5\" y=\"1\" width=\"16\" height=\"9\" \
+         fill=\"url(#hatch{suffix}{number})\"/></svg>"
+    )
+}
+
+fn pattern(number: usize, kind: Kind) -> String {
+    let suffix = kind.suffix();
+    format!(
+        "<pattern id=\"hatch{suffix}{number}\" width=\"6\" height=\"6\" \
+         patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect width=\"6\" \
+         height=\"6\" class=\"hatch{suffix}\"/><line x1=\"3\" y1=\"-1\" x2=\"3\" y2=\"7\" \
+         class=\"hatch-line{suffix}\"/></pattern>"
+    )
 }
 
 fn flow_of<'a>(
@@ -198,17 +253,18 @@ fn lane(
             &about_epoch(row.source_port, epoch),
         ));
     }
+    let suffix = Kind::of(direction.direction).suffix();
     for outage in &row.outages {
         let title = about_outage(row.source_port, outage);
         let from = outage.last_good.map_or(LEFT, |p| scale.x(p.sent));
         let to = outage.first_good.map_or(RIGHT, |p| scale.x(p.sent));
-        out.push_str(&rect("may", from, to, &title));
+        out.push_str(&rect(&format!("may{suffix}"), from, to, &title));
         // A pattern cannot be given by a class: its name differs from figure to figure.
         let mut sure = |from: f64, to: f64| {
             put!(
                 out,
                 "<rect x=\"{from:.2}\" y=\"{y:.1}\" width=\"{:.2}\" height=\"{high}\" \
-                 fill=\"url(#hatch{number})\"><title>{}</title></rect>",
+                 fill=\"url(#hatch{suffix}{number})\"><title>{}</title></rect>",
                 (to - from).max(0.6),
                 Esc(&title)
             );

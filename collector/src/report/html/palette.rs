@@ -1,9 +1,10 @@
 //! Which colour stands for which named path: one for the whole page.
 
 use super::escape::{Esc, put};
-use hopgap_analysis::findings::{Findings, TransitionKind};
+use hopgap_analysis::findings::Findings;
 use hopgap_analysis::text::UNNAMED;
 use plotters::style::RGBColor;
+use std::collections::BTreeSet;
 
 /// Colours that people with any of the usual colour-vision deficiencies can tell
 /// apart, in the order of use. The style sheet brightens them in dark mode, by
@@ -18,43 +19,41 @@ const COLOURS: [RGBColor; 6] = [
 ];
 const UNNAMED_COLOUR: RGBColor = RGBColor(0x8a, 0x92, 0x9c);
 
-/// The named paths that occur, primary paths first as far as the transitions tell.
+/// The named paths. Their colours go by the plan's order, so that a path has the same one
+/// in every report.
 pub(super) struct Palette {
+    /// The plan's paths, then any that it lacks.
     names: Vec<String>,
+    /// Those that the page shows, as places in `names`.
+    shown: BTreeSet<usize>,
 }
 
 impl Palette {
     pub(super) fn new(findings: &Findings) -> Self {
-        let mut names = Vec::new();
-        let mut add = |name: &Option<String>| {
-            if let Some(name) = name
-                && !names.contains(name)
-            {
-                names.push(name.clone());
-            }
+        let mut palette = Self {
+            names: findings.paths.clone(),
+            shown: BTreeSet::new(),
         };
-        for transition in &findings.transitions {
-            let rows = || transition.directions.iter().flat_map(|d| &d.rows);
-            match transition.kind {
-                TransitionKind::Failover => rows().for_each(|r| add(&r.path_before)),
-                TransitionKind::Failback => rows().for_each(|r| add(&r.path_after)),
-                TransitionKind::Reroute | TransitionKind::Interruption => {}
-            }
-        }
         for flow in findings.sessions.iter().flat_map(|s| &s.flows) {
             let epochs = flow.forward_paths.iter().chain(&flow.reverse_paths);
-            epochs.for_each(|e| add(&e.path));
+            epochs.for_each(|e| palette.show(e.path.as_deref()));
         }
-        for row in findings
-            .transitions
-            .iter()
-            .flat_map(|t| &t.directions)
-            .flat_map(|d| &d.rows)
-        {
-            add(&row.path_before);
-            add(&row.path_after);
+        let directions = findings.transitions.iter().flat_map(|t| &t.directions);
+        for row in directions.flat_map(|d| &d.rows) {
+            palette.show(row.path_before.as_deref());
+            palette.show(row.path_after.as_deref());
         }
-        Self { names }
+        palette
+    }
+
+    fn show(&mut self, path: Option<&str>) {
+        let Some(path) = path else { return };
+        let at = self.names.iter().position(|n| n == path);
+        let at = at.unwrap_or_else(|| {
+            self.names.push(path.to_owned());
+            self.names.len() - 1
+        });
+        self.shown.insert(at);
     }
 
     fn index(&self, path: Option<&str>) -> Option<usize> {
@@ -93,12 +92,15 @@ impl Palette {
         format!("{} → {}", self.label(before), self.label(after))
     }
 
-    /// All paths, for a legend.
+    /// The paths that occur, for a legend.
     pub(super) fn legend(&self) -> String {
         let mut out = String::new();
-        for name in &self.names {
+        for name in self.shown.iter().filter_map(|at| self.names.get(*at)) {
             put!(out, "{} ", self.label(Some(name)));
         }
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

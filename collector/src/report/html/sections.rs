@@ -263,10 +263,10 @@ pub(super) fn echoes(out: &mut String, findings: &Findings) {
             echo.sent,
             millis(|l| l.p50_ns),
             millis(|l| l.p99_ns),
-            if silent.is_empty() {
-                "never".to_owned()
-            } else {
-                silent.join("<br>")
+            match story::never_answered(echo) {
+                Some(never) => never,
+                None if silent.is_empty() => "no".to_owned(),
+                None => silent.join("<br>"),
             }
         );
     }

@@ -34,15 +34,12 @@ pub(super) fn section(
     put!(
         out,
         "<figure>{}<figcaption class=\"legend\">{}\
-         <span><svg class=\"lanes\" viewBox=\"0 0 26 11\" style=\"display:inline;width:26px;\
-         height:11px;vertical-align:-1px\"><rect class=\"may\" x=\".5\" y=\".5\" width=\"25\" \
-         height=\"10\"/><rect x=\"5\" y=\"1\" width=\"16\" height=\"9\" \
-         fill=\"url(#hatch{number})\"/></svg> outage: hatched from first to last lost probe \
-         (at least), framed from last good to first good (at most)</span>\
+         {}\
          <span><i class=\"sw\" style=\"--c:var(--track)\"></i>no probe seen</span>\
          <span>lanes: source ports; right: bounds of the outage</span></figcaption></figure></div>",
         lanes::draw(number, transition, findings, palette),
-        palette.legend()
+        palette.legend(),
+        outages_legend(number, transition)
     );
     put!(out, "<h3>By direction</h3><div class=\"scroll\">");
     directions(out, transition, palette);
@@ -54,6 +51,27 @@ pub(super) fn section(
     latency(out, transition);
     icmp(out, transition);
     put!(out, "</section>\n");
+}
+
+/// What the hatched and framed parts of the figure mean.
+fn outages_legend(number: usize, transition: &Transition) -> String {
+    let mut legend = String::new();
+    for kind in lanes::kinds(transition) {
+        let swatch = lanes::swatch(number, kind);
+        match kind {
+            lanes::Kind::Known => put!(
+                legend,
+                "<span>{swatch} outage: hatched from first to last lost probe (at least), framed \
+                 from last good to first good (at most)</span>"
+            ),
+            lanes::Kind::Unknown => put!(
+                legend,
+                "<span>{swatch} the same, but nobody knows whether the probes or their replies \
+                 were lost; the lane is coloured by the path out</span>"
+            ),
+        }
+    }
+    legend
 }
 
 fn facts(out: &mut String, transition: &Transition) {

@@ -3,7 +3,7 @@
 
 mod faults;
 
-pub(super) use faults::{grey, one_msee};
+pub(in crate::report) use faults::{grey, one_msee};
 
 use hopgap_analysis::findings::*;
 use hopgap_analysis::schema::{Nanos, Utc};
@@ -350,7 +350,7 @@ fn both_ways(
 }
 
 /// The article's drill: failover with an outage of about 1.3 s, failback without loss.
-pub(super) fn drill() -> Findings {
+pub(in crate::report) fn drill() -> Findings {
     let failover = marker(MarkerKind::Failover, 120_000, "Disable private peering");
     let failback = marker(MarkerKind::Failback, 240_000, "Enable private peering");
     let ends = [
@@ -511,6 +511,9 @@ pub(super) fn drill() -> Findings {
             from: at(0),
             to: at(360_000),
         }),
+        paths: ["expressroute-primary", "expressroute-secondary", "vpn"]
+            .map(str::to_owned)
+            .into(),
         markers: vec![
             marker(MarkerKind::Note, 30_000, "Change CHG0042 approved, go"),
             failover,
@@ -543,7 +546,7 @@ fn echoes() -> Vec<EchoFindings> {
         address: address.to_owned(),
         sent: 360,
         answered,
-        round_trip: Some(latency(ER1, answered)),
+        round_trip: (answered > 0).then(|| latency(ER1, answered)),
         silent,
     };
     let silent = vec![Window {
@@ -553,5 +556,14 @@ fn echoes() -> Vec<EchoFindings> {
     vec![
         echo("msee-primary", "192.168.11.18", 237, silent),
         echo("vpn-gateway-1", "10.17.11.76", 360, Vec::new()),
+        echo(
+            "vpn-gateway-2",
+            "10.17.11.77",
+            0,
+            vec![Window {
+                from: at(0),
+                to: at(360_000),
+            }],
+        ),
     ]
 }

@@ -41,6 +41,7 @@ pub(super) fn each(findings: &mut Findings, f: &mut dyn FnMut(&mut String)) {
         f(&mut echo.from);
         f(&mut echo.address);
     }
+    findings.paths.iter_mut().for_each(&mut *f);
     f(&mut findings.verdict.sentence);
     findings.caveats.iter_mut().for_each(f);
 }

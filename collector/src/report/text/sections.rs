@@ -210,10 +210,11 @@ pub(super) fn echoes(page: &mut Page, findings: &Findings) {
             format!("{}/{}", echo.answered, echo.sent),
             echo.round_trip
                 .map_or_else(|| "-".to_owned(), |l| text::millis(l.p50_ns)),
-            match silent.len() {
-                0 => "never".to_owned(),
-                1 => silent.concat(),
-                n => format!("{n} times, first {}", silent.first().map_or("", |s| s)),
+            match (story::never_answered(echo), silent.len()) {
+                (Some(never), _) => never,
+                (None, 0) => "no".to_owned(),
+                (None, 1) => silent.concat(),
+                (None, n) => format!("{n} times, first {}", silent.first().map_or("", |s| s)),
             },
         ]);
     }
