@@ -8,7 +8,6 @@
 
 mod api;
 mod keeper;
-mod refusals;
 mod reply;
 mod uplink;
 mod watch;
@@ -19,17 +18,14 @@ use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{BLOCKS_PATH, HELLO_PATH, MAX_BATCH_BYTES, PLAN_PATH};
-use refusals::Refusals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-
 use tokio::sync::{Semaphore, watch as channel};
 
 pub use api::{
@@ -96,7 +92,6 @@ struct Shared {
     listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
-    refusals: Refusals,
 }
 
 type App = Arc<Shared>;
@@ -176,7 +171,6 @@ impl Service {
             store: dir,
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
-            refusals: Refusals::default(),
         });
         let router = router(app).into_make_service_with_connect_info::<SocketAddr>();
         let (done_in, done) = tokio::sync::oneshot::channel();
@@ -211,7 +205,6 @@ fn router(app: App) -> Router {
         .route(HELLO_PATH, post(uplink::hello))
         .route(PLAN_PATH, get(uplink::plan))
         .route(BLOCKS_PATH, post(uplink::blocks))
-        .layer(from_fn_with_state(app.clone(), refusals::watch))
         .merge(api::router(&app))
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))

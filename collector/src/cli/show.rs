@@ -47,12 +47,12 @@ fn table(rows: &[Vec<String>]) -> String {
 pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
     let plan = &it.plan;
     let mut out = format!(
-        "{} is good: {}, {}, {}, {}; objective: no outage above {}\n",
+        "{} is good: {} agents, {} sessions, {} echo targets, {} paths; objective: no outage above {}\n",
         file.display(),
-        count(plan.agents.len(), "agent", "agents"),
-        count(plan.sessions.len(), "session", "sessions"),
-        count(plan.echoes.len(), "echo target", "echo targets"),
-        count(plan.paths.len(), "path", "paths"),
+        plan.agents.len(),
+        plan.sessions.len(),
+        plan.echoes.len(),
+        plan.paths.len(),
         plan.objective.outage
     );
     let mut rows = Vec::new();
@@ -70,10 +70,6 @@ pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
     }
     out.push_str(&table(&rows));
     out
-}
-
-fn count(n: usize, one: &str, many: &str) -> String {
-    hopgap_analysis::text::plural(u64::try_from(n).unwrap_or(u64::MAX), one, many)
 }
 
 /// All drills.
@@ -140,16 +136,6 @@ pub(super) fn status(status: &Status) -> String {
             .chain(rows)
             .collect::<Vec<_>>(),
     ));
-    for refusal in &status.refusals {
-        let _ = writeln!(
-            out,
-            "not let in: an agent at {}, {} times, last at {}: {}",
-            refusal.from,
-            refusal.count,
-            time(refusal.last),
-            refusal.why
-        );
-    }
     out
 }
 

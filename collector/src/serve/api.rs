@@ -25,7 +25,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hopgap_analysis::schema::Utc;
-use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{ErrorCode, Revision};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
@@ -132,9 +132,6 @@ pub struct Status {
     pub sessions: Vec<SessionBody>,
     /// The agents of the plan, and others that were heard of, by name.
     pub agents: Vec<AgentBody>,
-    /// Who came as an agent in the last ten minutes and is not let in.
-    #[serde(default)]
-    pub refusals: Vec<RefusalBody>,
 }
 
 /// The plan in force.
@@ -149,9 +146,6 @@ pub struct PlanStatus {
     /// Why the file as it is now is not in force; `null` where it is.
     pub error: Option<String>,
 }
-
-/// The clock of who typed a time may run ahead of this one's by this much.
-const AHEAD: Span = Span::from_secs(5);
 
 /// A session: how its newest minute of data here looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,19 +184,6 @@ pub struct AgentBody {
     pub records: u64,
     /// Frames that were whole but could not be used.
     pub refused: u64,
-}
-
-/// Someone who came as an agent and is not let in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalBody {
-    /// From where.
-    pub from: IpAddr,
-    /// Why, and what to do.
-    pub why: String,
-    /// When last.
-    pub last: TimeText,
-    /// How often in the last while.
-    pub count: u64,
 }
 
 pub(super) fn router(app: &App) -> Router<App> {
@@ -308,17 +289,6 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
             .map(DrillBody::from),
         sessions,
         agents,
-        refusals: app
-            .refusals
-            .list(clock::now())
-            .into_iter()
-            .map(|r| RefusalBody {
-                from: r.from,
-                why: r.why,
-                last: TimeText(r.last),
-                count: r.count,
-            })
-            .collect(),
     })
 }
 
@@ -332,7 +302,7 @@ async fn start(
     body: Result<Json<DrillRequest>, JsonRejection>,
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
-    let at = instant(request.at)?;
+    let at = request.at.map_or_else(clock::now, |t| t.0);
     let drill = app
         .writer
         .run(move |store| store.start_drill(&request.name, at))
@@ -346,7 +316,7 @@ async fn stop(
     body: Result<Json<StopRequest>, JsonRejection>,
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
-    let at = instant(request.at)?;
+    let at = request.at.map_or_else(clock::now, |t| t.0);
     let drill = app
         .writer
         .run(move |store| store.stop_drill(at))
@@ -361,7 +331,7 @@ async fn mark(
 ) -> Result<Json<MarkerRequest>, Failure> {
     let Json(request) = body?;
     let marker = Marker {
-        at: instant(request.at)?,
+        at: request.at.map_or_else(clock::now, |t| t.0),
         kind: request.kind,
         text: request.text,
     };
@@ -375,22 +345,6 @@ async fn mark(
         kind: marker.kind,
         at: Some(TimeText(marker.at)),
     }))
-}
-
-/// The instant that a person named, or now. What is to come is not noted: it may come
-/// otherwise, and its data is not there.
-fn instant(at: Option<TimeText>) -> Result<Wall, Failure> {
-    let now = clock::now();
-    match at {
-        Some(TimeText(at)) if at > now + AHEAD => Err(Failure::new(
-            ErrorCode::Malformed,
-            "that time is still to come",
-            "give one that has passed, or none for now",
-        )
-        .with_status(StatusCode::CONFLICT)),
-        Some(TimeText(at)) => Ok(at),
-        None => Ok(now),
-    }
 }
 
 /// A drill that cannot be is the request's fault, all else the store's.

@@ -1,6 +1,5 @@
 //! Answers that are no success.
 
-use super::refusals::Reason;
 use super::writer::Stopped;
 use crate::store::StoreError;
 use axum::Json;
@@ -41,16 +40,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let refused = matches!(
-            self.body.code,
-            ErrorCode::Unauthorized | ErrorCode::Forbidden | ErrorCode::Protocol
-        );
-        let reason = refused.then(|| Reason(format!("{}; {}", self.body.error, self.body.remedy)));
-        let mut response = (self.status, Json(self.body)).into_response();
-        if let Some(reason) = reason {
-            response.extensions_mut().insert(reason);
-        }
-        response
+        (self.status, Json(self.body)).into_response()
     }
 }
 

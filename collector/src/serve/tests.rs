@@ -273,39 +273,6 @@ fn only_agents_of_the_plan_with_their_own_secret_get_in() {
         code(running.send("azure", None, "/uplink/v9/plan", None)).0,
         404
     );
-    // Who stands at the collector is told of those at the door.
-    let refusals = running.client().status().unwrap().refusals;
-    let told: Vec<_> = refusals.iter().map(|r| (r.count, r.why.as_str())).collect();
-    assert_eq!(
-        told,
-        [
-            (
-                1,
-                "the plan has no agent `moon`; correct the agent's `name` or add it to the collector's plan"
-            ),
-            (
-                3,
-                "the secret of agent `onprem` is absent or wrong; give the agent's `secret_file` the content of the collector's"
-            ),
-        ]
-    );
-}
-
-#[test]
-fn what_is_still_to_come_is_not_noted() {
-    let running = Running::start();
-    let client = running.client();
-    let later = Some(TimeText(now() + Span::from_secs(60)));
-    let start = |at| DrillRequest {
-        name: "q4".to_owned(),
-        at,
-    };
-    let refused = client.start(&start(later)).unwrap_err().to_string();
-    assert!(refused.contains("still to come"), "{refused}");
-    client.start(&start(None)).unwrap();
-    let refused = client.stop(&StopRequest { at: later }).unwrap_err();
-    assert!(refused.to_string().contains("still to come"), "{refused}");
-    client.stop(&StopRequest { at: None }).unwrap();
 }
 
 #[test]

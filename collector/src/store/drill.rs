@@ -69,11 +69,6 @@ impl Store {
     /// [`StoreError::Drill`] when one is running, or when there was one of that name.
     pub fn start_drill(&mut self, name: &str, at: Wall) -> Result<Drill, StoreError> {
         check_text("a drill's name", name)?;
-        if name.contains(['/', '\\']) || name.starts_with(['.', '-']) {
-            return Err(StoreError::Drill(format!(
-                "the drill's name `{name}` cannot be that of a file; leave out slashes, and dots and dashes at its beginning"
-            )));
-        }
         let tx = self.db.transaction()?;
         if let Some(running) = running(&tx)? {
             return Err(StoreError::Drill(format!(
@@ -130,21 +125,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Drill`] when the text is empty or too long, or when no drill ran at
-    /// that instant: the next one would take the marker for its own.
+    /// [`StoreError::Drill`] when the text is empty or too long.
     pub fn mark(&mut self, marker: &Marker) -> Result<(), StoreError> {
         check_text("a marker's text", &marker.text)?;
-        let drills: i64 = self.db.query_row(
-            "SELECT count(*) FROM drill WHERE started <= ?1 AND (stopped IS NULL OR ?1 <= stopped)",
-            params![marker.at.as_nanos()],
-            |row| row.get(0),
-        )?;
-        if drills == 0 {
-            return Err(StoreError::Drill(
-                "no drill ran at that time; start one with `hopgap-collector drill start NAME`, or give the time with --at"
-                    .to_owned(),
-            ));
-        }
         self.db.execute(
             "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
             params![marker.at.as_nanos(), marker.kind.name(), marker.text],
