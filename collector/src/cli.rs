@@ -186,7 +186,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(colours())
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
@@ -211,6 +211,13 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// Whether the log may have colours: on a terminal, unless `NO_COLOR` says otherwise
+/// (<https://no-color.org>).
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
 }
 
 /// Done at the first SIGTERM or SIGINT.

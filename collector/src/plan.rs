@@ -3,15 +3,16 @@
 
 mod error;
 mod place;
+mod secret;
 
 pub use error::PlanFileError;
+pub use secret::Secret;
 
 use hopgap_proto::plan::{AgentPlan, EchoPlan, Objective, PathPlan, Plan, SessionPlan};
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Span;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -58,26 +59,6 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 
 /// Where the collector stores unless the plan says otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/hopgap";
-
-/// An agent's secret, as its file holds it, without blanks around it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Least length in bytes.
-    const LEAST: usize = 16;
-
-    /// The secret, for a comparison in constant time.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// The file as it is written.
 #[derive(Deserialize)]
@@ -142,27 +123,52 @@ impl CollectorPlan {
             line: place::of(text, place::Item::Collector(key)),
             message,
         })?;
-        let mut agents = Vec::with_capacity(file.agents.len());
-        let mut secrets = BTreeMap::new();
+        let mut agents: Vec<AgentPlan> = Vec::with_capacity(file.agents.len());
+        let mut secrets: BTreeMap<AgentName, Secret> = BTreeMap::new();
         let mut secret_files = Vec::new();
         for entry in file.agents {
+            let wrong = |key, message| PlanFileError::Value {
+                path: path.to_owned(),
+                line: place::of(
+                    text,
+                    place::Item::Entry {
+                        kind: "agent",
+                        name: entry.name.as_str(),
+                        key,
+                        last: true,
+                    },
+                ),
+                message,
+            };
+            let place = (entry.address, entry.reflector_port);
+            if let Some(other) = agents
+                .iter()
+                .find(|a| (a.address, a.reflector_port) == place && a.name != entry.name)
+            {
+                return Err(wrong(
+                    "address",
+                    format!(
+                        "agents `{}` and `{}` both reflect at {} port {}; give each the address of its own host, or another `reflector_port`",
+                        other.name, entry.name, entry.address, entry.reflector_port
+                    ),
+                ));
+            }
             if let Some(secret_file) = &entry.secret_file {
                 let secret_file = path.parent().unwrap_or(Path::new("")).join(secret_file);
-                let secret = read_secret(&secret_file, &entry.name).map_err(|message| {
-                    PlanFileError::Value {
-                        path: path.to_owned(),
-                        line: place::of(
-                            text,
-                            place::Item::Entry {
-                                kind: "agent",
-                                name: entry.name.as_str(),
-                                key: "secret_file",
-                                last: false,
-                            },
+                let secret = secret::read(&secret_file, &entry.name)
+                    .map_err(|message| wrong("secret_file", message))?;
+                if let Some((other, _)) = secrets
+                    .iter()
+                    .find(|(name, s)| **s == secret && **name != entry.name)
+                {
+                    return Err(wrong(
+                        "secret_file",
+                        format!(
+                            "agents `{other}` and `{}` have the same secret, so each could pass for the other; write each its own file with `openssl rand -hex 32`",
+                            entry.name
                         ),
-                        message,
-                    }
-                })?;
+                    ));
+                }
                 secrets.insert(entry.name.clone(), secret);
                 secret_files.push(secret_file);
             }
@@ -238,32 +244,6 @@ fn check_settings(settings: &Settings) -> Result<(), (&'static str, String)> {
         ));
     }
     Ok(())
-}
-
-fn read_secret(path: &Path, agent: &AgentName) -> Result<Secret, String> {
-    let text = std::fs::read(path).map_err(|error| {
-        format!(
-            "cannot read the secret of agent `{agent}` from {}: {error}; correct `secret_file` or create the file",
-            path.display()
-        )
-    })?;
-    let secret = text.trim_ascii();
-    if secret.len() < Secret::LEAST {
-        return Err(format!(
-            "the secret of agent `{agent}` in {} has {} bytes, but must have at least {}; write one with `openssl rand -hex 32`",
-            path.display(),
-            secret.len(),
-            Secret::LEAST
-        ));
-    }
-    // It travels in an HTTP header.
-    if !secret.iter().all(u8::is_ascii_graphic) {
-        return Err(format!(
-            "the secret of agent `{agent}` in {} holds blanks or characters beyond ASCII; write one with `openssl rand -hex 32`",
-            path.display()
-        ));
-    }
-    Ok(Secret(secret.to_owned()))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod api;
 mod keeper;
+mod refusals;
 mod reply;
 mod uplink;
 mod watch;
@@ -21,6 +22,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{BLOCKS_PATH, HELLO_PATH, MAX_BATCH_BYTES, PLAN_PATH};
+use refusals::Refusals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub use api::{
     StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub use refusals::RefusalBody;
 
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -92,6 +95,7 @@ struct Shared {
     listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
+    refusals: Refusals,
 }
 
 type App = Arc<Shared>;
@@ -171,6 +175,7 @@ impl Service {
             store: dir,
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
+            refusals: Refusals::default(),
         });
         let router = router(app).into_make_service_with_connect_info::<SocketAddr>();
         let (done_in, done) = tokio::sync::oneshot::channel();

@@ -2,6 +2,7 @@
 
 use super::{Failure, ServerArgs, Time, print, show};
 use crate::client::Client;
+use crate::plan::DEFAULT_STORE;
 use crate::serve::{DrillRequest, MarkerRequest, StopRequest, TimeText};
 use crate::store::MarkerKind;
 use clap::{Args, Subcommand};
@@ -63,6 +64,17 @@ impl WhenArgs {
     }
 }
 
+/// What shows the report of a drill, for a shell.
+fn report_command(drill: &str, store: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let mut command = format!("hopgap-collector report {}", quoted(drill));
+    if store != DEFAULT_STORE {
+        command.push_str(" --store ");
+        command.push_str(&quoted(store));
+    }
+    command
+}
+
 pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
     match command {
         DrillCommand::Start { name, when, server } => {
@@ -103,10 +115,16 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
             ))
         }
         DrillCommand::Stop { when, server } => {
-            let drill = Client::new(&server.url).stop(&StopRequest { at: when.text() })?;
+            let client = Client::new(&server.url);
+            let drill = client.stop(&StopRequest { at: when.text() })?;
+            // The drill is stopped, whatever comes of this question.
+            let store = client
+                .status()
+                .map_or_else(|_| DEFAULT_STORE.to_owned(), |s| s.store);
             print(&format!(
-                "drill `{}` stopped; read it with: hopgap-collector report '{}'\n",
-                drill.name, drill.name
+                "drill `{}` stopped; read it with: {}\n",
+                drill.name,
+                report_command(&drill.name, &store)
             ))
         }
         DrillCommand::List { json, server } => {
@@ -117,5 +135,22 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
                 show::drills(&drills)
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::report_command;
+
+    #[test]
+    fn the_hint_after_a_drill_can_be_pasted() {
+        assert_eq!(
+            report_command("CHG0042", "/var/lib/hopgap"),
+            "hopgap-collector report 'CHG0042'"
+        );
+        assert_eq!(
+            report_command("Bob's", "/srv/my store"),
+            r"hopgap-collector report 'Bob'\''s' --store '/srv/my store'"
+        );
     }
 }

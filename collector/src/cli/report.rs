@@ -6,6 +6,7 @@ use crate::store::{Drill, Reader};
 use crate::{clock, query};
 use clap::Args;
 use hopgap_analysis::schema::Utc;
+use hopgap_analysis::text;
 use hopgap_proto::time::Wall;
 use std::path::PathBuf;
 
@@ -60,6 +61,15 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let now = clock::now();
     let scope = scope(args, &reader, now)?;
     let plan = reader.plan_at(scope.to)?.unwrap_or_default();
+    if reader.count(scope.from, scope.to)? == 0 {
+        return Err(Failure::Usage(format!(
+            "the store {} has no record from {} to {}; `hopgap-collector status` shows how far the agents' data reach, and --store names another store",
+            args.store.store.display(),
+            text::date_seconds(Utc(scope.from)),
+            text::date_seconds(Utc(scope.to)),
+        )));
+    }
+    check_out(args)?;
     let input = query::input(&reader, &plan, scope.from, scope.to)?;
     let findings = hopgap_analysis::analyse(&input);
     let report = Report::new(scope.title, scope.drill, findings, Utc(now));
@@ -81,6 +91,32 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
     }
 }
 
+/// Tells a file from a directory before anything is computed.
+fn check_out(args: &ReportArgs) -> Result<(), Failure> {
+    let Some(out) = &args.out else {
+        return Ok(());
+    };
+    let format = match out.extension().and_then(|e| e.to_str()) {
+        Some("txt") => Some("text"),
+        Some(name @ ("html" | "json" | "csv")) => Some(name),
+        _ => None,
+    };
+    match (args.format, format) {
+        (None, format) if out.is_file() || (format.is_some() && !out.is_dir()) => {
+            Err(Failure::Usage(format!(
+                "{} is a file, but all formats go into a directory; add --format {} for that file alone, or name a directory",
+                out.display(),
+                format.unwrap_or("text")
+            )))
+        }
+        (Some(_), _) if out.is_dir() => Err(Failure::Usage(format!(
+            "{} is a directory, but one format goes into a file; name a file, or leave out --format for all formats",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn scope(args: &ReportArgs, reader: &Reader, now: Wall) -> Result<Scope, Failure> {
     if let Some(Time(from)) = args.from {
         let to = args.to.map_or(now, |t| t.0);
@@ -92,7 +128,7 @@ fn scope(args: &ReportArgs, reader: &Reader, now: Wall) -> Result<Scope, Failure
             )));
         }
         return Ok(Scope {
-            title: format!("From {} to {}", Utc(from), Utc(to)),
+            title: stretch(from, to),
             drill: None,
             from,
             to,
@@ -110,6 +146,18 @@ fn scope(args: &ReportArgs, reader: &Reader, now: Wall) -> Result<Scope, Failure
     })
 }
 
+/// A title for a stretch of time: to the second, and the day said once.
+fn stretch(from: Wall, to: Wall) -> String {
+    let (from, to) = (Utc(from), Utc(to));
+    let day = |at| text::strftime(at, "%Y-%m-%d");
+    let end = if day(from) == day(to) {
+        text::strftime(to, "%H:%M:%S")
+    } else {
+        text::date_seconds(to)
+    };
+    format!("{} to {end} UTC", text::date_seconds(from))
+}
+
 fn newest(reader: &Reader) -> Result<Drill, Failure> {
     reader.drills()?.into_iter().next().ok_or_else(|| {
         Failure::Usage(
@@ -117,4 +165,23 @@ fn newest(reader: &Reader) -> Result<Drill, Failure> {
                 .to_owned(),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stretch;
+    use crate::clock::parse;
+
+    #[test]
+    fn a_stretch_of_time_is_titled_to_the_second() {
+        let title = |from, to| stretch(parse(from).unwrap(), parse(to).unwrap());
+        assert_eq!(
+            title("2026-11-23T02:00:00.123456789Z", "2026-11-23T02:10:00.9Z"),
+            "2026-11-23 02:00:00 to 02:10:00 UTC"
+        );
+        assert_eq!(
+            title("2026-11-23T23:50:00Z", "2026-11-24T00:10:00Z"),
+            "2026-11-23 23:50:00 to 2026-11-24 00:10:00 UTC"
+        );
+    }
 }

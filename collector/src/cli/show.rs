@@ -19,6 +19,11 @@ fn maybe(at: Option<TimeText>, otherwise: &str) -> String {
     at.map_or_else(|| otherwise.to_owned(), time)
 }
 
+/// `1 agent`, `2 agents`.
+fn count(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Columns as wide as their widest cell.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -47,12 +52,12 @@ fn table(rows: &[Vec<String>]) -> String {
 pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
     let plan = &it.plan;
     let mut out = format!(
-        "{} is good: {} agents, {} sessions, {} echo targets, {} paths; objective: no outage above {}\n",
+        "{} is good: {}, {}, {}, {}; objective: no outage above {}\n",
         file.display(),
-        plan.agents.len(),
-        plan.sessions.len(),
-        plan.echoes.len(),
-        plan.paths.len(),
+        count(plan.agents.len(), "agent"),
+        count(plan.sessions.len(), "session"),
+        count(plan.echoes.len(), "echo target"),
+        count(plan.paths.len(), "path"),
         plan.objective.outage
     );
     let mut rows = Vec::new();
@@ -64,7 +69,7 @@ pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
         rows.push(vec![
             format!("  {}", session.name),
             format!("{} -> {to}", session.from),
-            format!("{} flows", session.flows),
+            count(usize::from(session.flows), "flow"),
             format!("every {}", session.interval.to_config_text()),
         ]);
     }
@@ -87,13 +92,12 @@ pub(super) fn drills(drills: &[DrillBody]) -> String {
 /// How the collector is.
 pub(super) fn status(status: &Status) -> String {
     let mut out = format!(
-        "hopgap-collector {}, since {}, store {}\nplan {}, revision {}, {} sessions\n",
+        "hopgap-collector {}, since {}, store {}\nplan {}, {}\n",
         status.version,
         time(status.started),
         status.store,
         status.plan.file,
-        status.plan.revision,
-        status.plan.sessions
+        count(status.plan.sessions, "session")
     );
     if let Some(error) = &status.plan.error {
         let _ = writeln!(out, "the plan file as it is now is not in force: {error}");
@@ -128,6 +132,7 @@ pub(super) fn status(status: &Status) -> String {
         "BLOCKS",
         "AGAIN",
         "REFUSED",
+        "PLAN",
         "VERSION",
     ];
     let rows = status.agents.iter().map(agent);
@@ -136,6 +141,21 @@ pub(super) fn status(status: &Status) -> String {
             .chain(rows)
             .collect::<Vec<_>>(),
     ));
+    for refusal in &status.refusals {
+        let _ = writeln!(
+            out,
+            "refused `{}` from {}, {}, last at {}: {}",
+            refusal.agent,
+            refusal.peer,
+            if refusal.count == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", refusal.count)
+            },
+            time(refusal.at),
+            refusal.error
+        );
+    }
     out
 }
 
@@ -163,6 +183,9 @@ fn agent(agent: &AgentBody) -> Vec<String> {
         agent.blocks.to_string(),
         agent.duplicates.to_string(),
         agent.refused.to_string(),
+        agent
+            .plan
+            .map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
         agent.version.clone().unwrap_or_else(|| "-".to_owned()),
     ]
 }

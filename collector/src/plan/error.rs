@@ -66,6 +66,15 @@ impl fmt::Display for At {
 impl PlanFileError {
     /// What the TOML parser found, with a remedy where its own words lack one.
     pub(super) fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        // The parser stumbles over what follows from these, and speaks of that.
+        if let Some((line, message)) = brackets(text) {
+            return Self::Syntax {
+                path: path.to_owned(),
+                line,
+                column: 1,
+                message,
+            };
+        }
         let (line, column) = place::position(text, error.span().map_or(0, |s| s.start));
         let message = error.message().trim().replace('\n', ", ");
         Self::Syntax {
@@ -75,6 +84,23 @@ impl PlanFileError {
             message: with_remedy(&message),
         }
     }
+}
+
+/// The first table with one pair of brackets too few or too many: its line, from 1, and
+/// what to write.
+fn brackets(text: &str) -> Option<(usize, String)> {
+    text.lines().enumerate().find_map(|(n, line)| {
+        let header = line.split('#').next().unwrap_or_default().trim();
+        let message = match header {
+            "[agent]" | "[session]" | "[echo]" | "[path]" => {
+                format!("there may be several of these: write [{header}] with two brackets")
+            }
+            "[[collector]]" => "there is one of these only: write [collector]".to_owned(),
+            "[[objective]]" => "there is one of these only: write [objective]".to_owned(),
+            _ => return None,
+        };
+        Some((n + 1, message))
+    })
 }
 
 fn with_remedy(message: &str) -> String {

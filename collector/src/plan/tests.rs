@@ -1,6 +1,7 @@
 use super::{CollectorPlan, DEFAULT_LISTEN};
 use hopgap_proto::plan::PathRole;
 use hopgap_proto::time::Span;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 const EXAMPLE: &str = include_str!("../../examples/plan.toml");
@@ -53,6 +54,11 @@ fn the_example_is_the_topology_of_the_drill() {
     assert_eq!(it.plan.echoes.len(), 6);
 }
 
+fn write_secret(file: &Path, text: &str) {
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// The good plan with one change.
 fn changed(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "the plan has no {from}");
@@ -88,6 +94,10 @@ fn mistakes_name_file_line_and_remedy() {
         changed("target_at_hop = 3", ""),
         changed("target = \"10.17.11.77\"", "target = \"gateway\""),
         changed("name = \"msee1\"", "name = \"MSEE 1\""),
+        changed("address = \"10.17.11.132\"", "address = \"10.1.11.10\""),
+        changed("[[session]]", "[session]"),
+        changed("[objective]", "[[objective]]"),
+        changed("interval = \"10ms\"", "interval = \"10\""),
     ];
     let errors: Vec<String> = cases.iter().map(|c| parse(c).unwrap_err()).collect();
     insta::assert_snapshot!(errors.join("\n"));
@@ -108,8 +118,8 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
     let dir = std::env::temp_dir().join(format!("hopgap-plan-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let secret = "0123456789abcdef0123";
-    std::fs::write(dir.join("onprem.secret"), format!("{secret}\n")).unwrap();
-    std::fs::write(dir.join("azure.secret"), "short").unwrap();
+    write_secret(&dir.join("onprem.secret"), &format!("{secret}\n"));
+    write_secret(&dir.join("azure.secret"), "short");
     let path = dir.join("plan.toml");
     let with = changed(
         "# secret_file = \"onprem.secret\"",
@@ -136,6 +146,24 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
     let error = CollectorPlan::parse(&short, &path).unwrap_err().to_string();
     assert!(
         error.contains("has 5 bytes, but must have at least 16"),
+        "{error}"
+    );
+
+    // The same file for both is the same secret for both.
+    let same = with.replace(
+        "# secret_file = \"azure.secret\"",
+        "secret_file = \"onprem.secret\"",
+    );
+    let error = CollectorPlan::parse(&same, &path).unwrap_err().to_string();
+    assert!(
+        error.contains("agents `onprem` and `azure` have the same secret"),
+        "{error}"
+    );
+    let wide = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(dir.join("onprem.secret"), wide).unwrap();
+    let error = CollectorPlan::load(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("can be read by others; run `chmod 600 "),
         "{error}"
     );
     std::fs::remove_dir_all(&dir).unwrap();

@@ -12,6 +12,7 @@
 //! RFC 3339 in UTC. These requests carry no secret: they are answered to peers on the
 //! loopback interface alone, and not to a browser that was led here by another name.
 
+use super::refusals::RefusalBody;
 use super::reply::Failure;
 use super::{App, Shared};
 use crate::clock;
@@ -132,6 +133,9 @@ pub struct Status {
     pub sessions: Vec<SessionBody>,
     /// The agents of the plan, and others that were heard of, by name.
     pub agents: Vec<AgentBody>,
+    /// Who was turned away since the start and not let in since, the newest first.
+    #[serde(default)]
+    pub refusals: Vec<RefusalBody>,
 }
 
 /// The plan in force.
@@ -169,6 +173,9 @@ pub struct AgentBody {
     pub name: String,
     /// Whether the plan has it.
     pub planned: bool,
+    /// The revision of its part of the plan, as the agent logs it; `null` where it has none.
+    #[serde(default)]
+    pub plan: Option<Revision>,
     /// The version of its program.
     pub version: Option<String>,
     /// When it was last heard of; `null` for never.
@@ -243,9 +250,11 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         .into_iter()
         .map(|name| {
             let agent = heard(name);
+            let planned = plan.plan.agents.iter().find(|a| a.name.as_str() == name);
             AgentBody {
                 name: name.to_owned(),
-                planned: plan.plan.agents.iter().any(|a| a.name.as_str() == name),
+                planned: planned.is_some(),
+                plan: planned.map(|a| Revision::of(&plan.plan.for_agent(&a.name))),
                 version: agent.and_then(|a| a.version.clone()),
                 last_seen: agent.map(|a| TimeText(a.last_seen)),
                 newest: agent.and_then(|a| a.newest).map(TimeText),
@@ -275,7 +284,11 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: TimeText(app.started),
         now: TimeText(clock::now()),
-        store: app.store.display().to_string(),
+        // For a reader in another directory.
+        store: std::path::absolute(&app.store)
+            .unwrap_or_else(|_| app.store.clone())
+            .display()
+            .to_string(),
         plan: PlanStatus {
             file: app.plan_file.display().to_string(),
             revision: Revision::of(&plan.plan),
@@ -289,6 +302,7 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
             .map(DrillBody::from),
         sessions,
         agents,
+        refusals: app.refusals.list(),
     })
 }
 
@@ -302,7 +316,7 @@ async fn start(
     body: Result<Json<DrillRequest>, JsonRejection>,
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
-    let at = request.at.map_or_else(clock::now, |t| t.0);
+    let at = when(request.at)?;
     let drill = app
         .writer
         .run(move |store| store.start_drill(&request.name, at))
@@ -316,7 +330,7 @@ async fn stop(
     body: Result<Json<StopRequest>, JsonRejection>,
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
-    let at = request.at.map_or_else(clock::now, |t| t.0);
+    let at = when(request.at)?;
     let drill = app
         .writer
         .run(move |store| store.stop_drill(at))
@@ -331,7 +345,7 @@ async fn mark(
 ) -> Result<Json<MarkerRequest>, Failure> {
     let Json(request) = body?;
     let marker = Marker {
-        at: request.at.map_or_else(clock::now, |t| t.0),
+        at: when(request.at)?,
         kind: request.kind,
         text: request.text,
     };
@@ -345,6 +359,22 @@ async fn mark(
         kind: marker.kind,
         at: Some(TimeText(marker.at)),
     }))
+}
+
+/// The instant that a request names, or now. What is yet to come cannot be noted: until
+/// then the drill would seem to be over, or the report would be of the future.
+fn when(at: Option<TimeText>) -> Result<Wall, Failure> {
+    let now = clock::now();
+    match at {
+        Some(TimeText(at)) if at > now => Err(Failure::new(
+            ErrorCode::Malformed,
+            format!("{} is in the future (it is {} here)", Utc(at), Utc(now)),
+            "leave out --at for now, or give a time that is past",
+        )
+        .with_status(StatusCode::CONFLICT)),
+        Some(TimeText(at)) => Ok(at),
+        None => Ok(now),
+    }
 }
 
 /// A drill that cannot be is the request's fault, all else the store's.

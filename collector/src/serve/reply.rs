@@ -32,6 +32,19 @@ impl Failure {
         }
     }
 
+    /// What is wrong and what to do, in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        format!("{}; {}", self.body.error, self.body.remedy)
+    }
+
+    /// Whether who asked was turned away.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self.body.code,
+            ErrorCode::Forbidden | ErrorCode::Unauthorized
+        )
+    }
+
     /// The same with another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }

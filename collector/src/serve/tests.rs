@@ -11,8 +11,11 @@ use hopgap_proto::uplink::{
     PlanResponse, ProtocolRange, Welcome, bearer,
 };
 use serde::de::DeserializeOwned;
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -56,7 +59,7 @@ impl Running {
 
     fn start_in(dir: Dir) -> Self {
         std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
-        std::fs::write(dir.0.join("onprem.secret"), SECRET).unwrap();
+        write_secret(&dir.0.join("onprem.secret"));
         let options = Options {
             plan: dir.0.join("plan.toml"),
             listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -145,6 +148,11 @@ impl Drop for Running {
             self.end();
         }
     }
+}
+
+fn write_secret(file: &Path) {
+    std::fs::write(file, SECRET).unwrap();
+    std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> T {
@@ -266,7 +274,32 @@ fn only_agents_of_the_plan_with_their_own_secret_get_in() {
         code(plan("no name!", Some(SECRET))),
         (400, ErrorCode::Malformed)
     );
+    let told = || running.client().status().unwrap().refusals;
+    let of: Vec<_> = told()
+        .into_iter()
+        .map(|r| (r.agent, r.peer.to_string(), r.count, r.error))
+        .collect();
+    let here = "127.0.0.1".to_owned();
+    assert_eq!(
+        of,
+        [
+            (
+                "moon".to_owned(),
+                here.clone(),
+                1,
+                "the plan has no agent `moon`; correct the agent's `name` or add it to the collector's plan".to_owned()
+            ),
+            (
+                "onprem".to_owned(),
+                here,
+                3,
+                "the secret of agent `onprem` is absent or wrong; give the agent's `secret_file` the content of the collector's".to_owned()
+            )
+        ]
+    );
     assert_eq!(plan("onprem", Some(SECRET)).0, 200);
+    let left: Vec<_> = told().into_iter().map(|r| r.agent).collect();
+    assert_eq!(left, ["moon"], "who is let in is no longer told");
     // The plan gives this one no secret, so the collector listens on loopback only.
     assert_eq!(plan("azure", None).0, 200);
     assert_eq!(
@@ -471,6 +504,38 @@ fn drills_and_markers_reach_the_analysis() {
 }
 
 #[test]
+fn what_is_yet_to_come_is_not_noted() {
+    let running = Running::start();
+    let client = running.client();
+    let later = Some(TimeText(now() + Span::from_secs(3_600)));
+    let start = |name: &str, at| {
+        client.start(&DrillRequest {
+            name: name.to_owned(),
+            at,
+        })
+    };
+    let future = start("q4", later).unwrap_err().to_string();
+    assert!(future.contains("is in the future (it is "), "{future}");
+    start("q4", None).unwrap();
+    let stop = client.stop(&StopRequest { at: later }).unwrap_err();
+    assert!(
+        stop.to_string()
+            .ends_with("leave out --at for now, or give a time that is past"),
+        "{stop}"
+    );
+    assert!(client.status().unwrap().drill.is_some(), "it goes on");
+}
+
+#[test]
+fn agent_and_status_tell_the_same_revision() {
+    let running = Running::start();
+    let fetched: PlanResponse = json(&running.send("azure", None, PLAN_PATH, None).1);
+    let status = running.client().status().unwrap();
+    let azure = status.agents.iter().find(|a| a.name == "azure").unwrap();
+    assert_eq!(azure.plan, Some(fetched.revision));
+}
+
+#[test]
 fn what_is_wrong_at_the_start_is_one_sentence() {
     let dir = Dir::new();
     let bind = |listen: &str| {
@@ -493,7 +558,7 @@ fn what_is_wrong_at_the_start_is_one_sentence() {
     };
     assert!(bind("127.0.0.1:0").starts_with("cannot read the plan "));
     std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
-    std::fs::write(dir.0.join("onprem.secret"), SECRET).unwrap();
+    write_secret(&dir.0.join("onprem.secret"));
     let open = bind("0.0.0.0:0");
     assert!(open.starts_with("agent `azure` has no secret"), "{open}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -7,7 +7,7 @@ use crate::plan::CollectorPlan;
 use crate::store::{Incoming, Store};
 use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Query, Request, State};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use hopgap_proto::uplink::{
     PlanResponse, ProtocolRange, Refused, Revision, Welcome, secret_of,
 };
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,9 +29,10 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 /// `POST` hello.
 pub(super) async fn hello(
     State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Result<Json<Welcome>, Failure> {
-    let agent = authenticate(request.headers(), &app.plan.borrow().clone())?;
+    let agent = let_in(&app, request.headers(), peer)?;
     let body = read_body(request.into_body(), MAX_CONTROL_BYTES).await?;
     let hello: Hello = serde_json::from_slice(&body).map_err(|error| {
         Failure::new(
@@ -82,6 +84,7 @@ pub(super) struct PlanQuery {
 /// `GET` plan: held until the agent's part changes or its time is over.
 pub(super) async fn plan(
     State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     query: Result<Query<PlanQuery>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -99,7 +102,7 @@ pub(super) async fn plan(
     loop {
         let current = plan.borrow_and_update().clone();
         // At every turn: a new plan may have another secret, or no such agent.
-        let agent = authenticate(&headers, &current)?;
+        let agent = let_in(&app, &headers, peer)?;
         let part = current.plan.for_agent(&agent);
         let revision = Revision::of(&part);
         if query.revision != Some(revision) {
@@ -107,6 +110,8 @@ pub(super) async fn plan(
             app.writer
                 .run(move |store| store.seen(&seen, None, clock::now()))
                 .await??;
+            // What the agent logs, too.
+            tracing::info!("agent `{agent}` fetches its plan, revision {revision}");
             return Ok(Json(PlanResponse {
                 revision,
                 plan: part,
@@ -124,8 +129,12 @@ pub(super) async fn plan(
 }
 
 /// `POST` blocks: acknowledged when they are durable.
-pub(super) async fn blocks(State(app): State<App>, request: Request) -> Result<Json<Ack>, Failure> {
-    let agent = authenticate(request.headers(), &app.plan.borrow().clone())?;
+pub(super) async fn blocks(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Result<Json<Ack>, Failure> {
+    let agent = let_in(&app, request.headers(), peer)?;
     let _place = app
         .bodies
         .acquire()
@@ -138,10 +147,23 @@ pub(super) async fn blocks(State(app): State<App>, request: Request) -> Result<J
         .map(Json)
 }
 
-/// Who asks. An agent that the plan gives no secret is believed: then the collector
-/// listens on loopback only.
-fn authenticate(headers: &HeaderMap, plan: &CollectorPlan) -> Result<AgentName, Failure> {
-    let name = headers
+/// Who asks, by the plan in force. Who is turned away is noted.
+fn let_in(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<AgentName, Failure> {
+    let name = name_in(headers)?;
+    let peer = peer.ip().to_canonical();
+    let plan = app.plan.borrow().clone();
+    let checked = authenticate(name.clone(), headers, &plan);
+    match &checked {
+        Ok(_) => app.refusals.forget(&name, peer),
+        Err(why) if why.is_refusal() => app.refusals.note(&name, peer, why, clock::now()),
+        Err(_) => {}
+    }
+    checked
+}
+
+/// The name that a request gives.
+fn name_in(headers: &HeaderMap) -> Result<AgentName, Failure> {
+    headers
         .get(AGENT_HEADER)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<AgentName>().ok())
@@ -151,7 +173,16 @@ fn authenticate(headers: &HeaderMap, plan: &CollectorPlan) -> Result<AgentName, 
                 format!("the header `{AGENT_HEADER}` is absent or no name"),
                 "send the agent's name in it",
             )
-        })?;
+        })
+}
+
+/// Whether it is `name` who asks. An agent that the plan gives no secret is believed: then
+/// the collector listens on loopback only.
+fn authenticate(
+    name: AgentName,
+    headers: &HeaderMap,
+    plan: &CollectorPlan,
+) -> Result<AgentName, Failure> {
     if plan.plan.agent(&name).is_none() {
         return Err(Failure::new(
             ErrorCode::Forbidden,

@@ -66,9 +66,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Drill`] when one is running, or when there was one of that name.
+    /// [`StoreError::Drill`] when one is running, when there was one of that name, or when
+    /// the name cannot be one.
     pub fn start_drill(&mut self, name: &str, at: Wall) -> Result<Drill, StoreError> {
-        check_text("a drill's name", name)?;
+        check_name(name)?;
         let tx = self.db.transaction()?;
         if let Some(running) = running(&tx)? {
             return Err(StoreError::Drill(format!(
@@ -125,13 +126,34 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Drill`] when the text is empty or too long.
+    /// [`StoreError::Drill`] when the text is empty or too long, or when no drill ran at
+    /// that instant.
     pub fn mark(&mut self, marker: &Marker) -> Result<(), StoreError> {
         check_text("a marker's text", &marker.text)?;
-        self.db.execute(
-            "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
-            params![marker.at.as_nanos(), marker.kind.name(), marker.text],
+        let tx = self.db.transaction()?;
+        let at = marker.at.as_nanos();
+        // One that is over may still be noted upon.
+        let within: bool = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM drill
+             WHERE started <= ?1 AND (stopped IS NULL OR stopped >= ?1))",
+            [at],
+            |row| row.get(0),
         )?;
+        if !within {
+            return Err(StoreError::Drill(match running(&tx)? {
+                Some(drill) => format!(
+                    "the drill `{}` started after the time given, so nothing was noted; give a later one",
+                    drill.name
+                ),
+                None => "no drill is running, so nothing was noted; start one with `hopgap-collector drill start NAME`, or give with --at a time within one that is over"
+                    .to_owned(),
+            }));
+        }
+        tx.execute(
+            "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
+            params![at, marker.kind.name(), marker.text],
+        )?;
+        tx.commit()?;
         Ok(())
     }
 }
@@ -201,13 +223,30 @@ fn drill_of(row: &Row<'_>) -> rusqlite::Result<Drill> {
     })
 }
 
+/// A drill's name stands in command lines, and names the directory of its report.
+fn check_name(name: &str) -> Result<(), StoreError> {
+    check_text("a drill's name", name)?;
+    let bad = name.contains(['/', '\\']) || name.starts_with(['-', '.']) || name.trim() != name;
+    if bad || name.chars().count() > 100 {
+        return Err(StoreError::Drill(format!(
+            "`{name}` cannot be a drill's name; use at most 100 characters without `/` and `\\`, and begin with neither `-`, `.` nor a blank, such as CHG0042"
+        )));
+    }
+    Ok(())
+}
+
 fn check_text(what: &str, text: &str) -> Result<(), StoreError> {
     if text.trim().is_empty() {
         return Err(StoreError::Drill(format!(
             "{what} is empty; write a few words"
         )));
     }
-    if text.chars().count() > 500 || text.chars().any(char::is_control) {
+    if text.chars().any(char::is_control) {
+        return Err(StoreError::Drill(format!(
+            "{what} holds a line break or another control character; write it as one line of plain text"
+        )));
+    }
+    if text.chars().count() > 500 {
         return Err(StoreError::Drill(format!(
             "{what} must be one line of at most 500 characters; shorten it"
         )));

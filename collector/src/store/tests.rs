@@ -489,6 +489,22 @@ fn one_drill_runs_at_a_time() {
         kind,
         text: text.to_owned(),
     };
+    for name in ["a/b", r"a\b", "../up", "-15m", " q5", &"x".repeat(101)] {
+        let error = said(store.start_drill(name, TWO).unwrap_err());
+        assert!(
+            error.contains("cannot be a drill's name"),
+            "{name}: {error}"
+        );
+    }
+    let control = said(store.start_drill("a\u{1b}[31m", TWO).unwrap_err());
+    assert!(control.contains("control character"), "{control}");
+    // Within one that is over something may be noted, but not beside it.
+    let beside = mark(TWO + second * 2, MarkerKind::Note, "late");
+    let beside = said(store.mark(&beside).unwrap_err());
+    assert!(
+        beside.contains("no drill is running, so nothing was noted"),
+        "{beside}"
+    );
     let failover = mark(TWO + second, MarkerKind::Failover, "peering off");
     let note = mark(TWO, MarkerKind::Note, "begin");
     store.mark(&failover).unwrap();

@@ -21,12 +21,12 @@ listen = "0.0.0.0:8620"
 [[agent]]
 name = "near"
 address = "10.0.0.1"
-secret_file = "secret"
+secret_file = "near.secret"
 
 [[agent]]
 name = "far"
 address = "10.0.0.2"
-secret_file = "secret"
+secret_file = "far.secret"
 
 [[session]]
 name = "near-far"
@@ -77,9 +77,12 @@ fn measure(options: &Options, world: &World) -> anyhow::Result<()> {
         "memory",
         "8 flows at 1 kHz with the collector away, and the collector when it is back",
     );
-    let secret = dir.join("secret");
-    std::fs::write(&secret, "0123456789abcdef0123456789abcdef0123456789abcdef")?;
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
+    for name in ["near", "far"] {
+        let secret = dir.join(format!("{name}.secret"));
+        let text = format!("{name}-0123456789abcdef0123456789abcdef");
+        std::fs::write(&secret, text)?;
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
+    }
     std::fs::write(dir.join("plan.toml"), PLAN)?;
 
     let first = collector(world, dir)?;
@@ -183,7 +186,7 @@ fn start_agent(host: &Host, dir: &Path, name: &str) -> anyhow::Result<Running> {
     let config = dir.join(format!("{name}.toml"));
     let text = format!(
         "name = \"{name}\"\ncollector = \"http://10.0.0.1:8620\"\nsecret_file = {:?}\nstate_dir = {:?}\n",
-        dir.join("secret"),
+        dir.join(format!("{name}.secret")),
         dir.join(name),
     );
     std::fs::write(&config, text)?;
