@@ -9,6 +9,7 @@ mod losses;
 mod outages;
 mod paths;
 mod report;
+mod sizes;
 
 use super::program::Program;
 use super::run::{Down, Record};
@@ -85,6 +86,9 @@ pub(super) struct Judgement {
     pub(super) losses: Share,
     /// Median one-way delays within their bound.
     pub(super) delays: Share,
+    /// Path MTUs.
+    #[serde(default)]
+    pub(super) sizes: Share,
     /// Every point on which the report is wrong, in one sentence each.
     pub(super) faults: Vec<String>,
     /// Why the truth is not the whole truth, if it is not.
@@ -173,6 +177,7 @@ fn compare(
         );
     }
     judgement.compare_delays(scenario, truth, report, window);
+    judgement.compare_sizes(scenario, report);
     Ok(judgement)
 }
 

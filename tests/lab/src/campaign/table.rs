@@ -37,6 +37,7 @@ struct Row {
     paths: Share,
     losses: Share,
     delays: Share,
+    sizes: Share,
     disagreeing: Vec<Disagreement>,
     broken: Vec<Disagreement>,
 }
@@ -86,6 +87,7 @@ impl Table {
             (&mut row.paths, run.paths),
             (&mut row.losses, run.losses),
             (&mut row.delays, run.delays),
+            (&mut row.sizes, run.sizes),
         ] {
             sum.add(more);
         }
@@ -139,6 +141,7 @@ impl Row {
             (whole(self.directions), "direction"),
             (whole(self.paths), "path"),
             (whole(self.delays), "delay"),
+            (whole(self.sizes), "path MTU"),
         ]
         .into_iter()
         .filter_map(|(holds, what)| (!holds).then_some(what))
@@ -179,9 +182,9 @@ impl fmt::Display for Table {
         )?;
         writeln!(
             f,
-            "| scenario | runs | true outages | found | missed | invented | durations in bounds | bounds tight | start | end | duration | direction | path | losses | delay | verdict |"
+            "| scenario | runs | true outages | found | missed | invented | durations in bounds | bounds tight | start | end | duration | direction | path | losses | delay | path MTU | verdict |"
         )?;
-        writeln!(f, "|{}", "---|".repeat(16))?;
+        writeln!(f, "|{}", "---|".repeat(17))?;
         for row in &self.rows {
             let fails = row.fails();
             let verdict = match (fails.is_empty(), row.disagreeing.len()) {
@@ -195,7 +198,7 @@ impl fmt::Display for Table {
             };
             writeln!(
                 f,
-                "| {} | {runs} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {verdict} |",
+                "| {} | {runs} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {verdict} |",
                 row.scenario,
                 row.found.all,
                 row.found.right,
@@ -210,6 +213,7 @@ impl fmt::Display for Table {
                 row.paths,
                 row.losses,
                 row.delays,
+                row.sizes,
             )?;
         }
         for row in &self.rows {

@@ -47,6 +47,15 @@ pub(super) struct Session {
     pub(super) session: String,
     pub(super) flows: Vec<Flow>,
     pub(super) latency: Vec<PathLatency>,
+    pub(super) path_mtu: Vec<PathMtu>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct PathMtu {
+    pub(super) forward: Option<String>,
+    pub(super) reverse: Option<String>,
+    pub(super) bytes: u16,
+    pub(super) limit: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -61,6 +61,7 @@ fn report() -> Value {
         "window": {"from": utc(0), "to": utc(1990 * MILLI)},
         "sessions": [{
             "session": "a-b",
+            "path_mtu": [],
             "latency": [{
                 "forward": "er", "reverse": "er", "round_trip": latency,
                 "one_way": {"forward": latency, "reverse": latency, "bound_ns": MILLI}
@@ -208,4 +209,26 @@ fn a_wrong_path_and_a_wrong_delay_are_wrong() {
     let p50 = "/findings/sessions/0/latency/0/one_way/forward/p50_ns";
     let judgement = judged(&[(p50, json!(9 * MILLI))]);
     assert_eq!((judgement.delays.right, judgement.delays.all), (1, 2));
+}
+
+#[test]
+fn a_path_mtu_is_the_smaller_one_and_a_black_hole_is_silent() {
+    let text = "about = \"x\"\npath-mtu-interval = \"1s\"\n\
+                [[path]]\nname = \"er\"\nrouters = 4\ndelay = \"5ms\"\n\
+                [[path]]\nname = \"vpn\"\nrouters = 2\ndelay = \"8ms\"\nmtu = 1450\nblack-hole = true\n";
+    let scenario = Scenario::parse("x", text).expect("right");
+    let sizes = |bytes: u16, limit: &str| {
+        let row = |path: &str, bytes: u16, limit: &str| json!({"forward": path, "reverse": path, "bytes": bytes, "limit": limit});
+        let mut report = report();
+        *report
+            .pointer_mut("/findings/sessions/0/path_mtu")
+            .expect("a place") = json!([row("er", 1500, "interface"), row("vpn", bytes, limit)]);
+        let report: Report = serde_json::from_value(report).expect("a report");
+        let mut judgement = Judgement::default();
+        judgement.compare_sizes(&scenario, &report);
+        (judgement.sizes.right, judgement.sizes.all)
+    };
+    assert_eq!(sizes(1450, "silent"), (4, 4));
+    assert_eq!(sizes(1450, "router"), (3, 4));
+    assert_eq!(sizes(1449, "silent"), (3, 4));
 }
