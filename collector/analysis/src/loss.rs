@@ -212,15 +212,26 @@ fn by_the_sender(sample: &Sample, timeout: Span, waited: bool) -> Fate {
 
 /// Losses on the way out, where the log is known to be there.
 fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: &Timeline) {
-    // From both sides: whether the nearest probe that certainly arrived is in the log.
+    // From both sides: whether the nearest probe that certainly arrived is in the log. What
+    // one run of the reflecting agent did not deliver says nothing of the next run's log.
+    let stretches: Vec<Option<usize>> = samples
+        .iter()
+        .map(|s| log.stretch(log.expected(run, timeline, s.sent)))
+        .collect();
     let mut hole_before = Vec::with_capacity(samples.len());
-    let mut hole = false;
-    for s in samples.iter() {
+    let (mut hole, mut within) = (false, None);
+    for (s, stretch) in samples.iter().zip(&stretches) {
+        if *stretch != within {
+            (hole, within) = (false, *stretch);
+        }
         hole = hole_beside(s, hole);
         hole_before.push(hole);
     }
-    let mut hole_after = false;
-    for (s, hole_before) in samples.iter_mut().zip(hole_before).rev() {
+    let (mut hole_after, mut within) = (false, None);
+    for ((s, hole_before), stretch) in samples.iter_mut().zip(hole_before).zip(stretches).rev() {
+        if stretch != within {
+            (hole_after, within) = (false, stretch);
+        }
         hole_after = hole_beside(s, hole_after);
         if s.fate != Fate::LostUnknown {
             continue;

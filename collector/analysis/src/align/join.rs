@@ -237,6 +237,14 @@ impl ReflectorLog {
             .map_or_else(|| timeline.utc(sent), |a| a.expected(timeline, sent).0)
     }
 
+    /// The stretch of the log, each a run's, that an instant on the reflector's wall clock
+    /// lies in.
+    pub(crate) fn stretch(&self, at: Wall) -> Option<usize> {
+        self.covered
+            .iter()
+            .position(|(from, to)| *from <= at && at <= *to)
+    }
+
     /// What the log says of an instant on the reflector's wall clock.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
         let within = |(from, to): &(Wall, Wall)| *from <= at && at <= *to;
