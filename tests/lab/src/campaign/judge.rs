@@ -24,7 +24,7 @@ use std::path::Path;
 /// An agent that is killed takes the records with it that it has not yet flushed.
 const FORGETS: Span = Span::from_millis(2_200);
 /// An agent that is started reflects after this long, at the latest.
-const STARTS: Span = Span::from_millis(250);
+const STARTS: Span = Span::from_millis(1_000);
 /// The names of the directions: out and back.
 const DIRECTIONS: [&str; 2] = ["forward", "reverse"];
 /// Between the agent's kernel's stamp and the wire's, on a busy machine.
