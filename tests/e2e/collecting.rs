@@ -23,8 +23,18 @@ fn a_store_at_rest_is_read_without_the_right_to_write_there() {
         });
         here.finish(&collector(), &["drill", "start", "night"])
             .success();
-        here.finish(&collector(), &["drill", "stop"]).success();
-        serving.interrupt().success();
+        let stopped = here.finish(&collector(), &["drill", "stop"]).success();
+        assert!(
+            stopped.ends_with("report 'night' --store '/run/a store? 100%'\n"),
+            "{stopped}"
+        );
+        let served = serving.interrupt();
+        assert!(served.stderr.contains("listening on"), "{served:?}");
+        assert!(
+            !served.stderr.contains('\u{1b}'),
+            "colours in a file: {served:?}"
+        );
+        served.success();
 
         // The owner's, but without the capability that overrides the mode.
         std::fs::set_permissions(store, std::os::unix::fs::PermissionsExt::from_mode(0o555))
@@ -38,7 +48,12 @@ fn a_store_at_rest_is_read_without_the_right_to_write_there() {
             "--store",
             name,
         ];
-        let report = here.finish(Path::new("setpriv"), &report).success();
-        assert!(report.starts_with("Drill night\n"), "{report}");
+        // The drill was found, and that it is empty.
+        let report = here.finish(Path::new("setpriv"), &report).sentence();
+        assert!(
+            report
+                .starts_with("hopgap-collector: the store /run/a store? 100% has no record from "),
+            "{report}"
+        );
     });
 }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod collecting;
+mod deployment;
 mod dissected;
 mod interop;
 mod measured;
@@ -16,5 +17,6 @@ mod programs;
 mod reflecting;
 mod replanned;
 mod routes;
+mod scripted;
 mod texts;
 mod world;
