@@ -18,9 +18,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const STATUS: &str =
+    "Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong";
+
 /// Takes in what hopgap agents measured, keeps it, and reports failover drills.
 #[derive(Debug, Parser)]
-#[command(name = "hopgap-collector", version, propagate_version = true)]
+#[command(name = "hopgap-collector", version, propagate_version = true, after_help = STATUS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

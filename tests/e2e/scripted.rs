@@ -65,3 +65,30 @@ fn a_log_in_a_file_has_no_colours() {
         assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
     });
 }
+
+#[test]
+fn the_way_back_is_named_where_a_path_is_given_its_hop() {
+    sealed(&[&agent], |world| {
+        let [here, _, there] = world.row(["here", "between", "there"]);
+        let _reflect = there.serve(&agent(), &["reflect"], STAMP);
+        let by_address = "--path direct=10.0.0.2";
+        let measure = |paths: &str| {
+            let line = format!(
+                "measure {REFLECTOR} --flows 1 --duration 2s --trace-interval 200ms {paths}"
+            );
+            let words: Vec<&str> = line.split_whitespace().collect();
+            here.finish(&agent(), &words).success()
+        };
+        let told = measure(by_address);
+        let hint = "the way back is named by its hop count alone: give `--path direct=hop:2`";
+        assert!(told.contains(hint), "{told}");
+
+        let both = format!("{by_address} --path direct=hop:2");
+        let told = measure(&both);
+        assert!(!told.contains("hop count alone"), "{told}");
+        let found = Measured::of(&measure(&format!("{both} --json")));
+        for way in ["forward_paths", "reverse_paths"] {
+            assert_eq!(found.flows()[0][way][0]["path"], "direct", "{way}");
+        }
+    });
+}

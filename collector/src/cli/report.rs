@@ -30,8 +30,8 @@ pub(super) struct ReportArgs {
     /// text, json, csv or html; without it text, and every format where --out is given
     #[arg(short, long)]
     format: Option<FormatArg>,
-    /// Write to this file; without --format to this directory, in every format
-    #[arg(short, long, value_name = "FILE|DIR")]
+    /// Write to this directory, in every format; with --format to this file
+    #[arg(short, long, value_name = "DIR|FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,

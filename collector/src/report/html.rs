@@ -133,8 +133,7 @@ fn transition_tile(out: &mut String, number: usize, transition: &Transition) {
          <dl><dt>flows with an outage</dt><dd>{hit} of {flows}</dd>",
         capital(text::transition(transition.kind)),
         if hit == 0 {
-            let untold = transition.directions.iter().filter_map(story::untold).max();
-            untold.map_or_else(|| "none".to_owned(), not_known)
+            story::none_seen(transition).to_owned()
         } else {
             bounds(transition.worst_at_least_ns, transition.worst_at_most_ns)
         },
@@ -157,7 +156,7 @@ fn transition_tile(out: &mut String, number: usize, transition: &Transition) {
     put!(out, "</dl></div>");
 }
 
-/// That no outage was seen where none could have been seen for so long.
+/// Instead of an outage, where none could have been seen for so long.
 fn not_known(untold: Nanos) -> String {
     format!("not known for {}", span(untold))
 }

@@ -100,6 +100,16 @@ pub(super) fn untold(direction: &TransitionDirection) -> Option<Nanos> {
     rows.map(|r| r.untold_ns).max()
 }
 
+/// What stands where no flow of a transition had an outage.
+pub(super) fn none_seen(transition: &Transition) -> &'static str {
+    let mut directions = transition.directions.iter();
+    if directions.any(|d| untold(d).is_some()) {
+        "none seen"
+    } else {
+        "none"
+    }
+}
+
 /// Whether an echo target answered nothing at all, in words for people.
 pub(super) fn never_answered(echo: &EchoFindings) -> Option<String> {
     (echo.sent > 0 && echo.answered == 0).then(|| format!("never answered ({} sent)", echo.sent))

@@ -137,7 +137,7 @@ fn summary(page: &mut Page, findings: &Findings) {
                 .recovered
                 .map_or_else(|| "not seen".to_owned(), text::clock),
             if affected == 0 {
-                "none".to_owned()
+                super::story::none_seen(transition).to_owned()
             } else {
                 text::bounds(transition.worst_at_least_ns, transition.worst_at_most_ns)
             },

@@ -68,6 +68,16 @@ fn a_step_of_the_wall_clock_changes_instants_and_no_lengths() {
 }
 
 #[test]
+fn caveats_on_clocks_come_after_what_was_missed() {
+    let mut input = world(&[line("....ss....RR......")]).input();
+    input.sessions[0].sender[0].clocks.clear();
+    let caveats = crate::analyse(&input).caveats;
+    assert!(caveats.len() > 1, "{caveats:?}");
+    let first = caveats.iter().position(|c| c.contains("clock"));
+    assert_eq!(first, Some(caveats.len() - 1), "{caveats:?}");
+}
+
+#[test]
 fn noisy_readings_are_no_step() {
     let readings = (0..20)
         .map(|i| {

@@ -242,6 +242,22 @@ fn recovery_needs_data() {
 }
 
 #[test]
+fn no_remark_denies_a_loss_that_another_names() {
+    let found = of(&world(&[line(&format!(
+        "{0}{1}{2}r{0}",
+        ".".repeat(600),
+        "x".repeat(100),
+        ".".repeat(80)
+    ))]));
+    let remarks = found[0].remarks.join("\n");
+    assert!(
+        remarks.contains("From azure to onprem (session out, replies): 1 reply was lost in runs"),
+        "{remarks}"
+    );
+    assert!(!remarks.contains("no reply was lost"), "{remarks}");
+}
+
+#[test]
 fn a_marker_may_be_a_little_late_but_is_used_once() {
     let twice = format!("{0}xxxx{0}xxxx{0}", ".".repeat(1000));
     let world = world(&[line(&twice)]).mark(Span::from_millis(11_000), MarkerKind::Failover);
@@ -291,7 +307,14 @@ fn the_verdict_holds_both_bounds_against_the_objective() {
     };
     assert_eq!(with_outage(0).result, VerdictResult::Met);
     assert_eq!(with_outage(500).result, VerdictResult::Met);
-    assert_eq!(with_outage(1200).result, VerdictResult::Missed);
+    let missed = with_outage(1200);
+    assert_eq!(missed.result, VerdictResult::Missed);
+    // Rounded outwards, so that two bounds do not read as one.
+    assert!(
+        missed.sentence.contains("between 11.9") && missed.sentence.contains(" s and 12.0"),
+        "{}",
+        missed.sentence
+    );
     // 1000 slots of 10 ms: the bounds straddle 10 s.
     assert_eq!(with_outage(1000).result, VerdictResult::Undecided);
 }

@@ -21,6 +21,8 @@ fn bounds_are_rounded_outwards() {
         "999.9 ms to 1.001 s"
     );
     assert_eq!(bounds(ns(0), Some(ns(1_999_001))), "up to 2.0 ms");
+    let exact = ns(12_000_000_000);
+    assert_eq!(bounds(exact, Some(exact)), "12.000 s");
     assert_eq!(bounds(ns(3_002_999_999), None), "at least 3.002 s");
     assert_eq!(
         bounds(ns(121_000_000_000), Some(ns(122_010_000_000))),
