@@ -5,6 +5,7 @@ use crate::secret::SecretError;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use hopgap_analysis::findings::VerdictResult;
 use hopgap_proto::time::Span;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -199,7 +200,8 @@ pub fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("hopgap-agent: {error}");
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(std::io::stderr(), "hopgap-agent: {error}");
             ExitCode::FAILURE
         }
     }

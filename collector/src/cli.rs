@@ -142,7 +142,8 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("hopgap-collector: {failure}");
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(std::io::stderr(), "hopgap-collector: {failure}");
             ExitCode::FAILURE
         }
     }

@@ -169,8 +169,9 @@ fn newest(reader: &Reader) -> Result<Drill, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::stretch;
+    use super::{ReportArgs, check_out, stretch};
     use crate::clock::parse;
+    use clap::{Args as _, FromArgMatches as _};
 
     #[test]
     fn a_stretch_of_time_is_titled_to_the_second() {
@@ -183,5 +184,40 @@ mod tests {
             title("2026-11-23T23:50:00Z", "2026-11-24T00:10:00Z"),
             "2026-11-23 23:50:00 to 2026-11-24 00:10:00 UTC"
         );
+    }
+
+    /// What is wrong with `--out` and `--format` as written.
+    fn refusal(line: &str) -> Option<String> {
+        let command = ReportArgs::augment_args(clap::Command::new("report"));
+        let words = std::iter::once("report").chain(line.split(' '));
+        let matches = command.try_get_matches_from(words).unwrap();
+        let args = ReportArgs::from_arg_matches(&matches).unwrap();
+        check_out(&args).err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_file_is_told_from_a_directory() {
+        assert_eq!(
+            refusal("--out report.txt").unwrap(),
+            "report.txt is a file, but all formats go into a directory; add --format text for \
+             that file alone, or name a directory"
+        );
+        assert!(refusal("--out r.html").unwrap().contains("--format html"));
+        let here = concat!("--out ", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert!(refusal(here).unwrap().contains("Cargo.toml is a file"));
+        let dir = concat!("--format csv --out ", env!("CARGO_MANIFEST_DIR"));
+        assert!(
+            refusal(dir)
+                .unwrap()
+                .contains("is a directory, but one format")
+        );
+        for good in [
+            "--out CHG0042",
+            "--out CHG0042.v2",
+            "--format html --out r.html",
+            "--format text",
+        ] {
+            assert_eq!(refusal(good), None, "{good}");
+        }
     }
 }
