@@ -1,7 +1,5 @@
 //! A short campaign: every scenario once. The long one is a command, `cargo lab campaign`.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
-
 use std::path::PathBuf;
 use std::process::Command;
 
