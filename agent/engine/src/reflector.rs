@@ -21,7 +21,7 @@ use drops::Drops;
 use hopgap_proto::record::{DropReason, Event, FlowIndex, Reception, SessionName, Stamp};
 use hopgap_proto::stamp::{
     AuthKey, Compatibility, DscpSet, ErrorEstimate, Keys, Numbering, ParseError, ReplyContext,
-    Request, Security, SenderPacket, Seq,
+    Request, Security, Seq,
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use limit::Bucket;
@@ -317,19 +317,14 @@ impl Reflector {
             return present;
         }
         let is_of = |(i, flow): &(usize, FlowIndex)| {
-            self.sessions.get(*i).is_some_and(|s| {
-                let ssid = SenderPacket::peek_ssid(datagram.bytes, s.session.key.is_some());
-                ssid.is_some_and(|ssid| s.traced(*flow, ssid).is_some())
-            })
+            let session = self.sessions.get(*i);
+            session.and_then(|s| s.claimed_flow(datagram.bytes)) == Some(*flow)
         };
         let retired = || {
-            (0..self.sessions.len())
-                .filter(|i| {
-                    self.sessions
-                        .get(*i)
-                        .is_some_and(|s| s.retired_at.is_some())
-                })
-                .filter_map(|i| Some((i, flow_of(i)?)))
+            let sessions = self.sessions.iter().enumerate();
+            sessions
+                .filter(|(_, s)| s.retired_at.is_some())
+                .filter_map(|(i, s)| Some((i, s.flow_of(ip, port)?)))
                 .find(is_of)
         };
         present.filter(is_of).or_else(retired).or(present)
@@ -347,9 +342,7 @@ impl Reflector {
             if session.session.from != ip || session.session.reflector_port == port {
                 return None;
             }
-            let authenticated = session.session.key.is_some();
-            let ssid = SenderPacket::peek_ssid(datagram.bytes, authenticated)?;
-            Some((i, session.flow_by_ssid(ssid)?))
+            Some((i, session.claimed_flow(datagram.bytes)?))
         })
     }
 

@@ -212,6 +212,9 @@ fn by_the_sender(sample: &Sample, timeout: Span, waited: bool) -> Fate {
 
 /// Losses on the way out, where the log is known to be there.
 fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: &Timeline) {
+    if !samples.iter().any(|s| s.fate == Fate::LostUnknown) {
+        return;
+    }
     // From both sides: whether the nearest probe that certainly arrived is in the log. What
     // one run of the reflecting agent did not deliver says nothing of the next run's log.
     let stretches: Vec<Option<usize>> = samples

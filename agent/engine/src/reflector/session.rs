@@ -5,7 +5,7 @@ use super::{Drops, OpenMode, ReflectedSession};
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{FlowIndex, SessionName};
-use hopgap_proto::stamp::{Seq, Ssid};
+use hopgap_proto::stamp::{SenderPacket, Seq, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,8 +114,9 @@ impl Provisioned {
         (session.from == ip && flow < session.flows).then_some(FlowIndex(flow))
     }
 
-    /// The flow whose SSID, of probes or of traceroutes, this is.
-    pub(super) fn flow_by_ssid(&self, ssid: Ssid) -> Option<FlowIndex> {
+    /// The flow that a packet claims to be of by its SSID, as a probe or as a traceroute.
+    pub(super) fn claimed_flow(&self, packet: &[u8]) -> Option<FlowIndex> {
+        let ssid = SenderPacket::peek_ssid(packet, self.session.key.is_some())?;
         let own = ssid.0 & !TRACE_SSID_BIT;
         let flow = u8::try_from(own.checked_sub(self.session.ssid.0)?).ok()?;
         (flow < self.session.flows).then_some(FlowIndex(flow))
