@@ -116,6 +116,9 @@ pub(crate) struct Scenario {
     /// How long is measured.
     #[serde(default = "eight_seconds")]
     pub(crate) lasts: Span,
+    /// Takes minutes: runs once where others run four times, and not with `--quick`.
+    #[serde(default)]
+    pub(crate) seldom: bool,
     /// Time between two probes of a flow.
     #[serde(default = "ten_milliseconds")]
     pub(crate) interval: Span,
