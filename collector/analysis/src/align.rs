@@ -14,6 +14,7 @@
 //!   with it: each start within an agent's run begins a run of the session.
 
 mod join;
+mod steady;
 mod timeline;
 
 pub(crate) use join::{Coverage, ReflectorLog};
