@@ -5,6 +5,7 @@
 //! wire emulates a network with two paths and whatever a scenario does to it, by
 //! chance but reproducibly. The report is judged by the wire's own log.
 
+mod clock;
 mod edit;
 mod emulation;
 mod judge;

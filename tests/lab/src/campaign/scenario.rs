@@ -2,6 +2,7 @@
 //!
 //! What is written `"0.3s..2s"` is drawn anew for each run.
 
+use super::clock::ClocksSpec;
 use anyhow::{Context, Result, bail, ensure};
 use hopgap_proto::time::Span;
 use serde::de::{Deserializer, Error as _};
@@ -137,6 +138,9 @@ pub(crate) struct Scenario {
     /// The paths; both directions begin on the first.
     #[serde(default = "article", rename = "path")]
     pub(crate) paths: Vec<PathSpec>,
+    /// Hosts whose clocks are not the machine's.
+    #[serde(default)]
+    pub(crate) clock: ClocksSpec,
     /// What happens.
     #[serde(default, rename = "event")]
     pub(crate) events: Vec<EventSpec>,
@@ -363,6 +367,9 @@ impl Scenario {
         ensure!(self.flows > 0, "there is no flow");
         for path in &self.paths {
             ensure!(path.routers > 0, "path `{}` has no router", path.name);
+        }
+        if let Some(clock) = &self.clock.b {
+            clock.check()?;
         }
         for (number, event) in self.events.iter().enumerate() {
             let number = number + 1;

@@ -12,7 +12,10 @@ impl Judgement {
             .truth
             .probes
             .iter()
-            .filter(|p| p.out.enter >= view.window.0 && p.out.enter <= view.window.1)
+            .filter(|p| {
+                let sent = view.shown(p.out.enter);
+                sent >= view.window.0 && sent <= view.window.1
+            })
             .collect();
         let counts = &view.found.counts;
         for (direction, said) in [counts.lost_forward, counts.lost_reverse]

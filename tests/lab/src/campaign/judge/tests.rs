@@ -98,6 +98,7 @@ fn judged(changes: &[(&str, Value)]) -> Judgement {
         wall_minus_mono_ns: 0,
         program: Program::draw(&scenario, 1),
         downs: Vec::new(),
+        clock: None,
     };
     compare(&scenario, &record, &truth(), &report).expect("a window")
 }
