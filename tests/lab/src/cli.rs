@@ -31,6 +31,9 @@ enum Cmd {
         /// What the tunnels are made of
         #[arg(long, default_value_t, value_enum)]
         tunnel: Tunnel,
+        /// No BFD on the circuits: BGP's hold timer, 9 s here, finds what is silent
+        #[arg(long)]
+        no_bfd: bool,
         /// Where logs and truth.jsonl go [default: `out` beside the control socket]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -90,6 +93,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     match cli.command {
         Cmd::Up {
             tunnel,
+            no_bfd,
             out,
             detach,
         } => {
@@ -98,7 +102,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             if detach {
                 return up_detached(&dir, &client);
             }
-            up(&dir, Options { tunnel, out })?;
+            let bfd = !no_bfd;
+            up(&dir, Options { tunnel, bfd, out })?;
         }
         Cmd::Drill(options) => {
             setup::ensure(options.tunnel)?;

@@ -49,6 +49,9 @@ pub struct DrillOptions {
     /// Flows of each session
     #[arg(long, default_value_t = 8)]
     pub flows: u8,
+    /// No BFD on the circuits: BGP's hold timer, 9 s here, finds what is silent
+    #[arg(long)]
+    pub no_bfd: bool,
     /// How long the fault lasts
     #[arg(long, default_value = "12s", value_name = "TIME")]
     pub hold: hopgap_proto::time::Span,
@@ -98,6 +101,7 @@ pub fn carry_out(options: &DrillOptions) -> Result<Judgement> {
         &sandbox,
         Options {
             tunnel: options.tunnel,
+            bfd: !options.no_bfd,
             out,
         },
     )?;
