@@ -241,6 +241,23 @@ pub(crate) enum What {
         /// Packets at once.
         burst: Range<u32>,
     },
+    /// A queue before a slow link: packets wait, and are lost where there is no room.
+    Queue {
+        /// Packets a second that leave it.
+        rate: Range<f64>,
+        /// Packets that it holds.
+        holds: Range<u32>,
+    },
+    /// Everything waits until the end, then comes at once.
+    Hold,
+    /// Routers answer no more than this, all together, to each side: ICMP errors have a
+    /// token bucket of their own in every router.
+    IcmpLimit {
+        /// Answers a second.
+        rate: Range<f64>,
+        /// Answers at once.
+        burst: Range<u32>,
+    },
     /// This share arrives twice, in per cent.
     Duplicate(Range<f64>),
     /// Some are held back, so that later ones overtake them.
@@ -377,10 +394,14 @@ impl Scenario {
                 What::Path(name) if self.path(name).is_none() => {
                     bail!("event {number} names the path `{name}`, which there is not");
                 }
-                What::Stop(_) | What::Restart(_) | What::Kill(_) | What::NoRoute(_)
+                What::Stop(_)
+                | What::Restart(_)
+                | What::Kill(_)
+                | What::NoRoute(_)
+                | What::Hold
                     if event.lasts.is_none() =>
                 {
-                    bail!("event {number} happens to a host and has no end; give it `for`");
+                    bail!("event {number} must have an end; give it `for`");
                 }
                 _ => {}
             }
