@@ -218,6 +218,13 @@ impl View<'_> {
         self.is_around(probe, FORGETS, |down| down.killed)
     }
 
+    /// Whether the reflecting agent did not run when the probe was sent, or was just
+    /// starting. Of a loss then the report may claim nothing; what it claims must be true.
+    fn is_open(&self, probe: &Probe) -> bool {
+        let reflector = 1 - self.truth.side;
+        self.is_around(probe, Span::ZERO, |down| down.side == Some(reflector))
+    }
+
     /// Whether an agent did not run when the probe was sent.
     fn is_down(&self, probe: &Probe) -> bool {
         self.is_around(probe, Span::ZERO, |_| true)

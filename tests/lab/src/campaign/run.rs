@@ -57,6 +57,9 @@ pub(super) struct Down {
     pub(super) until: Span,
     /// Whether it was killed.
     pub(super) killed: bool,
+    /// Whose agent; `None` in records of before this was kept.
+    #[serde(default)]
+    pub(super) side: Option<usize>,
 }
 
 impl Record {
@@ -196,7 +199,7 @@ fn measure(
     for (at, act, begins) in host_events(program) {
         sleep_until(sandbox, begin + at)?;
         let killed = matches!(act, Act::Kill(_));
-        if killed || matches!(act, Act::Restart(_)) {
+        if let Act::Kill(host) | Act::Restart(host) = act {
             let now = Clock::now() - begin;
             match downs.last_mut() {
                 Some(down) if !begins => down.until = now,
@@ -204,6 +207,7 @@ fn measure(
                     from: at,
                     until: now,
                     killed,
+                    side: Some(side_of(host)),
                 }),
             }
         }
