@@ -5,58 +5,123 @@
 //! is away just when there is most to tell. What was measured waits here, for
 //! hours if need be, in bounded room on disk and next to none in memory.
 //!
+//! # Constraints
+//! - A block that the disk took and flushed comes out, in order, until it is
+//!   acknowledged; after a crash perhaps once more, which the collector recognises by
+//!   the block's key. Nothing is ever delivered whose checksum does not hold.
+//! - What does not come out is counted, with the time that it was of.
+//! - The disk is never a reason to stop measuring. While it refuses, the newest blocks
+//!   wait in memory, and are delivered from there.
+//! - Disk and memory are bounded. Reading, writing and repairing are linear.
+//! - One process uses a spool, and in it one lock: the recorder appends, the uplink
+//!   takes batches and acknowledges them.
+//!
 //! # On disk
 //! A directory of append-only *segments* and one *cursor*:
 //!
 //! ```text
 //! 0000000000000001.seg   frames (proto::frame), one after the other
 //! 0000000000000002.seg   the newest is being written
-//! 0000000000000001.torn  bytes that were cut off the end of a segment after a crash
 //! cursor                 "SEGMENT OFFSET": everything before it is acknowledged
 //! lock                   held while a process uses the spool
+//! quarantine/            what cannot be delivered, for people:
+//!   0000000000000001-000000000060.bad   bytes of segment 1 from byte 60 on
+//!   0000000000000002.seg                a segment that could not be read
 //! ```
 //!
-//! Segments are numbered from 1 upwards and never reused. A new one is begun when
-//! the present one has grown to [`SpoolOptions::segment_bytes`], and at every
-//! start, so that nothing is ever written behind bytes of an earlier run. A
-//! segment is removed as a whole, when everything in it is acknowledged or the
-//! spool has outgrown its bounds.
+//! Segments are numbered from 1 upwards and never reused, not even where the cursor
+//! alone remembers a number. A new one is begun when the present one has grown to
+//! [`SpoolOptions::segment_bytes`], at every start, and whenever a write or a flush
+//! failed: nothing is ever written behind bytes that are in doubt. A segment is removed
+//! as a whole.
 //!
-//! Segments hold the uplink's own bytes: what is shipped is copied from the disk
-//! and never decoded.
+//! Segments hold the uplink's own bytes: what is shipped is copied from the disk and
+//! never decoded. Length and checksums of a frame are in its header, little-endian, the
+//! same on any host; a frame never spans two segments. Frames carry a version and a
+//! kind: those of a newer program, left by a downgrade, are whole frames here and go to
+//! the collector, which may know them. Where it does not, it keeps them and says so, and
+//! they are kept and counted here too ([`Spool::refused`]).
 //!
 //! # The life of a block
 //! 1. [`Spool::append`] writes it as one frame, by one `write`. From here it
 //!    survives the end of the process.
 //! 2. It is flushed (`fdatasync`) at most [`SpoolOptions::sync_every`] later, when
 //!    [`Spool::sync_due`] is called, and at the latest before its segment is left.
-//!    From here it survives the loss of power. A block for each flush would wear
-//!    out flash memory and gain a second of records.
+//!    From here it survives the loss of power: the segment's name was flushed when it
+//!    was created. With a `sync_every` of zero this comes before `append` returns. The
+//!    default of a second spares flash memory, and costs a second of blocks at a loss
+//!    of power, beside the block that the recorder has open in any case.
 //! 3. [`Spool::next_batch`] hands it out, again and again until
 //!    [`Spool::acknowledge`] moves the cursor over it. That may come before the
 //!    flush: what the collector has need not survive here.
 //! 4. Its segment is removed.
 //!
+//! # When the disk refuses
+//! A failed `fdatasync` says nothing of which pages reached the disk, and Linux marks
+//! them clean: the next `fdatasync` of the file succeeds without writing them. So no
+//! later flush of that file is trusted. What was written since the last good one is
+//! still in memory (a copy is kept until each flush, 1 MiB at most), becomes a new
+//! segment, and is written to a new file. The old one ends where the last good flush
+//! ended.
+//!
+//! A failed write (`ENOSPC`, `EROFS`, `EIO`) may have left a part of a frame. The part is
+//! cut off where that is possible, what came before it is flushed, and the frame goes
+//! to a new segment as well.
+//!
+//! That new segment is in memory first. Once a second it is tried to write out what is
+//! in memory, oldest first, each segment whole: created, written, flushed, its name
+//! flushed. Until that succeeds, [`Spool::next_batch`] serves it from memory. Beyond
+//! [`SpoolOptions::max_memory`] the oldest quarter of what is in memory is dropped and
+//! counted. What the disk has is not touched to make room: it is older, and nobody knows
+//! whether removing it would help. What is in memory only at the end of the process is
+//! lost, and said in the log; the uplink still tries to deliver it.
+//!
 //! # What a crash can do
 //! | it leaves | the next [`Spool::open`] |
 //! |---|---|
-//! | half a frame at the end of the newest segment | sets the half aside as `.torn` and cuts it off |
+//! | half a frame at the end of the newest segment | keeps the half in `quarantine/` and cuts it off; one block is counted |
 //! | zeros or garbage at the end, where the file had grown but its data was not written | the same |
-//! | an old cursor, or none (it is replaced whole, and not flushed) | delivers again what was acknowledged since; the collector recognises it by its key |
+//! | an old cursor, or none (it is replaced whole, and not flushed) | delivers again what was acknowledged since |
 //! | a cursor beyond the end of a segment that lost its unflushed end | goes on with the next segment |
+//! | a cursor beyond the newest segment, whose files are gone | delivers all that is there, removes that cursor, and numbers on from it |
+//! | a gap in the numbers | counts one block for each gap |
 //! | an empty newest segment | removes it once it is passed |
 //!
-//! Segments other than the newest were flushed before they were left. Damage in
-//! them (a failing disk) costs the frames that it hits, which are counted when
-//! their turn comes, and nothing behind them.
+//! # Damage
+//! Segments other than the newest were flushed before they were left. Damage in them (a
+//! failing disk) is met when its turn comes. It costs the frames that it hits and
+//! nothing behind them: with a good header the reader steps over the frame, without one
+//! it looks for the next. The bytes are kept in `quarantine/` (at most 64 files and
+//! 16 MiB, the oldest go), said in the log, and counted. A segment whose file is gone, or
+//! that cannot be read eight times in a row, counts as one block and is passed over.
 //!
 //! # Bounds
-//! The spool drops whole segments, the oldest first, when it holds more than
-//! [`SpoolOptions::max_bytes`], and, whenever a segment is begun, those that were
-//! last written more than [`SpoolOptions::max_age`] ago. Every block that goes
-//! undelivered, dropped or damaged, is counted once ([`Spool::take_lost`]), so
-//! that the record says of itself what it lacks. In memory are a few numbers for
-//! each segment, and one batch while it is handed out.
+//! Acknowledged segments go first, at once. Beyond [`SpoolOptions::max_bytes`], and when
+//! they were last written more than [`SpoolOptions::max_age`] ago, the oldest go whole,
+//! though they wait to be delivered; ages are looked at once a minute and whenever a
+//! segment is begun. In memory are a few numbers for each segment, what is not flushed,
+//! and one batch while it is handed out.
+//!
+//! # What the counts say
+//! [`Spool::take_lost`] tells every block that is dropped, damaged or of no use, once
+//! while the spool is open, with the time between which such blocks were closed: by their
+//! own headers where those can be read, else by their neighbours', else by the times of
+//! the files. The recorder makes an event of it, so that the collector takes that time
+//! for 'no data' and not for loss. The number is exact for blocks that were dropped. It
+//! is the least for what cannot be read: a stretch of damage, a missing file and a gap
+//! each count as one. Damage that was counted and not passed over before the end of the
+//! process is counted again by the next. Not counted is what was never flushed and went
+//! with the power; the numbers in the blocks' keys have a gap there.
+//!
+//! # Not defended against
+//! Somebody who gives a segment a number below the cursor's: it is taken for delivered. A
+//! wall clock that jumps by more than `max_age`: files are dated by it.
+//!
+//! # How it is tested
+//! All of this goes through the trait `Disk`, a dozen operations on one directory. In
+//! the tests a simulated disk takes its place, which keeps what a reader sees apart from
+//! what survives a loss of power, for bytes and for names, and a reference model holds
+//! random sequences of all operations and faults against what comes out.
 
 mod batch;
 mod bounds;

@@ -70,17 +70,26 @@ fn start_both(world: &World, a: &Host, b: &Host) -> [Running; 2] {
     [start(world, a, "a", ""), far]
 }
 
-/// Bytes of records in an agent's spool.
+/// Bytes of records in an agent's spool that the collector has not acknowledged.
 fn waiting(name: &str) -> u64 {
     let spool = Path::new("/run/scratch").join(name).join("spool");
+    let cursor = std::fs::read_to_string(spool.join("cursor")).unwrap_or_default();
+    let cursor = cursor.trim().split_once(' ').unwrap_or(("0", "0"));
+    let [segment, offset] = [cursor.0, cursor.1].map(|n| n.parse::<u64>().unwrap());
     let Ok(entries) = std::fs::read_dir(spool) else {
         return 0;
     };
-    let segments = entries.flatten().filter(|e| {
-        let path = e.path();
-        path.extension().is_some_and(|e| e == "seg")
+    let bytes = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let number: u64 = name.strip_suffix(".seg")?.parse().ok()?;
+        let length = entry.metadata().ok()?.len();
+        match number.cmp(&segment) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Equal => length.checked_sub(offset),
+            std::cmp::Ordering::Greater => Some(length),
+        }
     });
-    segments.map(|e| e.metadata().map_or(0, |m| m.len())).sum()
+    bytes.sum()
 }
 
 /// The findings over all that was stored.
