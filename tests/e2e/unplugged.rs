@@ -95,11 +95,9 @@ fn waiting(name: &str) -> u64 {
 /// The findings over all that was stored.
 fn findings(a: &Host) -> Value {
     let store = "/run/scratch/store";
-    let report = a.finish(
-        &collector(),
-        &["report", "--store", store, "--format", "json"],
-    );
-    serde_json::from_str(&report.stdout).expect("the report is JSON")
+    let window = ["report", "--from", "-10m", "--format", "json"];
+    let report = a.finish(&collector(), &[&window[..], &["--store", store]].concat());
+    serde_json::from_str(&report.stdout).unwrap_or_else(|e| panic!("{e}: {report:?}"))
 }
 
 /// Every probe was answered, more than `least` of them, and each was recorded once.

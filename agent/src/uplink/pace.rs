@@ -106,7 +106,7 @@ mod tests {
         // Room for what comes in while a delivery is paid off.
         let mut pace = Pace::new(RATE, 10 * BATCH, Mono::ZERO);
         let sent = flood(&mut pace, Mono::ZERO, Span::from_secs(100), 3 * RATE);
-        assert!(sent >= 399 * RATE && sent <= 401 * RATE, "{sent}");
+        assert!((399 * RATE..=401 * RATE).contains(&sent), "{sent}");
     }
 
     #[test]
