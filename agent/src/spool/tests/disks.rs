@@ -113,6 +113,22 @@ fn after_a_failed_flush_no_later_one_of_that_file_is_trusted() {
 }
 
 #[test]
+fn what_the_collector_has_is_not_written_anew_after_a_failed_flush() {
+    let disk = SimulatedDisk::new();
+    let mut spool = open(&disk);
+    fill(&mut spool, 0..3, at(0));
+    let batch = spool.next_batch(120).unwrap().unwrap();
+    disk.set(Faults {
+        flush: Some(EIO),
+        ..Faults::default()
+    });
+    spool.acknowledge(batch.cursor_after(120));
+    spool.sync_due(at(1));
+    assert_eq!(spool.only_in_memory(), 60);
+    assert_eq!(drain(&mut spool, 1 << 20), blocks(2..3));
+}
+
+#[test]
 fn a_disk_that_is_full_costs_nothing_while_memory_lasts() {
     for errno in [EIO, ENOSPC, EROFS] {
         let disk = SimulatedDisk::new();
