@@ -1,7 +1,8 @@
 //! What a backlog on its way to the collector does to the probes of the same agent: how
 //! late they leave after their slot, as the kernel stamped them, while the spool is
 //! delivered at the shipped rate, beside the same session with nothing to deliver, by
-//! turns; and as fast as it goes, which is what the rate is for.
+//! turns; and as fast as it goes, without a rate. This is what the host does to the
+//! probes: the link here has no narrow place, which is what the rate spares.
 //!
 //! Session and uplink run in one process, as in the agent. The collector is a socket on
 //! the other host that acknowledges everything: on one machine a real one would take
@@ -35,6 +36,8 @@ const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const STAMP_PORT: u16 = 862;
 const SINK_PORT: u16 = 8620;
 const INTERVAL: Span = Span::from_millis(1);
+/// No probe is quicker than half of them by more than this.
+const QUICKER: Span = Span::from_micros(100);
 /// A delivery more or less than the rate says, and the burst at the start.
 const SLACK_BYTES: u64 = 2 << 20;
 
@@ -252,29 +255,35 @@ fn lateness(seconds: u32) -> anyhow::Result<Vec<f64>> {
             .map(|probe| probe.sent.at)
             .collect()
     });
-    // The grid is absolute, and a slot is never taken later than the next one is due:
-    // what is left of a send time beyond whole intervals is how late it was, but for
-    // where the grid begins, which is before the most punctual one.
-    let phase = |at: &Mono| at.as_nanos().rem_euclid(INTERVAL.as_nanos());
-    let mut phases: Vec<i64> = sent.iter().map(phase).collect();
-    phases.sort_unstable();
-    let widest = phases
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0], pair[1]))
-        .max()
-        .context("no probe was sent")?;
-    let around = phases.first().zip(phases.last());
-    let (first, last) = around.context("no probe was sent")?;
-    // The circle of phases begins behind its widest gap.
-    let begin = if INTERVAL.as_nanos() - last + first >= widest.0 {
-        *first
-    } else {
-        widest.1
-    };
-    Ok(phases
+    // The grid is absolute, and a slot is never taken later than the next one is due: what
+    // is left of a send time beyond whole intervals is how late it was, but for where in
+    // the interval the grid lies. Most probes leave right behind it: the shortest arc that
+    // holds half of them begins there, but for the few that were quicker still.
+    let circle = INTERVAL.as_nanos();
+    let mut phases: Vec<i64> = sent
         .iter()
-        .map(|phase| (phase - begin).rem_euclid(INTERVAL.as_nanos()))
-        .map(|nanos| Span::from_nanos(nanos).as_secs_f64() * 1e6)
+        .map(|at| at.as_nanos().rem_euclid(circle))
+        .collect();
+    phases.sort_unstable();
+    let half = phases.len() / 2;
+    let arc = |i: &usize| {
+        let end = phases.get((i + half) % phases.len()).unwrap_or(&0);
+        (end - phases.get(*i).unwrap_or(&0)).rem_euclid(circle)
+    };
+    let begin = (0..phases.len()).min_by_key(arc);
+    let begin = begin.and_then(|i| phases.get(i).copied());
+    let begin = begin.context("no probe was sent")? - QUICKER.as_nanos();
+    let mut late: Vec<i64> = phases
+        .iter()
+        .map(|phase| (phase - begin).rem_euclid(circle))
+        .collect();
+    late.sort_unstable();
+    // The hundredth quickest stands for the grid: a probe that was late by nearly the whole
+    // interval would be taken for the quickest of all.
+    let zero = late.get(late.len() / 100).copied().unwrap_or(0);
+    Ok(late
+        .iter()
+        .map(|nanos| Span::from_nanos((nanos - zero).max(0)).as_secs_f64() * 1e6)
         .collect())
 }
 
