@@ -34,15 +34,26 @@ pub struct Config {
 pub struct SpoolConfig {
     /// Most bytes on disk; beyond it the oldest blocks are dropped and counted.
     pub max_bytes: u64,
-    /// Longest time between a record's write and its flush to the disk.
+    /// Blocks that the collector does not get for this long are dropped and counted.
+    pub max_age: Span,
+    /// Longest time between a block's write and its flush to the disk; zero: a block
+    /// counts as recorded when it is flushed.
     pub sync_every: Span,
+    /// Most bytes in memory while the disk is full or fails.
+    pub max_memory: u64,
+    /// Bytes a second at which waiting records are delivered when the collector is back,
+    /// beside those that are recorded meanwhile.
+    pub backfill_rate: u64,
 }
 
 impl Default for SpoolConfig {
     fn default() -> Self {
         Self {
             max_bytes: 2 << 30,
+            max_age: Span::from_secs(30 * 86_400),
             sync_every: Span::from_secs(1),
+            max_memory: 4 << 20,
+            backfill_rate: 2_000_000,
         }
     }
 }
@@ -161,6 +172,24 @@ impl Config {
             return fail(
                 "spool.max_bytes",
                 "must be at least 1048576 (1 MiB)".to_owned(),
+            );
+        }
+        if self.spool.max_age < Span::from_secs(60) {
+            return fail("spool.max_age", "must be at least 1m".to_owned());
+        }
+        if self.spool.sync_every < Span::ZERO {
+            return fail("spool.sync_every", "must not be negative".to_owned());
+        }
+        if self.spool.max_memory < 1 << 16 {
+            return fail(
+                "spool.max_memory",
+                "must be at least 65536 (64 KiB)".to_owned(),
+            );
+        }
+        if self.spool.backfill_rate < 1_000 {
+            return fail(
+                "spool.backfill_rate",
+                "must be at least 1000 (bytes a second)".to_owned(),
             );
         }
         Ok(())

@@ -19,4 +19,5 @@ mod replanned;
 mod routes;
 mod scripted;
 mod texts;
+mod unplugged;
 mod world;

@@ -62,3 +62,29 @@ fn a_url_without_port_is_refused() {
         );
     }
 }
+
+#[test]
+fn bounds_of_the_spool_that_cannot_work_are_refused_by_name() {
+    let with = |spool: &str| {
+        let text = format!("name = \"a\"\ncollector = \"http://x:1\"\n[spool]\n{spool}\n");
+        Config::parse(&text, Path::new("agent.toml"))
+    };
+    for (line, key) in [
+        ("max_bytes = 1000", "spool.max_bytes"),
+        ("max_age = \"10s\"", "spool.max_age"),
+        ("max_memory = 10", "spool.max_memory"),
+        ("backfill_rate = 0", "spool.backfill_rate"),
+    ] {
+        let message = with(line).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("`{key}` must be at least")),
+            "{message}"
+        );
+    }
+    let spool = with("sync_every = \"0s\"\nmax_age = \"2d\"").unwrap().spool;
+    assert_eq!(spool.sync_every, hopgap_proto::time::Span::ZERO);
+    assert_eq!(
+        spool.max_age,
+        hopgap_proto::time::Span::from_secs(2 * 86_400)
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::FlowIndex;
 use crate::stamp::Seq;
-use crate::time::{ClockPair, Mono, Span};
+use crate::time::{ClockPair, Mono, Span, Wall};
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,18 @@ pub enum EventKind {
     ReflectorCounts,
     /// This agent's reflector ended in order: it has recorded all that reached it.
     ReflectorStopped,
+    /// Blocks that were recorded and lost on their way: dropped by a spool that was
+    /// full, or damaged on the disk. What they held is no data. Of an earlier time than
+    /// the event itself, and perhaps of an earlier run.
+    BlocksLost {
+        /// How many at least; what cannot be read any more counts as one.
+        blocks: u32,
+        /// They were closed at this time or later, by the agent's wall clock; `None`
+        /// where nothing says so.
+        from: Option<Wall>,
+        /// They were closed at this time or earlier.
+        to: Wall,
+    },
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).

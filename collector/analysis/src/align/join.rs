@@ -240,6 +240,11 @@ impl ReflectorLog {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
                     self.holes.push((at - reach, at + UNSHIPPED));
                 }
+                // Block by block it held what came up to so long before it was closed.
+                EventKind::BlocksLost { from, to, .. } => {
+                    let from = from.map_or(Wall::MIN, |from| from - UNSHIPPED);
+                    self.holes.push((from, to));
+                }
                 EventKind::ReflectorDropped {
                     reason: DropReason::RateLimited,
                     count,

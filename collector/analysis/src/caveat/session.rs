@@ -144,7 +144,9 @@ fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
             EventKind::ReflectorRestarted { .. } => restarts += 1,
             EventKind::StrayReplies { count } => strays += u64::from(count),
             EventKind::ReceiveOverflow { count, .. } => overflowed += u64::from(count),
-            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(blocks),
+            EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
+                lost_blocks += u64::from(blocks);
+            }
             _ => {}
         }
     }
@@ -280,7 +282,9 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
             EventKind::ReflectorDropped { reason, count } => {
                 *dropped.entry(*reason).or_default() += u64::from(*count);
             }
-            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(*blocks),
+            EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
+                lost_blocks += u64::from(*blocks);
+            }
             _ => {}
         }
     }

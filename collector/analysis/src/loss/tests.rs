@@ -180,6 +180,41 @@ fn a_hole_in_the_log_is_not_taken_for_loss_on_the_way_out() {
 }
 
 #[test]
+fn what_the_agent_lost_of_an_earlier_time_is_no_data_of_that_time() {
+    // Replies lost after 30 s, of which the reflector logged the requests; its spool lost
+    // just that block, and it says so at the very end. Its counter tells nothing.
+    let mut input = world(&[line(&format!("{0}rrrr{0}", ".".repeat(3_000)))]).input();
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.reflector_seq.0 = 0;
+        }
+    }
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 4, 0));
+    let log = &mut input.sessions[0].reflector[0];
+    log.receptions
+        .retain(|r| !(3_000..3_004).contains(&r.seq.0));
+    let at = log.receptions.last().unwrap().received.at;
+    let told = |input: &mut crate::input::Input, from: Option<i64>, to: i64| {
+        let wall = |seconds| crate::scenario::UTC + Span::from_secs(seconds);
+        let kind = hopgap_proto::record::EventKind::BlocksLost {
+            blocks: 1,
+            from: from.map(wall),
+            to: wall(to),
+        };
+        let event = hopgap_proto::record::Event { at, kind };
+        input.sessions[0].reflector[0].events = vec![event];
+        let found = crate::analyse(input);
+        let said = |c: &String| c.contains("1 block of records were lost by the agent itself");
+        assert!(found.caveats.iter().any(said), "{:?}", found.caveats);
+        lost(&found.sessions[0].counts)
+    };
+    assert_eq!(told(&mut input, Some(35), 40), (0, 0, 4));
+    assert_eq!(told(&mut input, None, 40), (0, 0, 4));
+    // Of another time it excuses nothing.
+    assert_eq!(told(&mut input, Some(50), 60), (4, 0, 0));
+}
+
+#[test]
 fn a_reflector_that_did_not_run_is_no_loss() {
     // The agent dies after 5 s and is back after 8 s.
     let mut world = world(&[line(&format!(
