@@ -3,9 +3,9 @@
 use super::{Identity, IdentityError, IdentityStore, NewKey};
 use crate::session::Stop;
 use crate::uplink::{Client, UplinkError};
+use hopgap_analysis::schema::Utc;
 use hopgap_net::clock::Clock;
 use hopgap_proto::time::{Span, Wall};
-use hopgap_analysis::schema::Utc;
 use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,8 +85,7 @@ pub fn keep_renewed(
     stop: Stop,
 ) -> io::Result<JoinHandle<()>> {
     let seed = client.seed();
-    let schedule =
-        move |of: &Identity| RenewalSchedule::new(of.not_before, of.not_after, seed);
+    let schedule = move |of: &Identity| RenewalSchedule::new(of.not_before, of.not_after, seed);
     let mut next = schedule(identity);
     let mut seen = store.look();
     std::thread::Builder::new()
@@ -99,7 +98,10 @@ pub fn keep_renewed(
                 let look = store.look();
                 if look != seen {
                     seen = look;
-                    match store.load().and_then(|new| client.adopt(&new).map(|()| new)) {
+                    match store
+                        .load()
+                        .and_then(|new| client.adopt(&new).map(|()| new))
+                    {
                         Ok(new) => {
                             info!("a new identity, valid until {}", Utc(new.not_after));
                             next = schedule(&new);
@@ -121,7 +123,10 @@ pub fn keep_renewed(
                 }
                 match renew(&client, &store) {
                     Ok(new) => {
-                        info!("the certificate is renewed, valid until {}", Utc(new.not_after));
+                        info!(
+                            "the certificate is renewed, valid until {}",
+                            Utc(new.not_after)
+                        );
                         seen = store.look();
                         next = schedule(&new);
                         complained = false;
@@ -165,7 +170,10 @@ mod tests {
             .map(|seed| RenewalSchedule::new(at(0), at(90), seed).due())
             .collect();
         let (first, last) = (at(60), at(60) + DAY * 90 / 12);
-        assert!(dues.iter().all(|due| (first..=last).contains(due)), "{dues:?}");
+        assert!(
+            dues.iter().all(|due| (first..=last).contains(due)),
+            "{dues:?}"
+        );
         let spread = *dues.iter().max().unwrap() - *dues.iter().min().unwrap();
         assert!(spread > DAY * 4, "{spread}");
     }
