@@ -17,12 +17,14 @@ mod catalogue;
 mod error;
 mod folder;
 mod names;
+mod rename;
 mod token;
 
 pub use authority::{Authority, Issued, SigningRequest};
 pub use catalogue::{AgentId, AgentRow, Catalogue, CertificateRow, Known, Unwelcome};
 pub use error::IdentityError;
 pub use names::{ServerNameText, server_names};
+pub use rename::Renaming;
 pub use token::{TokenRefusal, TokenRow, TokenState};
 
 use folder::Folder;

@@ -258,6 +258,8 @@ impl Service {
             match (secure, app.identities.clone()) {
                 (Some((tls, api)), Some(identities)) => {
                     let keeping = tokio::spawn(tls.keep(identities.authority.clone(), plan));
+                    let renaming =
+                        tokio::spawn(join::follow_renamings(identities.clone(), writer.clone()));
                     let counts = identities.counts.clone();
                     let agents = finished(uplink_router(), app.clone());
                     let people = finished(api::router(&app), app);
@@ -266,6 +268,7 @@ impl Service {
                         tls.serve(self.listener, agents, counts, stopping),
                     );
                     keeping.abort();
+                    renaming.abort();
                     served.0
                 }
                 _ => {

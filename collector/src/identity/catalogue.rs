@@ -21,7 +21,8 @@ const MOST_VALID: usize = 16;
 /// All times are nanoseconds since 1970 UTC.
 ///
 /// `former` has the names that an agent had before: records that it made under them are
-/// still its own. `token.hash` is of the secret, which is not here.
+/// still its own. `token.hash` is of the secret, which is not here. `renaming` has what
+/// the store has yet to do.
 const TABLES: &str = "
 CREATE TABLE agent (
   id TEXT PRIMARY KEY,
@@ -50,6 +51,11 @@ CREATE TABLE token (
   expires INTEGER NOT NULL,
   used INTEGER,
   revoked INTEGER
+);
+CREATE TABLE renaming (
+  id INTEGER PRIMARY KEY,
+  old TEXT NOT NULL,
+  new TEXT NOT NULL
 );
 ";
 

@@ -5,6 +5,7 @@ use super::peer::{Peer, Way};
 use super::reply::Failure;
 use super::tls::{Counts, count};
 use super::uplink::{let_in, read_body};
+use super::writer::Writer;
 use crate::clock;
 use crate::identity::{
     Authority, Catalogue, IdentityError, Issued, Known, SigningRequest, TokenRefusal, Unwelcome,
@@ -18,9 +19,13 @@ use hopgap_proto::uplink::{
 };
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The largest body that asks for a certificate, in bytes.
 const MOST: usize = 16 << 10;
+
+/// How often renamed agents are looked for.
+const RENAMINGS: Duration = Duration::from_secs(1);
 
 /// What a collector that speaks TLS has beside the rest.
 pub(super) struct Identities {
@@ -107,6 +112,37 @@ impl Identities {
             not_after_ns: issued.not_after,
         }
     }
+}
+
+/// Lets the records of renamed agents follow, for ever: the command line renames in the
+/// catalogue, and only this process may write the store.
+pub(super) async fn follow_renamings(identities: Arc<Identities>, writer: Writer) {
+    loop {
+        if let Err(error) = follow_once(&identities, &writer).await {
+            tracing::error!("cannot rename the records of an agent: {error}; it is tried again");
+        }
+        tokio::time::sleep(RENAMINGS).await;
+    }
+}
+
+async fn follow_once(identities: &Identities, writer: &Writer) -> Result<(), String> {
+    let due = lock(&identities.look).renamings();
+    for renaming in due.map_err(|e| e.to_string())? {
+        let (old, new) = (renaming.old.clone(), renaming.new.clone());
+        let done = writer
+            .run(move |store| store.rename_agent(&old, &new))
+            .await;
+        done.map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        let noted = lock(&identities.write).renamed(&renaming);
+        noted.map_err(|e| e.to_string())?;
+        tracing::info!(
+            "agent `{}` is `{}` now, its records too",
+            renaming.old,
+            renaming.new
+        );
+    }
+    Ok(())
 }
 
 /// `POST` join.
