@@ -280,13 +280,14 @@ impl Reader {
 
 type RunNames = BTreeMap<i64, (AgentName, RunId)>;
 
-/// Who a sealed row belongs to: it has the name that its agent had when it was sealed.
+/// Who a sealed row belongs to. It has the name that its agent had when it was sealed; of
+/// one that was renamed, the run says who it is.
 fn owner(names: &RunNames, sealed: AgentName, run: RunId) -> AgentName {
-    let mut of_run = names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
-    let first = of_run.clone().next();
-    match (first, of_run.nth(1)) {
-        // Two agents that began in the same nanosecond: then the name decides.
+    let of_run = || names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
+    let mut others = of_run();
+    match (others.next(), others.next()) {
         (Some(only), None) => only.clone(),
+        // Agents that began in the same nanosecond.
         _ => sealed,
     }
 }
