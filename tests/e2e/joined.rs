@@ -310,6 +310,33 @@ fn whoever_should_not_join_does_not() {
 }
 
 #[test]
+fn a_name_that_the_collector_learns_is_in_its_certificate_without_a_restart() {
+    sealed(&[&collector, &agent], |world| {
+        let [a, b] = world.row(["a", "b"]);
+        // What a name server would say.
+        let hosts = world.file("hosts", "10.0.0.1 collector.example\n");
+        a.run("mount", &["--bind", hosts.to_str().unwrap(), "/etc/hosts"]);
+        world.file("plan.toml", &plan(""));
+        let _serving = serve(&a);
+        let token = token(&a, "--agent b");
+        let file = world.file("token", &token);
+        std::fs::create_dir("/run/scratch/b").unwrap();
+        let join = || {
+            let url = "https://collector.example:8621";
+            let words = ["join", url, "--state-dir", "/run/scratch/b", "--token-file"];
+            b.finish(&agent(), &[&words[..], &[file.to_str().unwrap()]].concat())
+        };
+        let unknown = join().sentence();
+        assert!(
+            unknown.ends_with("add the one in the URL to `names` under [collector] in its plan"),
+            "{unknown}"
+        );
+        world.file("plan.toml", &plan("names = [\"collector.example\"]"));
+        wait_until("the certificate has the name", || join().code == Some(0));
+    });
+}
+
+#[test]
 fn an_agent_that_cannot_prove_itself_says_what_to_run() {
     sealed(&[&collector, &agent], |world| {
         use std::os::unix::fs::PermissionsExt as _;
@@ -326,6 +353,23 @@ fn an_agent_that_cannot_prove_itself_says_what_to_run() {
         let file = "/run/scratch/b/identity/identity.json";
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(fails().contains(&format!("run `chmod 600 {file}`")));
+
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+        // One that has expired goes on measuring, and says what would let it deliver.
+        let mut text = std::fs::read_to_string(PLAN_FILE).unwrap();
+        text = text.replace("[collector]", "[collector]\ncertificate_life = \"10s\"");
+        world.file("plan.toml", &text);
+        std::thread::sleep(Duration::from_secs(2));
+        let again = token(&a, "--agent b");
+        join(world, &b, "b", &again, &["--again"]).success();
+        std::thread::sleep(Duration::from_secs(11));
+        let late = run(world, &b, "b", "b");
+        std::thread::sleep(Duration::from_secs(2));
+        let said = late.interrupt();
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let remedy = "this agent's certificate has expired; let it join again";
+        assert!(said.stderr.contains(remedy), "{said:?}");
 
         // The collector's own key, too.
         let key = format!("{STORE}/identity/authority.pem");
