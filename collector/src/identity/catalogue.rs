@@ -257,6 +257,7 @@ impl Catalogue {
     ) -> Result<(), IdentityError> {
         let tx = self.begin()?;
         revoke(&tx, agent, now)?;
+        forget_expired(&tx, agent, now)?;
         enter(&tx, agent, issued)?;
         tx.commit()?;
         Ok(())
@@ -285,7 +286,7 @@ impl Catalogue {
     }
 
     /// Enters the next certificate of an agent, unless `before`, which it asked with, was
-    /// revoked meanwhile. Those that expired are forgotten, but for the newest.
+    /// revoked meanwhile. Those that expired are forgotten.
     ///
     /// # Errors
     ///
@@ -308,10 +309,7 @@ impl Catalogue {
         let Some(agent) = agent.map(AgentId) else {
             return Ok(false);
         };
-        tx.execute(
-            "DELETE FROM certificate WHERE agent = ?1 AND expires <= ?2",
-            params![agent.as_str(), now.as_nanos()],
-        )?;
+        forget_expired(&tx, &agent, now)?;
         enter(&tx, &agent, issued)?;
         tx.commit()?;
         Ok(true)
@@ -375,6 +373,15 @@ fn joined(tx: &Transaction<'_>, agent: &AgentName) -> Result<Option<AgentId>, Id
         )
         .optional()?
         .map(AgentId))
+}
+
+/// An expired certificate ends in the handshake already.
+fn forget_expired(tx: &Transaction<'_>, agent: &AgentId, now: Wall) -> Result<(), IdentityError> {
+    tx.execute(
+        "DELETE FROM certificate WHERE agent = ?1 AND expires <= ?2",
+        params![agent.as_str(), now.as_nanos()],
+    )?;
+    Ok(())
 }
 
 fn enter(tx: &Transaction<'_>, agent: &AgentId, issued: &Issued) -> Result<(), IdentityError> {

@@ -224,6 +224,12 @@ fn certificates_cannot_be_gathered() {
     assert_eq!(renewals, 15);
     // Those that expired are forgotten, so that a long life leaves no pile.
     assert!(catalogue.may_renew(&known, at(3601)).is_ok());
+    let late = authority.certify(&request(), &id, at(3601), HOUR).unwrap();
+    catalogue.enrol(&id, &late, at(3601)).unwrap();
+    assert_eq!(
+        catalogue.look_up(first.fingerprint, at(3602)).unwrap(),
+        Err(Unwelcome::Unknown)
+    );
 }
 
 #[test]

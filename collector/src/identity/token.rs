@@ -7,6 +7,9 @@ use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{JoinToken, TokenId, TokenSecret};
 use rusqlite::{OptionalExtension, params};
 
+/// How long a token stays in the list after its time, whatever became of it.
+const REMEMBERED: Span = Span::from_secs(90 * 86_400);
+
 /// Why a token lets nobody join.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
@@ -78,7 +81,8 @@ struct Stored {
 }
 
 impl Catalogue {
-    /// A new token for `agent`, good for `life`. Tokens for it that still wait go on.
+    /// A new token for `agent`, good for `life`. Tokens for it that still wait go on; those
+    /// whose time was over 90 days ago are forgotten.
     ///
     /// # Errors
     ///
@@ -95,6 +99,10 @@ impl Catalogue {
             id: TokenId(random()?),
             secret: TokenSecret::new(random()?),
         };
+        self.db.execute(
+            "DELETE FROM token WHERE expires < ?1",
+            [(now - REMEMBERED).as_nanos()],
+        )?;
         self.db.execute(
             "INSERT INTO token (id, agent, hash, made, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![

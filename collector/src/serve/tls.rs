@@ -147,11 +147,11 @@ impl Tls {
         })
     }
 
-    /// Renews the certificate when it is due, for ever.
+    /// Renews the certificate when it is due, as long as there are plans.
     pub(super) fn keep(
         &self,
         authority: Arc<Authority>,
-        plan: channel::Receiver<Arc<CollectorPlan>>,
+        mut plan: channel::Receiver<Arc<CollectorPlan>>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let certificate = self.certificate.clone();
         let mut made = self.made.clone();
@@ -159,8 +159,11 @@ impl Tls {
             loop {
                 // Never later than a short life, as in tests, wants it.
                 let look = (made.life / 10).to_std().map_or(LOOK, |l| l.min(LOOK));
-                tokio::time::sleep(look).await;
-                let current = plan.borrow().clone();
+                // A changed plan may have other names.
+                if let Ok(Err(_)) = timeout(look, plan.changed()).await {
+                    return;
+                }
+                let current = plan.borrow_and_update().clone();
                 let names = server_names(&current.server_names());
                 let now = clock::now();
                 if !made.is_over(&names, now) {
