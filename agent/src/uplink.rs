@@ -16,7 +16,7 @@ mod client;
 mod response;
 
 pub use cache::{CacheError, PlanCache};
-pub use client::{Client, UplinkError};
+pub use client::{Client, UplinkError, join};
 pub use response::{Action, classify_response};
 
 use crate::session::Stop;

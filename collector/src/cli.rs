@@ -1,8 +1,10 @@
 //! The command line.
 
 mod drill;
+mod identity;
 mod report;
 mod show;
+mod token;
 
 use crate::client::ClientError;
 use crate::clock::ParseTimeError;
@@ -43,6 +45,12 @@ enum Command {
     Drill(drill::DrillCommand),
     /// Report on a drill or on any stretch of time
     Report(report::ReportArgs),
+    /// Let agents join: make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// List, revoke and rename the agents that have joined
+    #[command(subcommand)]
+    Agent(identity::AgentCommand),
     /// Show how the collector and its agents are
     Status {
         #[command(flatten)]
@@ -109,6 +117,8 @@ enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+    #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -154,11 +164,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve(args),
         Command::CheckPlan { file } => {
             let plan = CollectorPlan::load(&file)?;
-            plan.may_listen_at(plan.settings.listen)?;
-            print(&show::plan(&file, &plan))
+            let transport = plan.may_listen_at(plan.settings.listen)?;
+            print(&show::plan(&file, &plan, transport))
         }
         Command::Drill(command) => drill::run(command),
         Command::Report(args) => report::run(&args),
+        Command::Token(command) => token::run(command),
+        Command::Agent(command) => identity::run(command),
         Command::Status { server, json } => {
             let status = crate::client::Client::new(&server.url).status()?;
             print(&if json {
@@ -207,10 +219,13 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
             store: args.store,
         })
         .await?;
-        tracing::info!(
-            "listening on {}",
-            service.address().map_err(ServeError::from)?
-        );
+        let agents = service.address().map_err(ServeError::from)?;
+        let here = service.api_address().map_err(ServeError::from)?;
+        if agents == here {
+            tracing::info!("listening on {agents}, without TLS");
+        } else {
+            tracing::info!("listening on {agents} for agents, by TLS, and on {here} for this host");
+        }
         service.run(stop).await?;
         tracing::info!("stopped");
         Ok(())

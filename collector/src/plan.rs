@@ -8,6 +8,7 @@ mod secret;
 pub use error::PlanFileError;
 pub use secret::Secret;
 
+use crate::identity::ServerNameText;
 use hopgap_proto::plan::{AgentPlan, EchoPlan, Objective, PathPlan, Plan, SessionPlan};
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Span;
@@ -33,8 +34,20 @@ pub struct CollectorPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where agents and the command line reach it.
+    /// Where agents reach it: by TLS beyond the loopback interface, see [`Self::tls`].
     pub listen: SocketAddr,
+    /// Where the command line and scripts of this host reach it, on the loopback
+    /// interface, where `listen` speaks TLS; otherwise that serves them, too.
+    pub api_listen: SocketAddr,
+    /// Whether agents must come by TLS with a certificate; absent for yes beyond the
+    /// loopback interface, no on it.
+    pub tls: Option<bool>,
+    /// Lets agents come without TLS from other hosts, each with a secret: for labs only.
+    pub plain_http: bool,
+    /// Names and addresses by which agents reach it, beyond this host's own.
+    pub names: Vec<String>,
+    /// How long certificates of agents, and its own, are valid.
+    pub certificate_life: Span,
     /// Directory of the database and of the sealed files.
     pub store: PathBuf,
     /// Records older than this are deleted; without it they are kept for ever.
@@ -47,6 +60,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: DEFAULT_LISTEN,
+            api_listen: DEFAULT_LISTEN,
+            tls: None,
+            plain_http: false,
+            names: Vec::new(),
+            certificate_life: Span::from_secs(90 * 86_400),
             store: PathBuf::from(DEFAULT_STORE),
             retention: None,
             seal_after: Span::from_secs(600),
@@ -198,15 +216,38 @@ impl CollectorPlan {
         })
     }
 
-    /// Whether the plan may be served at `listen`: beyond the loopback interface every
-    /// agent needs a secret, or anyone could pass for it.
+    /// How agents come to `listen`.
     ///
     /// # Errors
     ///
-    /// [`PlanFileError::NeedsSecret`] with the first agent that has none.
-    pub fn may_listen_at(&self, listen: SocketAddr) -> Result<(), PlanFileError> {
-        if listen.ip().is_loopback() {
-            return Ok(());
+    /// When the settings contradict each other, or when others could listen in or pass for
+    /// an agent: beyond the loopback interface either TLS is spoken, or the plan says that
+    /// it is a lab ([`Settings::plain_http`]) and every agent has a secret.
+    pub fn may_listen_at(&self, listen: SocketAddr) -> Result<Transport, PlanFileError> {
+        let settings = &self.settings;
+        let loopback = listen.ip().is_loopback();
+        let tls = settings.tls.unwrap_or(!loopback && !settings.plain_http);
+        if tls {
+            if settings.plain_http {
+                return Err(PlanFileError::TlsAndPlain);
+            }
+            if let Some(agent) = self.secrets.keys().next() {
+                return Err(PlanFileError::SecretWithTls {
+                    agent: agent.clone(),
+                });
+            }
+            let api = settings.api_listen;
+            let overlap = listen.ip() == api.ip() || listen.ip().is_unspecified();
+            if overlap && listen.port() == api.port() && api.port() != 0 {
+                return Err(PlanFileError::SamePort { listen, api });
+            }
+            return Ok(Transport::Tls);
+        }
+        if loopback {
+            return Ok(Transport::Plain);
+        }
+        if !settings.plain_http {
+            return Err(PlanFileError::NeedsTls { listen });
         }
         match self
             .plan
@@ -218,9 +259,25 @@ impl CollectorPlan {
                 agent: agent.name.clone(),
                 listen,
             }),
-            None => Ok(()),
+            None => Ok(Transport::Plain),
         }
     }
+
+    /// The names of [`Settings::names`].
+    pub fn server_names(&self) -> Vec<ServerNameText> {
+        // Checked when the plan was read.
+        let names = self.settings.names.iter();
+        names.filter_map(|name| name.parse().ok()).collect()
+    }
+}
+
+/// How agents come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// By TLS 1.3, each with its certificate.
+    Tls,
+    /// By plain HTTP, with a secret where the plan gives one.
+    Plain,
 }
 
 fn check_settings(settings: &Settings) -> Result<(), (&'static str, String)> {
@@ -230,6 +287,31 @@ fn check_settings(settings: &Settings) -> Result<(), (&'static str, String)> {
         return Err((
             "seal_after",
             format!("seal_after is {value}, but must be 1s to 24h"),
+        ));
+    }
+    if let Some(wrong) = settings
+        .names
+        .iter()
+        .find_map(|name| name.parse::<ServerNameText>().err())
+    {
+        return Err(("names", wrong));
+    }
+    if !settings.api_listen.ip().is_loopback() {
+        return Err((
+            "api_listen",
+            format!(
+                "api_listen is {}, but must be on the loopback interface, such as 127.0.0.1:8620: it serves this host only",
+                settings.api_listen
+            ),
+        ));
+    }
+    if !(second * 10..=second * 397 * 86_400).contains(&settings.certificate_life) {
+        return Err((
+            "certificate_life",
+            format!(
+                "certificate_life is {}, but must be 10s to 9528h (397 days); 2160h is 90 days",
+                settings.certificate_life.to_config_text()
+            ),
         ));
     }
     if let Some(retention) = settings.retention

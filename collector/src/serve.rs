@@ -1,32 +1,44 @@
 //! The service: takes frames in from agents, gives them the plan, and answers the
 //! command line.
 //!
+//! Agents come by TLS to one listener, which knows the uplink's paths alone; the command
+//! line and scripts of this host come to another on the loopback interface, which knows
+//! the API's alone. Without TLS one listener serves both.
+//!
 //! One thread runs the HTTP server, one owns the store and does all writing (in the order
 //! of the requests, one transaction each), one seals and expires. A request for writing
 //! is answered when its transaction is durable. Stopping lets requests finish, at most
 //! [`GRACE`], and ends the writer last.
 
 mod api;
+mod join;
 mod keeper;
+mod peer;
 mod refusals;
 mod reply;
+mod tls;
 mod uplink;
 mod watch;
 mod writer;
 
-use crate::plan::{CollectorPlan, PlanFileError};
+use crate::identity::{self, Catalogue, IdentityError};
+use crate::plan::{CollectorPlan, PlanFileError, Transport};
 use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::{BLOCKS_PATH, HELLO_PATH, MAX_BATCH_BYTES, PLAN_PATH};
+use hopgap_proto::uplink::{
+    BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH,
+};
+use join::Identities;
 use refusals::Refusals;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as channel};
 
@@ -36,6 +48,7 @@ pub use api::{
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
 pub use refusals::RefusalBody;
+pub use tls::TlsBody;
 
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -73,6 +86,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The authority or the catalogue.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The store's thread died.
     #[error(
         "the store's thread ended early; what was acknowledged is stored, start the collector again"
@@ -92,10 +108,13 @@ struct Shared {
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
+    /// Where the API is served.
     listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
     refusals: Refusals,
+    /// Who agents are, where they come by TLS.
+    identities: Option<Arc<Identities>>,
 }
 
 type App = Arc<Shared>;
@@ -103,9 +122,36 @@ type App = Arc<Shared>;
 /// A service that listens; [`Service::run`] answers.
 pub struct Service {
     listener: TcpListener,
+    secure: Option<Secure>,
     plan: CollectorPlan,
     options: Options,
     store: Store,
+}
+
+/// What TLS needs.
+struct Secure {
+    tls: Tls,
+    identities: Identities,
+    /// For the command line and scripts.
+    api: TcpListener,
+}
+
+impl Secure {
+    async fn new(plan: &CollectorPlan, store: &Path) -> Result<Self, ServeError> {
+        let (authority, look) = identity::open(store)?;
+        let (_, write): (_, Catalogue) = identity::open(store)?;
+        Ok(Self {
+            tls: Tls::new(&authority, plan)?,
+            identities: Identities::new(authority, look, write),
+            api: listen_at(plan.settings.api_listen).await?,
+        })
+    }
+}
+
+async fn listen_at(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(listen)
+        .await
+        .map_err(|source| ServeError::Listen { listen, source })
 }
 
 impl Service {
@@ -117,28 +163,40 @@ impl Service {
     pub async fn bind(options: Options) -> Result<Self, ServeError> {
         let plan = CollectorPlan::load(&options.plan)?;
         let listen = options.listen.unwrap_or(plan.settings.listen);
-        plan.may_listen_at(listen)?;
+        let transport = plan.may_listen_at(listen)?;
         let dir = options.store.as_ref().unwrap_or(&plan.settings.store);
         let mut store = Store::open(dir)?;
         store.adopt_plan(&plan.plan, clock::now())?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|source| ServeError::Listen { listen, source })?;
+        let secure = match transport {
+            Transport::Tls => Some(Secure::new(&plan, store.dir()).await?),
+            Transport::Plain => None,
+        };
         Ok(Self {
-            listener,
+            listener: listen_at(listen).await?,
+            secure,
             plan,
             options,
             store,
         })
     }
 
-    /// Where it listens.
+    /// Where agents reach it.
     ///
     /// # Errors
     ///
     /// When the operating system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where the command line reaches it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not say.
+    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
+        let secure = self.secure.as_ref();
+        secure.map_or(&self.listener, |s| &s.api).local_addr()
     }
 
     /// Answers until `stop` is done, then lets requests finish.
@@ -151,7 +209,11 @@ impl Service {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
         let dir = self.store.dir().to_owned();
-        let listen = self.address()?;
+        let (listen, api) = (self.address()?, self.api_address()?);
+        let transport = match self.secure {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
         let (writer, writing) = writer::start(self.store)?;
         let (plan_in, plan) = channel::channel(Arc::new(self.plan));
         let (error_in, plan_error) = channel::channel(None);
@@ -159,35 +221,64 @@ impl Service {
         let keeping = keeper::start(dir.clone(), plan.clone(), writer.clone())?;
         let watching = tokio::spawn(watch::watch(
             self.options.plan.clone(),
-            listen,
+            (listen, transport),
             plan_in,
             error_in,
             writer.clone(),
         ));
         let ended = writer.clone();
+        let (secure, identities) = match self.secure {
+            Some(secure) => (
+                Some((secure.tls, secure.api)),
+                Some(Arc::new(secure.identities)),
+            ),
+            None => (None, None),
+        };
         let app: App = Arc::new(Shared {
             writer: writer.clone(),
-            listen,
-            plan,
+            listen: api,
+            plan: plan.clone(),
             plan_file: self.options.plan,
             plan_error,
-            stopping,
+            stopping: stopping.clone(),
             store: dir,
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
             refusals: Refusals::default(),
+            identities,
         });
-        let router = router(app).into_make_service_with_connect_info::<SocketAddr>();
         let (done_in, done) = tokio::sync::oneshot::channel();
-        let graceful = async move {
+        tokio::spawn(async move {
             stop.await;
             // Held requests end, so that their connections can.
             stop_in.send_replace(true);
             let _ = done_in.send(());
+        });
+        let serving = async {
+            match (secure, app.identities.clone()) {
+                (Some((tls, api)), Some(identities)) => {
+                    let keeping = tokio::spawn(tls.keep(identities.authority.clone(), plan));
+                    let renaming =
+                        tokio::spawn(join::follow_renamings(identities.clone(), writer.clone()));
+                    let counts = identities.counts.clone();
+                    let agents = finished(uplink_router(), app.clone());
+                    let people = finished(api::router(&app), app);
+                    let served = tokio::join!(
+                        plainly(api, people, stopping.clone()),
+                        tls.serve(self.listener, agents, counts, stopping),
+                    );
+                    keeping.abort();
+                    renaming.abort();
+                    served.0
+                }
+                _ => {
+                    let both = uplink_router().merge(api::router(&app));
+                    plainly(self.listener, finished(both, app), stopping).await
+                }
+            }
         };
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(graceful);
         let outcome = tokio::select! {
-            served = async { serving.await } => served.map_err(ServeError::from),
+            served = serving => served.map_err(ServeError::from),
             () = ended.ended() => Err(ServeError::Writer),
             () = async {
                 let _ = done.await;
@@ -205,12 +296,32 @@ impl Service {
     }
 }
 
-fn router(app: App) -> Router {
+/// Answers without TLS until `stopping`, then lets requests finish.
+async fn plainly(
+    listener: TcpListener,
+    router: Router,
+    mut stopping: channel::Receiver<bool>,
+) -> std::io::Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        })
+        .await
+}
+
+/// What agents ask.
+fn uplink_router() -> Router<App> {
     Router::new()
         .route(HELLO_PATH, post(uplink::hello))
         .route(PLAN_PATH, get(uplink::plan))
         .route(BLOCKS_PATH, post(uplink::blocks))
-        .merge(api::router(&app))
+        .route(JOIN_PATH, post(join::join))
+        .route(RENEW_PATH, post(join::renew))
+}
+
+fn finished(router: Router<App>, app: App) -> Router {
+    router
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
         .with_state(app)

@@ -11,6 +11,7 @@ mod collecting;
 mod deployment;
 mod dissected;
 mod interop;
+mod joined;
 mod measured;
 mod path_mtu;
 mod programs;

@@ -34,7 +34,7 @@ fn a_bad_length_of_time_says_how_to_write_one() {
 #[test]
 fn a_bad_url_says_what_one_looks_like() {
     let message = error("name = \"a\"\ncollector = \"10.1.11.10\"\n");
-    assert!(message.contains("http://10.1.11.10:8620"), "{message}");
+    assert!(message.contains("https://10.1.11.10:8621"), "{message}");
 }
 
 #[test]
@@ -61,4 +61,13 @@ fn a_url_without_port_is_refused() {
             "{url}"
         );
     }
+}
+
+#[test]
+fn by_tls_the_certificate_counts_and_a_secret_is_refused() {
+    let text = "name = \"a\"\ncollector = \"https://10.1.11.10:8621\"\n";
+    let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+    assert!(config.uses_tls());
+    let message = error(&format!("{text}secret_file = \"a.secret\"\n"));
+    assert!(message.contains("hopgap-agent join"), "{message}");
 }

@@ -1,4 +1,4 @@
-use super::{CollectorPlan, DEFAULT_LISTEN};
+use super::{CollectorPlan, DEFAULT_LISTEN, Transport};
 use hopgap_proto::plan::PathRole;
 use hopgap_proto::time::Span;
 use std::os::unix::fs::PermissionsExt as _;
@@ -135,8 +135,15 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
 
     let loopback = "127.0.0.1:8620".parse().unwrap();
     let wide = "0.0.0.0:8620".parse().unwrap();
-    assert!(it.may_listen_at(loopback).is_ok());
+    assert_eq!(it.may_listen_at(loopback).unwrap(), Transport::Plain);
     let refused = it.may_listen_at(wide).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("agent `onprem` has a `secret_file`, but agents come by TLS"),
+        "{refused}"
+    );
+    let lab = with.replace("[collector]", "[collector]\nplain_http = true");
+    let refused = CollectorPlan::parse(&lab, &path).unwrap();
+    let refused = refused.may_listen_at(wide).unwrap_err().to_string();
     assert!(refused.contains("agent `azure` has no secret"), "{refused}");
 
     let short = with.replace(
@@ -167,4 +174,56 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
         "{error}"
     );
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn agents_come_by_tls_wherever_others_can_listen_in() {
+    let at = |settings: &str, listen: &str| {
+        let text = GOOD.replace("[collector]", &format!("[collector]\n{settings}"));
+        let it = parse(&text)?;
+        it.may_listen_at(listen.parse().unwrap())
+            .map_err(|e| e.to_string())
+    };
+    let (here, other) = ("127.0.0.1:8620", "10.1.11.10:8621");
+    assert_eq!(at("", here), Ok(Transport::Plain));
+    assert_eq!(at("", other), Ok(Transport::Tls));
+    assert_eq!(at("tls = true", "127.0.0.1:8621"), Ok(Transport::Tls));
+    let cases = [
+        (
+            "tls = false",
+            other,
+            "`tls = false`, but others can reach 10.1.11.10:8621",
+        ),
+        (
+            "tls = true\nplain_http = true",
+            here,
+            "contradict each other",
+        ),
+        ("plain_http = true", other, "has no secret"),
+        (
+            "",
+            "0.0.0.0:8620",
+            "choose another port, such as 8621, for `listen`",
+        ),
+        (
+            "tls = true",
+            here,
+            "choose another port, such as 8621, for `listen`",
+        ),
+        (
+            "api_listen = \"10.1.11.10:8620\"",
+            here,
+            "must be on the loopback interface",
+        ),
+        (
+            "names = [\"no name!\"]",
+            here,
+            "is no DNS name and no IP address",
+        ),
+        ("certificate_life = \"1s\"", here, "must be 10s to 9528h"),
+    ];
+    for (settings, listen, said) in cases {
+        let error = at(settings, listen).unwrap_err();
+        assert!(error.contains(said), "{settings} {listen}: {error}");
+    }
 }

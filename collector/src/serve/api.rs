@@ -14,6 +14,7 @@
 
 use super::refusals::RefusalBody;
 use super::reply::Failure;
+use super::tls::TlsBody;
 use super::{App, Shared};
 use crate::clock;
 use crate::store::{Drill, Marker, MarkerKind, Reader, StoreError};
@@ -136,6 +137,9 @@ pub struct Status {
     /// Who was turned away since the start and not let in since, the newest first.
     #[serde(default)]
     pub refusals: Vec<RefusalBody>,
+    /// Agents' TLS connections; `null` where they come without TLS.
+    #[serde(default)]
+    pub tls: Option<TlsBody>,
 }
 
 /// The plan in force.
@@ -303,6 +307,7 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         sessions,
         agents,
         refusals: app.refusals.list(),
+        tls: app.identities.as_ref().map(|i| i.counts.body()),
     })
 }
 
