@@ -4,7 +4,7 @@ mod drill;
 mod report;
 mod show;
 
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::clock::ParseTimeError;
 use crate::plan::{CollectorPlan, DEFAULT_STORE, PlanFileError};
 use crate::report::ReportError;
@@ -82,6 +82,19 @@ struct ServerArgs {
     /// The running collector
     #[arg(long, default_value = "http://127.0.0.1:8620")]
     url: String,
+    /// Show the token in this file, where the collector asks for one
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn client(&self) -> Result<Client, ClientError> {
+        let client = Client::new(&self.url);
+        match &self.token_file {
+            Some(file) => client.with_token_file(file),
+            None => Ok(client),
+        }
+    }
 }
 
 /// Which store to read.
@@ -160,7 +173,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Drill(command) => drill::run(command),
         Command::Report(args) => report::run(&args),
         Command::Status { server, json } => {
-            let status = crate::client::Client::new(&server.url).status()?;
+            let status = server.client()?.status()?;
             print(&if json {
                 serde_json::to_string_pretty(&status)? + "\n"
             } else {

@@ -6,8 +6,10 @@
 //! is answered when its transaction is durable. Stopping lets requests finish, at most
 //! [`GRACE`], and ends the writer last.
 
+mod access;
 mod api;
 mod keeper;
+mod limits;
 mod refusals;
 mod reply;
 mod uplink;
@@ -19,9 +21,11 @@ use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{BLOCKS_PATH, HELLO_PATH, MAX_BATCH_BYTES, PLAN_PATH};
+use limits::{Bounds, Connections, Limits};
 use refusals::Refusals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,11 +34,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as channel};
 
+pub(crate) use access::OURS_HEADER;
 pub use api::{
     AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
     StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub use limits::RefusedBody;
 pub use refusals::RefusalBody;
 
 /// How long requests may take to finish when the service stops.
@@ -92,10 +98,10 @@ struct Shared {
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
-    listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
     refusals: Refusals,
+    limits: Arc<Limits>,
 }
 
 type App = Arc<Shared>;
@@ -167,27 +173,26 @@ impl Service {
         let ended = writer.clone();
         let app: App = Arc::new(Shared {
             writer: writer.clone(),
-            listen,
             plan,
             plan_file: self.options.plan,
             plan_error,
-            stopping,
+            stopping: stopping.clone(),
             store: dir,
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
             refusals: Refusals::default(),
+            limits: Arc::default(),
         });
-        let router = router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let connections = Connections::new(Arc::clone(&app.limits), Bounds::default());
         let (done_in, done) = tokio::sync::oneshot::channel();
-        let graceful = async move {
+        tokio::spawn(async move {
             stop.await;
             // Held requests end, so that their connections can.
             stop_in.send_replace(true);
             let _ = done_in.send(());
-        };
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(graceful);
+        });
         let outcome = tokio::select! {
-            served = async { serving.await } => served.map_err(ServeError::from),
+            () = connections.serve(self.listener, router(app), stopping) => Ok(()),
             () = ended.ended() => Err(ServeError::Writer),
             () = async {
                 let _ = done.await;
@@ -213,6 +218,7 @@ fn router(app: App) -> Router {
         .merge(api::router(&app))
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
+        .layer(from_fn_with_state(app.clone(), limits::guard))
         .with_state(app)
 }
 

@@ -141,6 +141,7 @@ pub(super) fn status(status: &Status) -> String {
             .chain(rows)
             .collect::<Vec<_>>(),
     ));
+    let _ = writeln!(out, "refused requests: {}", status.refused);
     for refusal in &status.refusals {
         let _ = writeln!(
             out,

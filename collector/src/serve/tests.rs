@@ -1,3 +1,5 @@
+mod access;
+
 use super::{DrillRequest, MarkerRequest, Options, Service, StopRequest, TimeText};
 use crate::client::Client;
 use crate::query;
@@ -58,7 +60,11 @@ impl Running {
     }
 
     fn start_in(dir: Dir) -> Self {
-        std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
+        Self::with(dir, PLAN)
+    }
+
+    fn with(dir: Dir, plan: &str) -> Self {
+        std::fs::write(dir.0.join("plan.toml"), plan).unwrap();
         write_secret(&dir.0.join("onprem.secret"));
         let options = Options {
             plan: dir.0.join("plan.toml"),
