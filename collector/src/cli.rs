@@ -6,7 +6,7 @@ mod report;
 mod show;
 mod token;
 
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::clock::ParseTimeError;
 use crate::plan::{CollectorPlan, DEFAULT_STORE, PlanFileError};
 use crate::report::ReportError;
@@ -90,6 +90,19 @@ struct ServerArgs {
     /// The running collector
     #[arg(long, default_value = "http://127.0.0.1:8620")]
     url: String,
+    /// Show the token in this file, where the collector asks for one
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn client(&self) -> Result<Client, ClientError> {
+        let client = Client::new(&self.url);
+        match &self.token_file {
+            Some(file) => client.with_token_file(file),
+            None => Ok(client),
+        }
+    }
 }
 
 /// Which store to read.
@@ -172,7 +185,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(command),
         Command::Agent(command) => identity::run(command),
         Command::Status { server, json } => {
-            let status = crate::client::Client::new(&server.url).status()?;
+            let status = server.client()?.status()?;
             print(&if json {
                 serde_json::to_string_pretty(&status)? + "\n"
             } else {

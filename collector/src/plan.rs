@@ -4,9 +4,12 @@
 mod error;
 mod place;
 mod secret;
+mod token;
 
 pub use error::PlanFileError;
 pub use secret::Secret;
+pub use token::Tokens;
+pub(crate) use token::read_token;
 
 use crate::identity::ServerNameText;
 use hopgap_proto::plan::{AgentPlan, EchoPlan, Objective, PathPlan, Plan, SessionPlan};
@@ -26,7 +29,9 @@ pub struct CollectorPlan {
     pub settings: Settings,
     /// What each agent proves itself by; an agent that is absent needs no secret.
     pub secrets: BTreeMap<AgentName, Secret>,
-    /// The files that the secrets are from.
+    /// What others than this host's own programs prove themselves by at the API.
+    pub tokens: Tokens,
+    /// The files that the secrets and tokens are from.
     pub secret_files: Vec<PathBuf>,
 }
 
@@ -54,6 +59,13 @@ pub struct Settings {
     pub retention: Option<Span>,
     /// An hour is sealed into Parquet once nothing of it has come for this long.
     pub seal_after: Span,
+    /// The file of the token with which others may look at the status and the drills.
+    pub read_token_file: Option<PathBuf>,
+    /// The file of the token with which others may also start, mark and stop drills.
+    pub operate_token_file: Option<PathBuf>,
+    /// Whether programs of this host need a token, too: it has users who are not to look
+    /// or operate, or a proxy before the API.
+    pub token_required: bool,
 }
 
 impl Default for Settings {
@@ -68,6 +80,9 @@ impl Default for Settings {
             store: PathBuf::from(DEFAULT_STORE),
             retention: None,
             seal_after: Span::from_secs(600),
+            read_token_file: None,
+            operate_token_file: None,
+            token_required: false,
         }
     }
 }
@@ -77,6 +92,9 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 
 /// Where the collector stores unless the plan says otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/hopgap";
+
+/// Least length of an agent's secret in bytes.
+const LEAST_SECRET: usize = 16;
 
 /// The file as it is written.
 #[derive(Deserialize)]
@@ -173,7 +191,13 @@ impl CollectorPlan {
             }
             if let Some(secret_file) = &entry.secret_file {
                 let secret_file = path.parent().unwrap_or(Path::new("")).join(secret_file);
-                let secret = secret::read(&secret_file, &entry.name)
+                let wanted = secret::Wanted {
+                    what: &format!("the secret of agent `{}`", entry.name),
+                    key: "secret_file",
+                    least: LEAST_SECRET,
+                    if_denied: secret::COLLECTORS_FILE,
+                };
+                let secret = secret::read(&secret_file, wanted)
                     .map_err(|message| wrong("secret_file", message))?;
                 if let Some((other, _)) = secrets
                     .iter()
@@ -196,6 +220,13 @@ impl CollectorPlan {
                 reflector_port: entry.reflector_port,
             });
         }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let tokens = token::read_all(&file.collector, folder, &secrets, &mut secret_files)
+            .map_err(|(key, message)| PlanFileError::Value {
+                path: path.to_owned(),
+                line: place::of(text, place::Item::Collector(key)),
+                message,
+            })?;
         let plan = Plan {
             agents,
             sessions: file.sessions,
@@ -212,6 +243,7 @@ impl CollectorPlan {
             plan,
             settings: file.collector,
             secrets,
+            tokens,
             secret_files,
         })
     }

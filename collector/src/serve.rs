@@ -10,9 +10,11 @@
 //! is answered when its transaction is durable. Stopping lets requests finish, at most
 //! [`GRACE`], and ends the writer last.
 
+mod access;
 mod api;
 mod join;
 mod keeper;
+mod limits;
 mod peer;
 mod refusals;
 mod reply;
@@ -27,12 +29,14 @@ use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
     BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH,
 };
 use join::Identities;
+use limits::{Bounds, Connections, Limits};
 use refusals::Refusals;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,11 +46,13 @@ use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as channel};
 
+pub(crate) use access::OURS_HEADER;
 pub use api::{
     AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
     StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub use limits::RefusedBody;
 pub use refusals::RefusalBody;
 pub use tls::TlsBody;
 
@@ -108,11 +114,10 @@ struct Shared {
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
-    /// Where the API is served.
-    listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
     refusals: Refusals,
+    limits: Arc<Limits>,
     /// Who agents are, where they come by TLS.
     identities: Option<Arc<Identities>>,
 }
@@ -209,7 +214,7 @@ impl Service {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
         let dir = self.store.dir().to_owned();
-        let (listen, api) = (self.address()?, self.api_address()?);
+        let listen = self.address()?;
         let transport = match self.secure {
             Some(_) => Transport::Tls,
             None => Transport::Plain,
@@ -234,9 +239,9 @@ impl Service {
             ),
             None => (None, None),
         };
+        let limits = Arc::new(Limits::default());
         let app: App = Arc::new(Shared {
             writer: writer.clone(),
-            listen: api,
             plan: plan.clone(),
             plan_file: self.options.plan,
             plan_error,
@@ -245,8 +250,10 @@ impl Service {
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
             refusals: Refusals::default(),
+            limits: Arc::clone(&limits),
             identities,
         });
+        let connections = || Connections::new(Arc::clone(&limits), Bounds::default());
         let (done_in, done) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             stop.await;
@@ -263,22 +270,25 @@ impl Service {
                     let counts = identities.counts.clone();
                     let agents = finished(uplink_router(), app.clone());
                     let people = finished(api::router(&app), app);
-                    let served = tokio::join!(
-                        plainly(api, people, stopping.clone()),
-                        tls.serve(self.listener, agents, counts, stopping),
+                    // Each listener has its own places: who fills one leaves the other free.
+                    let (people_at, agents_at) = (connections(), connections());
+                    tokio::join!(
+                        people_at.serve(api, people, stopping.clone()),
+                        tls.serve(self.listener, agents, counts, &agents_at, stopping),
                     );
                     keeping.abort();
                     renaming.abort();
-                    served.0
                 }
                 _ => {
                     let both = uplink_router().merge(api::router(&app));
-                    plainly(self.listener, finished(both, app), stopping).await
+                    connections()
+                        .serve(self.listener, finished(both, app), stopping)
+                        .await;
                 }
             }
         };
         let outcome = tokio::select! {
-            served = serving => served.map_err(ServeError::from),
+            () = serving => Ok(()),
             () = ended.ended() => Err(ServeError::Writer),
             () = async {
                 let _ = done.await;
@@ -296,20 +306,6 @@ impl Service {
     }
 }
 
-/// Answers without TLS until `stopping`, then lets requests finish.
-async fn plainly(
-    listener: TcpListener,
-    router: Router,
-    mut stopping: channel::Receiver<bool>,
-) -> std::io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        })
-        .await
-}
-
 /// What agents ask.
 fn uplink_router() -> Router<App> {
     Router::new()
@@ -324,6 +320,7 @@ fn finished(router: Router<App>, app: App) -> Router {
     router
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
+        .layer(from_fn_with_state(app.clone(), limits::guard))
         .with_state(app)
 }
 

@@ -108,6 +108,8 @@ fn run(world: &World, host: &Host, state: &str, name: &str) -> Running {
 }
 
 fn status(a: &Host) -> Value {
+    // The API has a pace, which whoever waits for something keeps.
+    std::thread::sleep(Duration::from_millis(100));
     let told = a.finish(&collector(), &["status", "--json"]).success();
     serde_json::from_str(&told).unwrap()
 }

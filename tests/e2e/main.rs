@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
 mod bad_input;
 mod collecting;
 mod deployment;

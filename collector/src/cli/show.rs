@@ -171,6 +171,7 @@ pub(super) fn status(status: &Status) -> String {
             tls.accepted, tls.failed, tls.timed_out, tls.over_limit, tls.unknown_tokens
         );
     }
+    let _ = writeln!(out, "refused requests: {}", status.refused);
     for refusal in &status.refusals {
         let _ = writeln!(
             out,

@@ -227,3 +227,77 @@ fn agents_come_by_tls_wherever_others_can_listen_in() {
         assert!(error.contains(said), "{settings} {listen}: {error}");
     }
 }
+
+/// A plan in a directory of its own, with tokens of this content: the sentence with which
+/// it is refused.
+fn with_tokens(name: &str, read: &str, operate: &str) -> Result<CollectorPlan, String> {
+    let dir = std::env::temp_dir().join(format!("hopgap-tokens-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    write_secret(&dir.join("read"), read);
+    write_secret(&dir.join("operate"), operate);
+    write_secret(&dir.join("onprem.secret"), &"agent".repeat(8));
+    let text = changed(
+        "# secret_file = \"onprem.secret\"",
+        "secret_file = \"onprem.secret\"",
+    )
+    .replace(
+        "[collector]",
+        "[collector]\nread_token_file = \"read\"\noperate_token_file = \"operate\"",
+    );
+    let parsed =
+        CollectorPlan::parse(&text, &dir.join("plan.toml")).map_err(|error| error.to_string());
+    std::fs::remove_dir_all(&dir).unwrap();
+    parsed
+}
+
+#[test]
+fn tokens_are_long_and_each_is_for_one_thing() {
+    let (read, operate) = ("read".repeat(8), "operate".repeat(6));
+    let it = with_tokens("good", &format!("{read}\n"), &operate).unwrap();
+    let bytes = |token: &Option<super::Secret>| token.as_ref().unwrap().as_bytes().to_vec();
+    assert_eq!(bytes(&it.tokens.read), read.as_bytes());
+    assert_eq!(bytes(&it.tokens.operate), operate.as_bytes());
+    assert_eq!(it.secret_files.len(), 3, "all are watched for changes");
+    assert!(!format!("{it:?}").contains(&read));
+
+    let refused = |name, read: &str, operate: &str| with_tokens(name, read, operate).unwrap_err();
+    let short = refused("short", &read, &operate[..31]);
+    assert!(
+        short.contains(":11: the token for operating in ")
+            && short.contains("has 31 bytes, but must have at least 32"),
+        "{short}"
+    );
+    let same = refused("same", &read, &read);
+    assert!(same.contains(":11: the tokens for reading"), "{same}");
+    let agents = refused("agents", &"agent".repeat(8), &operate);
+    assert!(
+        agents.contains("the token for reading is the secret of agent `onprem`, too"),
+        "{agents}"
+    );
+    let nobody = parse(&GOOD.replace("[collector]", "[collector]\ntoken_required = true"));
+    let nobody = nobody.unwrap_err();
+    assert!(
+        nobody.ends_with("nobody could start a drill without `operate_token_file`; add it"),
+        "{nobody}"
+    );
+}
+
+#[test]
+fn a_token_that_others_can_read_is_refused() {
+    let file = std::env::temp_dir().join(format!("hopgap-token-{}", std::process::id()));
+    write_secret(&file, &"0123".repeat(16));
+    assert!(super::read_token(&file).is_ok());
+    let wide = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(&file, wide).unwrap();
+    let said = super::read_token(&file).unwrap_err();
+    assert!(
+        said.starts_with("the token in ") && said.contains("can be read by others; run `chmod 600"),
+        "{said}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    let said = super::read_token(&file).unwrap_err();
+    assert!(
+        said.ends_with("correct `--token-file` or create the file"),
+        "{said}"
+    );
+}

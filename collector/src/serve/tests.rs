@@ -1,3 +1,4 @@
+mod access;
 mod tls;
 
 use super::{DrillRequest, MarkerRequest, Options, Service, StopRequest, TimeText};

@@ -3,6 +3,7 @@
 //! Who has none can only join, and has little time and few places for it, so that
 //! strangers cannot keep agents out.
 
+use super::limits::{Connections, Ends, Place};
 use super::peer::Peer;
 use crate::clock;
 use crate::identity::{Authority, IdentityError, ServerNameText, provider, server_names};
@@ -10,18 +11,16 @@ use crate::plan::CollectorPlan;
 use axum::{Extension, Router};
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::Fingerprint;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -30,11 +29,7 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection without a certificate lasts, after its handshake.
 const STRANGER: Duration = Duration::from_secs(15);
-/// How long a request's header may take to come, and a connection may be idle.
-const HEADER: Duration = Duration::from_secs(60);
-/// Connections at a time.
-const MOST: u32 = 512;
-/// Of these, connections in their handshake or without a certificate.
+/// Connections in their handshake or without a certificate, at a time.
 const MOST_STRANGERS: usize = 64;
 /// How often the names of this host, and the age of the certificate, are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -195,14 +190,16 @@ impl Tls {
         listener: TcpListener,
         router: Router,
         counts: Arc<Counts>,
+        connections: &Connections,
         mut stopping: channel::Receiver<bool>,
     ) {
         let acceptor = TlsAcceptor::from(self.config.clone());
-        let all = Arc::new(Semaphore::new(MOST as usize));
+        let mut running = JoinSet::new();
         let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
+                Some(_) = running.join_next() => continue,
                 _ = stopping.wait_for(|stop| *stop) => break,
             };
             let (stream, address) = match accepted {
@@ -213,33 +210,37 @@ impl Tls {
                     continue;
                 }
             };
-            let places = (
-                all.clone().try_acquire_owned(),
-                strangers.clone().try_acquire_owned(),
-            );
-            let (Ok(place), Ok(stranger)) = places else {
+            // Where there is no local address any more, the connection is gone.
+            let Ok(local) = stream.local_addr() else {
+                continue;
+            };
+            let ends = Ends::new(address, local);
+            let stranger = strangers.clone().try_acquire_owned();
+            let (Ok(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
                 count(&counts.over_limit);
                 continue;
             };
             let connection = Connection {
-                address,
+                ends,
+                place,
+                connections: connections.clone(),
                 router: router.clone(),
                 counts: counts.clone(),
                 stopping: stopping.clone(),
             };
             let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                connection.run(acceptor, stream, stranger).await;
-                drop(place);
-            });
+            running.spawn(connection.run(acceptor, stream, stranger));
         }
         // Each ends when its request has.
-        let _ = all.acquire_many(MOST).await;
+        while running.join_next().await.is_some() {}
     }
 }
 
 struct Connection {
-    address: SocketAddr,
+    ends: Ends,
+    /// Free again with the connection.
+    place: Place,
+    connections: Connections,
     router: Router,
     counts: Arc<Counts>,
     stopping: channel::Receiver<bool>,
@@ -247,7 +248,7 @@ struct Connection {
 
 impl Connection {
     async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: OwnedSemaphorePermit) {
-        let address = self.address;
+        let address = self.ends.peer;
         // Small answers are not to wait for more.
         let _ = stream.set_nodelay(true);
         let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -281,26 +282,11 @@ impl Connection {
     }
 
     async fn answer(self, stream: TlsStream<TcpStream>, peer: Peer) {
-        let service = TowerToHyperService::new(self.router.layer(Extension(peer)));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let mut stopping = self.stopping;
-        let stopped = async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        };
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("a connection of {} broke: {error}", self.address);
-        }
+        let router = self.router.layer(Extension(peer));
+        self.connections
+            .answer(stream, self.ends, router, self.stopping)
+            .await;
+        drop(self.place);
     }
 }
 

@@ -1,13 +1,13 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
-use super::App;
 use super::peer::{Peer, Way};
 use super::reply::Failure;
+use super::{App, limits};
 use crate::clock;
 use crate::plan::CollectorPlan;
 use crate::store::{Incoming, Store};
 use axum::Json;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -21,7 +21,7 @@ use hopgap_proto::uplink::{
 use serde::Deserialize;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// How long a body may take to come: a link that is failing over may be slow.
 const BODY_TIME: Duration = Duration::from_secs(60);
@@ -273,26 +273,7 @@ fn by_secret(name: AgentName, headers: &HeaderMap, plan: &CollectorPlan) -> Resu
 
 /// A whole body of at most `limit` bytes, within [`BODY_TIME`].
 pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    if body.size_hint().lower() > len(limit) {
-        return Err(Failure::new(
-            ErrorCode::TooLarge,
-            format!("the body is larger than {limit} bytes"),
-            "send it in parts",
-        ));
-    }
-    match timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(Failure::new(
-            ErrorCode::Malformed,
-            format!("the body broke off: {error}"),
-            "send it again",
-        )),
-        Err(_) => Err(Failure::new(
-            ErrorCode::Busy,
-            format!("the body did not come within {} s", BODY_TIME.as_secs()),
-            "send it again",
-        )),
-    }
+    limits::read_body(body, limit, BODY_TIME).await
 }
 
 /// What is to be done with one frame of a body.
