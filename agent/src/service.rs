@@ -9,6 +9,7 @@ mod work;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError};
+use crate::identity::{IdentityError, IdentityStore, keep_renewed};
 use crate::recorder::{Batch, Recorder};
 use crate::secret::{self, SecretError};
 use crate::session::Stop;
@@ -45,6 +46,9 @@ pub enum ServiceError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -73,6 +77,11 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .as_deref()
         .map(secret::line)
         .transpose()?;
+    let identities = IdentityStore::new(&config.state_dir);
+    let identity = match config.uses_tls() {
+        true => Some(identities.load()?),
+        false => None,
+    };
     let stop = Stop::default();
     signals::stop_on_interrupt(&stop)?;
 
@@ -99,7 +108,16 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         warn!("{error}");
         None
     });
-    let client = Client::new(&config.collector, secret, config.name.clone(), run);
+    let client = match &identity {
+        Some(identity) => {
+            let client =
+                Client::with_identity(&config.collector, identity, config.name.clone(), run)?;
+            // Ends with the process, as the plan's thread does.
+            keep_renewed(client.clone(), identities, identity, stop.clone())?;
+            client
+        }
+        None => Client::new(&config.collector, secret, config.name.clone(), run),
+    };
     let (plans, new_plans) = channel();
     let known = cached.as_ref().map(|c| c.revision);
     // These two end with the process: a held request is not worth waiting for.

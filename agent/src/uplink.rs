@@ -17,7 +17,7 @@ mod pace;
 mod response;
 
 pub use cache::{CacheError, PlanCache};
-pub use client::{Client, UplinkError};
+pub use client::{Client, UplinkError, join};
 pub use response::{Action, classify_response};
 
 use crate::session::Stop;

@@ -19,6 +19,7 @@ mod error;
 mod expire;
 mod reader;
 mod records;
+mod rename;
 mod schema;
 pub mod seal;
 mod segment;

@@ -6,11 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
 mod bad_input;
 mod collecting;
 mod deployment;
 mod dissected;
 mod interop;
+mod joined;
 mod measured;
 mod path_mtu;
 mod programs;

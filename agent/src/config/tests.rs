@@ -34,7 +34,7 @@ fn a_bad_length_of_time_says_how_to_write_one() {
 #[test]
 fn a_bad_url_says_what_one_looks_like() {
     let message = error("name = \"a\"\ncollector = \"10.1.11.10\"\n");
-    assert!(message.contains("http://10.1.11.10:8620"), "{message}");
+    assert!(message.contains("https://10.1.11.10:8621"), "{message}");
 }
 
 #[test]
@@ -87,4 +87,13 @@ fn bounds_of_the_spool_that_cannot_work_are_refused_by_name() {
         spool.max_age,
         hopgap_proto::time::Span::from_secs(2 * 86_400)
     );
+}
+
+#[test]
+fn by_tls_the_certificate_counts_and_a_secret_is_refused() {
+    let text = "name = \"a\"\ncollector = \"https://10.1.11.10:8621\"\n";
+    let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+    assert!(config.uses_tls());
+    let message = error(&format!("{text}secret_file = \"a.secret\"\n"));
+    assert!(message.contains("hopgap-agent join"), "{message}");
 }

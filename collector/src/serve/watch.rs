@@ -2,7 +2,7 @@
 
 use super::writer::Writer;
 use crate::clock;
-use crate::plan::CollectorPlan;
+use crate::plan::{CollectorPlan, PlanFileError, Transport};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ type Look = Vec<Option<(SystemTime, u64)>>;
 /// cannot be used leaves the one before in force, and says so.
 pub(super) async fn watch(
     file: PathBuf,
-    listen: SocketAddr,
+    (listen, transport): (SocketAddr, Transport),
     plan: channel::Sender<Arc<CollectorPlan>>,
     error: channel::Sender<Option<String>>,
     writer: Writer,
@@ -32,8 +32,12 @@ pub(super) async fn watch(
             continue;
         }
         let loaded = CollectorPlan::load(&file).and_then(|new| {
-            new.may_listen_at(listen)?;
-            Ok(new)
+            // A listener without TLS must never serve a plan without secrets.
+            if new.may_listen_at(listen)? == transport {
+                Ok(new)
+            } else {
+                Err(PlanFileError::OtherTransport)
+            }
         });
         match loaded {
             Ok(new) => {
@@ -62,8 +66,14 @@ pub(super) async fn watch(
 
 fn report(old: &CollectorPlan, new: &CollectorPlan, file: &Path) {
     tracing::info!("the plan {} changed and is in force", file.display());
-    if old.settings.listen != new.settings.listen || old.settings.store != new.settings.store {
-        tracing::warn!("`listen` and `store` take effect when the collector is restarted");
+    let fixed = |plan: &CollectorPlan| {
+        let settings = &plan.settings;
+        (settings.listen, settings.api_listen, settings.store.clone())
+    };
+    if fixed(old) != fixed(new) {
+        tracing::warn!(
+            "`listen`, `api_listen` and `store` take effect when the collector is restarted"
+        );
     }
 }
 

@@ -31,6 +31,7 @@ const LICENCES: &[&str] = &[
 const DUPLICATES: &[&str] = &[
     "embedded-io", // postcard carries both for its optional readers; neither is compiled in
     "getrandom",   // of ahash (parquet), ring and proptest
+    "num-bigint",  // of x509-parser (signing requests) and of parquet
     "rand_core",   // of pco's rand_xoshiro and of rand 0.10
     "syn",         // derive macros that have moved to syn 3 and those that have not
 ];

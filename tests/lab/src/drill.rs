@@ -157,13 +157,13 @@ fn measure(
     );
     wait_for(sandbox, "the collector", || tell(&["list"]))?;
     let mut agents = Vec::new();
-    for (node, config, log) in [
-        (Node::Server, &files.onprem, "agent-onprem"),
-        (Node::Vm, &files.azure, "agent-azure"),
-    ] {
+    for files_of in &files.agents {
+        files_of.join(lab, programs, &files.plan)?;
+        let log = format!("agent-{}", files_of.name);
         let mut agent = Command::new(programs.agent());
-        agent.arg("run").arg("--config").arg(config);
-        agents.push(Process::of(lab.spawn(node, &mut agent, log)?, log));
+        agent.arg("run").arg("--config").arg(&files_of.config);
+        let child = lab.spawn(files_of.node, &mut agent, &log)?;
+        agents.push(Process::of(child, &log));
     }
     // Both have their plan, have probed, and have delivered.
     wait_for(sandbox, "records of both agents", || {

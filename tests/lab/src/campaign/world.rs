@@ -218,7 +218,7 @@ fn route(verb: &str, side: usize) -> String {
 /// routers and its length.
 fn plan(scenario: &Scenario, store: &Path) -> String {
     let mut text = format!(
-        "[collector]\nlisten = \"0.0.0.0:8620\"\nstore = {}\n",
+        "[collector]\nlisten = \"0.0.0.0:8620\"\nplain_http = true\nstore = {}\n",
         quoted(store)
     );
     for (name, address) in NAMES.iter().zip(ADDRESSES) {
