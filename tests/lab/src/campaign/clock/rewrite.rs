@@ -152,6 +152,10 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
         EventKind::Clock(reading) => reading.pair = clock.pair(reading.pair),
         EventKind::SlotsSkipped { first, .. } => *first = clock.mono(*first),
         EventKind::ReceiveOverflow { since, .. } => *since = clock.mono(*since),
+        EventKind::BlocksLost { from, to, .. } => {
+            *from = clock.mono(*from);
+            *to = clock.mono(*to);
+        }
         EventKind::PathMtu(found) => found.since = clock.mono(found.since),
         EventKind::ClockStepped(_)
         | EventKind::SessionStarted
