@@ -115,11 +115,12 @@ impl Service {
     ///
     /// When one of them is impossible.
     pub async fn bind(options: Options) -> Result<Self, ServeError> {
-        let plan = CollectorPlan::load(&options.plan)?;
+        let mut plan = CollectorPlan::load(&options.plan)?;
         let listen = options.listen.unwrap_or(plan.settings.listen);
         plan.may_listen_at(listen)?;
         let dir = options.store.as_ref().unwrap_or(&plan.settings.store);
         let mut store = Store::open(dir)?;
+        plan.give_keys(store.dir())?;
         store.adopt_plan(&plan.plan, clock::now())?;
         let listener = TcpListener::bind(listen)
             .await
@@ -158,7 +159,7 @@ impl Service {
         let (stop_in, stopping) = channel::channel(false);
         let keeping = keeper::start(dir.clone(), plan.clone(), writer.clone())?;
         let watching = tokio::spawn(watch::watch(
-            self.options.plan.clone(),
+            (self.options.plan.clone(), dir.clone()),
             listen,
             plan_in,
             error_in,

@@ -110,7 +110,7 @@ pub enum MtuLimit {
     Silent,
 }
 
-/// Why a reflector did not answer a packet.
+/// Why a reflector did not answer a packet, or did not take it for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
@@ -120,12 +120,17 @@ pub enum DropReason {
     Unauthenticated,
     /// It belonged to no provisioned session.
     Unprovisioned,
-    /// Its source port was a reflector's: answering could loop.
+    /// Its source port was a reflector's, or it was itself a reply: answering could loop.
     LoopGuard,
     /// Its source exceeded its rate.
     RateLimited,
     /// The kernel refused the reply.
     SendRefused,
+    // New reasons go to the end: the place is what is on disk.
+    /// It was a copy of an earlier packet, by its number or its sender's time. Some are
+    /// answered all the same, in case the sender's clock was set back; none is recorded
+    /// as an arrival.
+    Replayed,
 }
 
 /// An agent's two clocks, and what its kernel says of their quality (`adjtimex`).
@@ -154,4 +159,26 @@ pub struct IcmpEvidence {
     pub code: u8,
     /// The next hop's MTU in bytes, for 'too big' errors.
     pub mtu: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DropReason;
+
+    /// What is on disk stays readable: new reasons come after the old ones.
+    #[test]
+    fn reasons_keep_their_places() {
+        let reasons = [
+            DropReason::Malformed,
+            DropReason::Unauthenticated,
+            DropReason::Unprovisioned,
+            DropReason::LoopGuard,
+            DropReason::RateLimited,
+            DropReason::SendRefused,
+            DropReason::Replayed,
+        ];
+        for (place, reason) in (0_u8..).zip(reasons) {
+            assert_eq!(postcard::to_allocvec(&reason).unwrap(), [place]);
+        }
+    }
 }

@@ -3,13 +3,14 @@
 use hopgap_proto::record::{DropReason, Event, EventKind};
 use hopgap_proto::time::Mono;
 
-const REASONS: [DropReason; 6] = [
+const REASONS: [DropReason; 7] = [
     DropReason::Malformed,
     DropReason::Unauthenticated,
     DropReason::Unprovisioned,
     DropReason::LoopGuard,
     DropReason::RateLimited,
     DropReason::SendRefused,
+    DropReason::Replayed,
 ];
 
 /// Drops since the last report.

@@ -1,8 +1,15 @@
+//! What a reflector answers, and what it records.
+
+mod flood;
+mod keys;
+mod loops;
+
 use super::*;
 use hopgap_proto::plan::{Destination, Plan};
-use hopgap_proto::record::{EventKind, StampSource};
+use hopgap_proto::record::{EventKind, FlowIndex, StampSource};
 use hopgap_proto::stamp::{
-    Mode, ReflectorPacket, SenderPacket, Seq, Ssid, Timestamp, TimestampFormat,
+    AuthKey, Compatibility, Mode, ReflectorPacket, SenderPacket, Seq, SessionKeys, Ssid, Timestamp,
+    TimestampFormat,
 };
 use proptest::prelude::*;
 
@@ -26,7 +33,7 @@ fn session() -> ReflectedSession {
         source_port: 50_000,
         ssid: Ssid(100),
         flows: 4,
-        key: None,
+        keys: None,
         rate: Rate { per_second: 1_000 },
     }
 }
@@ -49,14 +56,18 @@ fn open_mode() -> OpenMode {
 
 fn request(seq: u32, ssid: u16, mode: Mode<'_>) -> Vec<u8> {
     let mut bytes = vec![0; mode.base_len()];
+    request_at(seq, ssid, WALL, mode, &mut bytes);
+    bytes
+}
+
+fn request_at(seq: u32, ssid: u16, sent: Wall, mode: Mode<'_>, bytes: &mut [u8]) {
     let packet = SenderPacket {
         sequence: Seq(seq),
-        timestamp: Timestamp::from_wall(WALL, TimestampFormat::Ntp),
+        timestamp: Timestamp::from_wall(sent, TimestampFormat::Ntp),
         error_estimate: estimate(),
         ssid: Ssid(ssid),
     };
-    packet.write(mode, &mut bytes).unwrap();
-    bytes
+    packet.write(mode, bytes).unwrap();
 }
 
 fn give(
@@ -217,7 +228,7 @@ fn a_keyed_session_answers_its_key_only() {
     let key: AuthKey = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
     let other: AuthKey = "100102030405060708090a0b0c0d0e0f".parse().unwrap();
     let mut keyed = session();
-    keyed.key = Some(key.clone());
+    keyed.keys = Some(SessionKeys::shared(key.clone()));
     let mut r = reflector(vec![keyed], None);
     let from = (PEER, 50_000);
     let wrong = request(0, 100, Mode::Authenticated(&other));
@@ -479,6 +490,7 @@ fn planned(name: &str, from: &str, to: &str) -> hopgap_proto::plan::SessionPlan 
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(100),
+        authenticated: Some(false),
         key: None,
     }
 }
