@@ -224,6 +224,24 @@ impl Reflector {
         }
     }
 
+    /// The addresses of the sessions that are answered, those of the last plan for a while
+    /// among them; each once.
+    pub fn sources(&self) -> Vec<IpAddr> {
+        let mut sources = Vec::new();
+        for provisioned in &self.sessions {
+            if !sources.contains(&provisioned.session.from) {
+                sources.push(provisioned.session.from);
+            }
+        }
+        sources
+    }
+
+    /// So many packets of unknown senders were thrown away unread by the kernel.
+    pub fn handle_unread(&mut self, count: u32) {
+        self.totals.dropped += u64::from(count);
+        self.drops.count_all(DropReason::Stranger, count);
+    }
+
     /// When [`Self::handle_timeout`] has something to report; `None` when nothing was dropped.
     pub fn poll_timeout(&self) -> Option<Mono> {
         let pending = !self.drops.is_empty() || self.sessions.iter().any(|s| !s.drops.is_empty());

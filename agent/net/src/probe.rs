@@ -147,6 +147,16 @@ impl ProbeSocket {
     /// # Errors
     /// [`NetError`] names the address and the remedy.
     pub fn open(options: &ProbeOptions) -> Result<Self, NetError> {
+        Self::open_as(options, false)
+    }
+
+    /// As [`open`](Self::open), and lets other sockets of this user that agree to it have
+    /// the same address and port (`SO_REUSEPORT`).
+    pub(crate) fn open_shared(options: &ProbeOptions) -> Result<Self, NetError> {
+        Self::open_as(options, true)
+    }
+
+    fn open_as(options: &ProbeOptions, shared: bool) -> Result<Self, NetError> {
         let family = Family::from(options.local.ip());
         let what = || format!("UDP {}", options.local);
         let socket =
@@ -192,6 +202,9 @@ impl ProbeSocket {
         set(names.recv_tos, 1)?;
         set(names.recv_addr, 1)?;
         set(names.recv_err, c_int::from(options.icmp_errors))?;
+        if shared {
+            set(("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT), 1)?;
+        }
         set(("SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL), 1)?;
         done("SO_RCVBUF", sys::receive_buffer(fd, BUFFER))?;
         done("SO_SNDBUF", sys::send_buffer(fd, BUFFER))?;

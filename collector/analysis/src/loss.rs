@@ -158,7 +158,7 @@ fn overflowed(run: &mut Run) {
 
 /// Probes that the reflecting host held back without logging each.
 fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
-    for whose in [Whose::Its, Whose::Perhaps, Whose::Anybodys] {
+    for whose in [Whose::Its, Whose::Perhaps] {
         let stretches: Vec<&HeldBack> = log.held_back.iter().filter(|h| h.whose == whose).collect();
         if !stretches.is_empty() {
             held_back_in(run, index, log, &stretches);
@@ -213,12 +213,9 @@ impl HeldBack {
     /// must not excuse an outage.
     fn accounts_for(&self, sent: u64, silent: u64) -> bool {
         let edges = self.count.div_ceil(20);
-        let plausible = silent <= self.count + edges && self.count <= 2 * sent + edges;
         match self.whose {
             Whose::Its => silent <= self.count,
-            Whose::Perhaps => plausible,
-            // And nothing of the session came through beside them.
-            Whose::Anybodys => plausible && silent == sent,
+            Whose::Perhaps => silent <= self.count + edges && self.count <= 2 * sent + edges,
         }
     }
 }

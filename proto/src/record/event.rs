@@ -118,7 +118,7 @@ pub enum DropReason {
     Malformed,
     /// Its HMAC was absent or wrong.
     Unauthenticated,
-    /// It belonged to no provisioned session.
+    /// It came from the host of a provisioned session, but was of none.
     Unprovisioned,
     /// Its source port was a reflector's, or it was itself a reply: answering could loop.
     LoopGuard,
@@ -131,6 +131,8 @@ pub enum DropReason {
     /// answered all the same, in case the sender's clock was set back; none is recorded
     /// as an arrival.
     Replayed,
+    /// Its source was the host of no provisioned session.
+    Stranger,
 }
 
 /// An agent's two clocks, and what its kernel says of their quality (`adjtimex`).
@@ -176,6 +178,7 @@ mod tests {
             DropReason::RateLimited,
             DropReason::SendRefused,
             DropReason::Replayed,
+            DropReason::Stranger,
         ];
         for (place, reason) in (0_u8..).zip(reasons) {
             assert_eq!(postcard::to_allocvec(&reason).unwrap(), [place]);

@@ -37,17 +37,37 @@ impl Reflector {
         reply: &mut Vec<u8>,
     ) -> (Verdict, Option<usize>) {
         let port = datagram.from.port();
-        if port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port) {
-            return (Verdict::Drop(DropReason::LoopGuard), None);
-        }
-        if let Some((i, flow)) = self
-            .provisioned(datagram)
-            .or_else(|| self.renumbered(datagram))
+        let loops = port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port);
+        if !loops
+            && let Some((i, flow)) = self
+                .provisioned(datagram)
+                .or_else(|| self.renumbered(datagram))
         {
             let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
             return (verdict, Some(i));
         }
-        (self.judge_open(datagram, sending, reply), None)
+        if loops && self.open.is_some() {
+            return (Verdict::Drop(DropReason::LoopGuard), None);
+        }
+        if self.open.is_some() {
+            return (self.judge_open(datagram, sending, reply), None);
+        }
+        match (self.nearest(datagram), loops) {
+            (None, _) => (Verdict::Drop(DropReason::Stranger), None),
+            (host, true) => (Verdict::Drop(DropReason::LoopGuard), host),
+            (host, false) => (Verdict::Drop(DropReason::Unprovisioned), host),
+        }
+    }
+
+    /// The session whose packet it may have been before something on the way changed it:
+    /// one of the same host, by its SSID if any has it.
+    fn nearest(&self, datagram: &Datagram<'_>) -> Option<usize> {
+        let ip = datagram.from.ip().to_canonical();
+        let of_host = |s: &Provisioned| s.session.from == ip;
+        let claimed = |s: &Provisioned| of_host(s) && s.claimed_flow(datagram.bytes).is_some();
+        let sessions = &self.sessions;
+        let by_ssid = sessions.iter().position(claimed);
+        by_ssid.or_else(|| sessions.iter().position(of_host))
     }
 
     /// The session and flow that the packet is of: by its address and port, and where a

@@ -183,6 +183,11 @@ const TRACE_BIT: u16 = hopgap_proto::plan::TRACE_SSID_BIT;
 #[test]
 fn only_provisioned_sessions_are_answered() {
     let mut r = reflector(vec![session()], None);
+    let stranger = ([10, 1, 11, 11].into(), 50_000);
+    assert_eq!(
+        ask(&mut r, &request(0, 100, Mode::Open), stranger, 1),
+        Err(DropReason::Stranger)
+    );
     let mut refused = |ssid, from| {
         assert_eq!(
             ask(&mut r, &request(0, ssid, Mode::Open), from, 1),
@@ -190,7 +195,6 @@ fn only_provisioned_sessions_are_answered() {
             "{ssid} {from:?}"
         );
     };
-    refused(100, ([10, 1, 11, 11].into(), 50_000));
     refused(99, (PEER, 49_999));
     refused(104, (PEER, 50_004));
     refused(101, (PEER, 50_000));
@@ -198,8 +202,8 @@ fn only_provisioned_sessions_are_answered() {
     assert_eq!(
         drops(&mut r, 2_000),
         [
-            (false, DropReason::Unprovisioned, 3),
-            (true, DropReason::Unprovisioned, 2)
+            (false, DropReason::Stranger, 1),
+            (true, DropReason::Unprovisioned, 4)
         ]
     );
 }
@@ -312,7 +316,7 @@ fn counting_outlives_the_bgp_hold_time_and_a_new_plan() {
     r.handle_timeout(at(1_232_002));
     assert_eq!(
         ask(&mut r, &bytes, from, 1_232_003),
-        Err(DropReason::Unprovisioned)
+        Err(DropReason::Stranger)
     );
 }
 
@@ -354,8 +358,8 @@ fn a_new_plan_loses_no_count_of_drops_and_the_end_reports_the_last() {
     assert_eq!(
         drops(&mut r, 1_000),
         [
-            (false, DropReason::Unprovisioned, 1),
-            (true, DropReason::Malformed, 2)
+            (true, DropReason::Malformed, 2),
+            (true, DropReason::Unprovisioned, 1)
         ]
     );
     ask(&mut r, &[0; 43], (PEER, 50_000), 1_001).unwrap_err();
@@ -538,9 +542,14 @@ fn a_session_is_known_by_its_ssid_where_a_nat_changes_its_ports() {
         ("10.1.11.11".parse().unwrap(), 61_234, 102),
     ];
     for (from, port, ssid) in refused {
+        let reason = if from == PEER {
+            DropReason::Unprovisioned
+        } else {
+            DropReason::Stranger
+        };
         assert_eq!(
             ask(&mut r, &request(8, ssid, Mode::Open), (from, port), 2),
-            Err(DropReason::Unprovisioned)
+            Err(reason)
         );
     }
     // And never a port from which a reflector answers.

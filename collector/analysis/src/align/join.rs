@@ -112,23 +112,23 @@ pub(crate) struct HeldBack {
 pub(crate) enum Whose {
     /// The session's.
     Its,
-    /// They came as the session's, but for what proves it: the session's, if the two agents
-    /// do not agree on its key, or somebody else's.
+    /// They came from the session's host, but for what proves it: the session's, if the two
+    /// agents do not agree on its key or something on the way changes its packets, or
+    /// somebody else's.
     Perhaps,
-    /// They came as nobody's: the session's, if something on the way rewrites its ports.
-    Anybodys,
 }
 
 impl Whose {
-    /// `None` where each is on record by itself.
+    /// `None` where each is on record by itself, and for those of strangers.
     fn of(reason: DropReason) -> Option<Self> {
         match reason {
             DropReason::RateLimited => Some(Self::Its),
-            DropReason::Malformed | DropReason::Unauthenticated | DropReason::Replayed => {
-                Some(Self::Perhaps)
-            }
-            DropReason::Unprovisioned | DropReason::LoopGuard => Some(Self::Anybodys),
-            DropReason::SendRefused => None,
+            DropReason::Malformed
+            | DropReason::Unauthenticated
+            | DropReason::Unprovisioned
+            | DropReason::LoopGuard
+            | DropReason::Replayed => Some(Self::Perhaps),
+            DropReason::SendRefused | DropReason::Stranger => None,
         }
     }
 }

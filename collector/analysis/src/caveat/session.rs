@@ -407,5 +407,6 @@ fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::RateLimited => "its source exceeded the reflector's rate",
         DropReason::SendRefused => "the reflector's own kernel refused the reply",
         DropReason::Replayed => "it was a copy of an earlier one",
+        DropReason::Stranger => "it came from a host of which no session is planned",
     }
 }

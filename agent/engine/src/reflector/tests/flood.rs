@@ -38,11 +38,11 @@ fn strangers_take_nothing_from_a_session() {
     let answered = probes_beside(&mut r, |r, ms| {
         for n in 0..500_u16 {
             let stranger = ([192, 0, 2, n.to_be_bytes()[1]].into(), 1_024 + n);
-            assert_eq!(ask(r, &bytes, stranger, ms), Err(DropReason::Unprovisioned));
+            assert_eq!(ask(r, &bytes, stranger, ms), Err(DropReason::Stranger));
         }
     });
     assert_eq!(answered, 200);
-    assert!(drops(&mut r, 3_000).contains(&(false, DropReason::Unprovisioned, 100_000)));
+    assert!(drops(&mut r, 3_000).contains(&(false, DropReason::Stranger, 100_000)));
 }
 
 #[test]
