@@ -10,6 +10,7 @@ mod bad_input;
 mod collecting;
 mod deployment;
 mod dissected;
+mod guarded;
 mod interop;
 mod measured;
 mod path_mtu;

@@ -21,6 +21,7 @@ mod family;
 pub mod lanes;
 pub mod link;
 mod outbox;
+mod overflow;
 pub mod probe;
 pub mod raw;
 mod refusal;
