@@ -311,8 +311,12 @@ fn nothing_is_lost(report: &Value, session: &str, least: u64) {
     assert!(n("answered") >= least, "{session}: {counts}");
 }
 
+/// Longer than a queue takes to fill, and shorter than the sessions' timeout.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Two seconds of a flood that `packets` makes, beside an authenticated session from `a`
-/// to `b` and one from `m`, which is not.
+/// to `b` and one from `m`, which is not. Now and then the reflecting agent is held up for
+/// [`PAUSE`], so that the flood fills what queue it can.
 fn flooded(world: &World, packets: impl FnOnce(&Host) -> Vec<Vec<u8>>) -> Value {
     let [a, m, b] = row(world);
     let plan = [
@@ -326,7 +330,15 @@ fn flooded(world: &World, packets: impl FnOnce(&Host) -> Vec<Vec<u8>>) -> Value 
     world.file("secret-m", "00112233445566778899");
     let service = Service::start(world, &a, &b, &plan.concat());
     let packets = packets(&m);
-    let sent = Raw::on(&m).flood(&packets, Duration::from_secs(2));
+    let raw = Raw::on(&m);
+    let sent = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| raw.flood(&packets, Duration::from_secs(2)));
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(400));
+            service.agents[1].hold_up(PAUSE);
+        }
+        flood.join().unwrap()
+    });
     assert!(sent > 20_000, "no flood: {sent}");
     service.report(&a)
 }
