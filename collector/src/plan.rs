@@ -2,6 +2,7 @@
 //! concerns the collector alone, namely its own settings and the agents' secrets.
 
 mod error;
+mod keys;
 mod place;
 mod secret;
 mod token;
@@ -246,6 +247,16 @@ impl CollectorPlan {
             tokens,
             secret_files,
         })
+    }
+
+    /// Gives the sessions between agents the keys of the store in `dir`, where the plan has
+    /// none of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the file of the keys cannot be read or written.
+    pub fn give_keys(&mut self, dir: &Path) -> Result<(), PlanFileError> {
+        keys::give(&mut self.plan, dir)
     }
 
     /// How agents come to `listen`.

@@ -166,11 +166,12 @@ impl Service {
     ///
     /// When one of them is impossible.
     pub async fn bind(options: Options) -> Result<Self, ServeError> {
-        let plan = CollectorPlan::load(&options.plan)?;
+        let mut plan = CollectorPlan::load(&options.plan)?;
         let listen = options.listen.unwrap_or(plan.settings.listen);
         let transport = plan.may_listen_at(listen)?;
         let dir = options.store.as_ref().unwrap_or(&plan.settings.store);
         let mut store = Store::open(dir)?;
+        plan.give_keys(store.dir())?;
         store.adopt_plan(&plan.plan, clock::now())?;
         let secure = match transport {
             Transport::Tls => Some(Secure::new(&plan, store.dir()).await?),
@@ -225,7 +226,7 @@ impl Service {
         let (stop_in, stopping) = channel::channel(false);
         let keeping = keeper::start(dir.clone(), plan.clone(), writer.clone())?;
         let watching = tokio::spawn(watch::watch(
-            self.options.plan.clone(),
+            (self.options.plan.clone(), dir.clone()),
             (listen, transport),
             plan_in,
             error_in,

@@ -17,7 +17,7 @@ mod join;
 mod steady;
 mod timeline;
 
-pub(crate) use join::{Coverage, ReflectorLog};
+pub(crate) use join::{Coverage, HeldBack, ReflectorLog, Whose};
 pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};

@@ -389,8 +389,12 @@ fn garbage() -> impl Strategy<Value = Input> {
                             2 => EventKind::RecordsLost { blocks: n },
                             3 => EventKind::StrayReplies { count: n },
                             4 => EventKind::ReflectorDropped {
-                                reason: DropReason::RateLimited,
-                                count: n,
+                                reason: [
+                                    DropReason::RateLimited,
+                                    DropReason::Unauthenticated,
+                                    DropReason::LoopGuard,
+                                ][n as usize % 3],
+                                count: n % 64,
                             },
                             5 => EventKind::Icmp(IcmpEvidence {
                                 flow: FlowIndex(0),

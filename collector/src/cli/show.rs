@@ -77,6 +77,7 @@ pub(super) fn plan(file: &Path, it: &CollectorPlan, transport: Transport) -> Str
             format!("{} -> {to}", session.from),
             count(usize::from(session.flows), "flow"),
             format!("every {}", session.interval.to_config_text()),
+            how_authentic(session.is_authenticated()),
         ]);
     }
     out.push_str(&table(&rows));
@@ -98,6 +99,11 @@ pub(super) fn plan(file: &Path, it: &CollectorPlan, transport: Transport) -> Str
         ),
     };
     out
+}
+
+fn how_authentic(authenticated: bool) -> String {
+    let not = if authenticated { "" } else { "not " };
+    format!("{not}authenticated")
 }
 
 /// All drills.

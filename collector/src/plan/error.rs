@@ -83,6 +83,36 @@ pub enum PlanFileError {
         /// For the command line.
         api: SocketAddr,
     },
+    /// The file of the sessions' keys.
+    #[error(
+        "cannot keep the sessions' keys in {}: {source}; let the user that the collector runs as write there", path.display()
+    )]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others can read the sessions' keys.
+    #[error("the sessions' keys in {0} can be read by others; run `chmod 600 {0}`, or remove it and new ones are made", path.display())]
+    KeysWide {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of the sessions' keys is damaged.
+    #[error("{}:{line}: the sessions' keys cannot be read; remove it, and new ones are made", path.display())]
+    KeysUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+    },
+    /// No random numbers.
+    #[error("cannot make a key: the operating system gives no random numbers: {source}")]
+    Random {
+        /// Why.
+        source: getrandom::Error,
+    },
 }
 
 /// `:LINE`, or nothing.

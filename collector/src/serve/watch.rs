@@ -15,10 +15,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What tells a changed file from the one before.
 type Look = Vec<Option<(SystemTime, u64)>>;
 
-/// Looks at the plan file, and at the secret files that it names, for ever. A plan that
-/// cannot be used leaves the one before in force, and says so.
+/// Looks at the plan file `file`, and at the secret files that it names, for ever; the
+/// keys of its sessions are in `store`. A plan that cannot be used leaves the one before in force, and says so.
 pub(super) async fn watch(
-    file: PathBuf,
+    (file, store): (PathBuf, PathBuf),
     (listen, transport): (SocketAddr, Transport),
     plan: channel::Sender<Arc<CollectorPlan>>,
     error: channel::Sender<Option<String>>,
@@ -31,13 +31,13 @@ pub(super) async fn watch(
         if now == seen {
             continue;
         }
-        let loaded = CollectorPlan::load(&file).and_then(|new| {
+        let loaded = CollectorPlan::load(&file).and_then(|mut new| {
             // A listener without TLS must never serve a plan without secrets.
-            if new.may_listen_at(listen)? == transport {
-                Ok(new)
-            } else {
-                Err(PlanFileError::OtherTransport)
+            if new.may_listen_at(listen)? != transport {
+                return Err(PlanFileError::OtherTransport);
             }
+            new.give_keys(&store)?;
+            Ok(new)
         });
         match loaded {
             Ok(new) => {

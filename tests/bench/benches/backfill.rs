@@ -232,11 +232,12 @@ fn lateness(seconds: u32) -> anyhow::Result<Vec<f64>> {
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),
+            authenticated: false,
             key: None,
         },
         source: NEAR,
         destination: SocketAddr::new(FAR, STAMP_PORT),
-        key: None,
+        keys: None,
         max_hops: 30,
     };
     let (records, batches) = sync_channel(1_024);

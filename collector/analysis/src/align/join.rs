@@ -90,8 +90,7 @@ pub(crate) struct ReflectorLog {
     pub(crate) strays: u64,
     /// What the reflector's events say, on its wall clock.
     pub(crate) events: Vec<(Wall, EventKind)>,
-    /// When it held back how many probes, logged ones and others, by its rate limit or
-    /// because its program did not fetch them in time.
+    /// When it held back how many packets, logged ones and others, for whatever reason.
     pub(crate) held_back: Vec<HeldBack>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
@@ -106,6 +105,34 @@ pub(crate) struct HeldBack {
     pub(crate) span: (Wall, Wall),
     /// How many.
     pub(crate) count: u64,
+    /// Whose packets they were.
+    pub(crate) whose: Whose,
+}
+
+/// What is known of packets that were held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The session's.
+    Its,
+    /// They came from the session's host, but for what proves it: the session's, if the two
+    /// agents do not agree on its key or something on the way changes its packets, or
+    /// somebody else's.
+    Perhaps,
+}
+
+impl Whose {
+    /// `None` where each is on record by itself, and for those of strangers.
+    fn of(reason: DropReason) -> Option<Self> {
+        match reason {
+            DropReason::RateLimited => Some(Self::Its),
+            DropReason::Malformed
+            | DropReason::Unauthenticated
+            | DropReason::Unprovisioned
+            | DropReason::LoopGuard
+            | DropReason::Replayed => Some(Self::Perhaps),
+            DropReason::SendRefused | DropReason::Stranger => None,
+        }
+    }
 }
 
 /// What one run of the reflecting agent recorded.
@@ -245,13 +272,14 @@ impl ReflectorLog {
                     let from = from.map_or(Wall::MIN, |from| from - UNSHIPPED);
                     self.holes.push((from, to));
                 }
-                EventKind::ReflectorDropped {
-                    reason: DropReason::RateLimited,
-                    count,
-                } => self.held_back.push(HeldBack {
-                    span: (at - REPORTED_WITHIN, at),
-                    count: u64::from(count),
-                }),
+                EventKind::ReflectorDropped { reason, count } => {
+                    self.held_back
+                        .extend(Whose::of(reason).map(|whose| HeldBack {
+                            span: (at - REPORTED_WITHIN, at),
+                            count: u64::from(count),
+                            whose,
+                        }));
+                }
                 EventKind::ReceiveOverflow {
                     flow: None,
                     since,
@@ -259,6 +287,7 @@ impl ReflectorLog {
                 } => self.held_back.push(HeldBack {
                     span: (utc(since) - NEAR, at + NEAR),
                     count: u64::from(count),
+                    whose: Whose::Its,
                 }),
                 _ => {}
             }

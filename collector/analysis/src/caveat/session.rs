@@ -297,6 +297,13 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
         ));
     }
     for (reason, n) in dropped {
+        if reason == DropReason::Replayed {
+            out.push(format!(
+                "Session `{name}`: the reflector `{to}` took {} for copies of earlier ones, by their number or by their sender's time; none counts as an arrival. Somebody replays them, or the sender's clock was set back.",
+                counted(n, "packet", "packets")
+            ));
+            continue;
+        }
         out.push(format!(
             "Session `{name}`: the reflector `{to}` did not answer {}: {}.",
             counted(n, "packet", "packets"),
@@ -400,8 +407,10 @@ fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::Malformed => "it could not be read as a STAMP packet",
         DropReason::Unauthenticated => "its HMAC was absent or wrong",
         DropReason::Unprovisioned => "it belonged to no provisioned session",
-        DropReason::LoopGuard => "its source port was a reflector's",
+        DropReason::LoopGuard => "it came from a reflector's port, or was itself a reply",
         DropReason::RateLimited => "its source exceeded the reflector's rate",
         DropReason::SendRefused => "the reflector's own kernel refused the reply",
+        DropReason::Replayed => "it was a copy of an earlier one",
+        DropReason::Stranger => "it came from a host of which no session is planned",
     }
 }

@@ -231,11 +231,12 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
         if side == 1 && !scenario.both {
             break;
         }
+        // Not authenticated: emulated clocks rewrite what packets say of time on their way.
         let _ = write!(
             text,
             "[[session]]\nname = \"{session}\"\nfrom = \"{}\"\nto = \"{}\"\ninterval = \"{}\"\n\
              flows = {}\nsource_port = {PROBES}\ntimeout = \"1s\"\ntrace_interval = \"{}\"\n\
-             path_mtu_interval = \"{}\"\n",
+             path_mtu_interval = \"{}\"\nauthenticated = false\n",
             NAMES[side],
             NAMES[1 - side],
             scenario.interval.to_config_text(),

@@ -153,8 +153,8 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
         EventKind::SlotsSkipped { first, .. } => *first = clock.mono(*first),
         EventKind::ReceiveOverflow { since, .. } => *since = clock.mono(*since),
         EventKind::BlocksLost { from, to, .. } => {
-            *from = clock.mono(*from);
-            *to = clock.mono(*to);
+            *from = from.map(|from| clock.wall(from));
+            *to = clock.wall(*to);
         }
         EventKind::PathMtu(found) => found.since = clock.mono(found.since),
         EventKind::ClockStepped(_)
