@@ -232,7 +232,7 @@ fn lateness(seconds: u32) -> anyhow::Result<Vec<f64>> {
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),
-            authenticated: false,
+            authenticated: None,
             key: None,
         },
         source: NEAR,
