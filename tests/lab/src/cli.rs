@@ -78,8 +78,14 @@ enum Cmd {
     Setup,
     /// Run all tests, installing or naming what they need
     Test,
-    /// Check every dependency's licence and source
+    /// Check every dependency's licence and source, and for known faults
     Deps,
+    /// Make the record of known faults anew from a clone of RustSec's advisory database
+    Advisories {
+        /// The clone
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
 }
 
 /// Parses the command line and does what it says.
@@ -133,6 +139,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Cmd::Test => hopgap_lab::suite::run()?,
         Cmd::Deps => hopgap_lab::deps::check()?,
+        Cmd::Advisories { from } => hopgap_lab::deps::extract_advisories(&from)?,
     }
     Ok(ExitCode::SUCCESS)
 }
