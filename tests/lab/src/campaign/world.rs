@@ -9,6 +9,7 @@ use crate::drill::stage::{Process, quoted};
 use crate::error::LabError;
 use crate::namespace::{Namespace, ip_batch};
 use anyhow::{Context, Result};
+use hopgap_proto::time::Span;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub(super) const ADDRESSES: [&str; 2] = ["10.1.0.10", "10.2.0.10"];
 /// Their sessions.
 pub(super) const SESSIONS: [&str; 2] = ["a-b", "b-a"];
 const GATEWAYS: [&str; 2] = ["10.1.0.1", "10.2.0.1"];
+/// A reply that comes later is late.
+pub(super) const TIMEOUT: Span = Span::from_secs(1);
 /// The collector, at `a`, by the management network and by its own host.
 const COLLECTOR: &str = "10.9.0.1:8620";
 /// What stands before it where a host has clocks of its own.
@@ -235,12 +238,13 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
         let _ = write!(
             text,
             "[[session]]\nname = \"{session}\"\nfrom = \"{}\"\nto = \"{}\"\ninterval = \"{}\"\n\
-             flows = {}\nsource_port = {PROBES}\ntimeout = \"1s\"\ntrace_interval = \"{}\"\n\
+             flows = {}\nsource_port = {PROBES}\ntimeout = \"{}\"\ntrace_interval = \"{}\"\n\
              path_mtu_interval = \"{}\"\nauthenticated = false\n",
             NAMES[side],
             NAMES[1 - side],
             scenario.interval.to_config_text(),
             scenario.flows,
+            TIMEOUT.to_config_text(),
             scenario.trace_interval.to_config_text(),
             scenario.path_mtu_interval.to_config_text(),
         );

@@ -5,6 +5,7 @@ use super::{DIRECTIONS, Judgement, shown};
 use crate::campaign::run::Record;
 use crate::campaign::scenario::Scenario;
 use crate::campaign::truth::{Probe, Truth};
+use crate::campaign::world::TIMEOUT;
 use hopgap_proto::time::{Mono, Span};
 
 /// Between a kernel's stamp and the wire, both ends together, on a busy machine.
@@ -47,6 +48,11 @@ impl Judgement {
                         path.is_some_and(|path| may_be(names[direction], &path.name))
                     })
                 };
+                // What a late reply says is no latency.
+                let in_time = |probe: &&Probe| {
+                    let back = probe.back.and_then(|back| back.exit);
+                    back.is_some_and(|back| back - probe.out.enter <= TIMEOUT)
+                };
                 let probes: Vec<&Probe> = truth
                     .flows
                     .iter()
@@ -58,6 +64,7 @@ impl Judgement {
                     })
                     .map(|(_, p)| p)
                     .filter(on_pair)
+                    .filter(in_time)
                     .collect();
                 let bound = Span::from_nanos(delays.bound_ns);
                 for (direction, said) in [&delays.forward, &delays.reverse].into_iter().enumerate()
