@@ -197,3 +197,42 @@ fn the_services_are_what_the_readme_prepares() {
     let plan = include_str!("../../collector/examples/plan.toml");
     assert!(plan.contains("store = \"/var/lib/hopgap\""));
 }
+
+/// systemd's own measure of how much a service could do, from 0 to 10.
+fn exposure(dir: &Dir, name: &str, unit: &str) -> f64 {
+    let file = dir.write(&format!("{name}.service"), unit);
+    let done = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(&file)
+        .output()
+        .expect("systemd-analyze is there: `cargo lab test` installs it");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let overall = said
+        .lines()
+        .find_map(|line| {
+            line.split_once("Overall exposure level for")?
+                .1
+                .split_once(": ")
+        })
+        .unwrap_or_else(|| panic!("{name}: {said}{}", String::from_utf8_lossy(&done.stderr)));
+    let figure = overall.1.split_whitespace().next().unwrap_or_default();
+    figure
+        .parse()
+        .unwrap_or_else(|_| panic!("{name}: {overall:?}"))
+}
+
+#[test]
+fn units_stay_hardened() {
+    let dir = Dir::new();
+    for (name, unit) in UNITS {
+        let figure = exposure(&dir, name, unit);
+        assert!(figure < 2.5, "{name}: {figure}");
+        // The measure measures: without the filter it is more.
+        let open = unit.replace("SystemCallFilter=", "#");
+        let worse = exposure(&dir, name, &open);
+        assert!(
+            worse > figure,
+            "{name}: {worse} without a filter, {figure} with it"
+        );
+    }
+}
