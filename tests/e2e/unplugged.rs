@@ -17,6 +17,7 @@ fn agent() -> PathBuf {
 const PLAN: &str = r#"
 [collector]
 listen = "10.0.0.1:8620"
+plain_http = true
 
 [[agent]]
 name = "a"
