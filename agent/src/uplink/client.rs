@@ -78,6 +78,14 @@ pub enum UplinkError {
         /// What it chose.
         version: u16,
     },
+    /// The answer says what this program does not know.
+    #[error("the answer of {url} cannot be used: {error}; install programs of the same release")]
+    Unreadable {
+        /// Where.
+        url: String,
+        /// What is not known.
+        error: serde_json::Error,
+    },
     /// The answer is none of a hopgap collector.
     #[error(
         "{url} answered with status {status}, but not as a hopgap collector does; check `collector` in the configuration"
@@ -338,9 +346,14 @@ fn success(
 }
 
 fn json<T: DeserializeOwned>(base: &str, path: &str, bytes: &[u8]) -> Result<T, UplinkError> {
-    serde_json::from_slice(bytes).map_err(|_| UplinkError::NotACollector {
-        url: format!("{base}{path}"),
-        status: 200,
+    serde_json::from_slice(bytes).map_err(|error| {
+        let url = format!("{base}{path}");
+        match error.classify() {
+            // JSON, and not what it should say: a newer collector's, such as a plan with
+            // a setting that this agent would not measure by.
+            serde_json::error::Category::Data => UplinkError::Unreadable { url, error },
+            _ => UplinkError::NotACollector { url, status: 200 },
+        }
     })
 }
 

@@ -139,3 +139,24 @@ fn an_unchanged_plan_is_no_plan() {
     let request = server.join().unwrap().remove(0);
     assert!(String::from_utf8_lossy(&request).starts_with("GET /uplink/v1/plan?wait=1 "));
 }
+
+#[test]
+fn a_plan_of_a_newer_collector_says_what_is_not_known() {
+    let plan = r#"{"revision":"00000000000000ff","plan":{"session":[],"tarpit":true}}"#;
+    let (url, thread) = server(vec![answer("200 OK", plan), answer("200 OK", "<html>")]);
+    let ask = || {
+        client(&url)
+            .plan(None, Duration::ZERO)
+            .unwrap_err()
+            .to_string()
+    };
+    let said = ask();
+    assert!(said.contains("unknown field `tarpit`"), "{said}");
+    assert!(
+        said.contains("install programs of the same release"),
+        "{said}"
+    );
+    let said = ask();
+    assert!(said.contains("not as a hopgap collector does"), "{said}");
+    thread.join().unwrap();
+}
