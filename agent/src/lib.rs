@@ -14,6 +14,7 @@ pub mod identity;
 pub mod join;
 pub mod measure;
 pub mod output;
+pub mod privilege;
 pub mod recorder;
 pub mod reflector;
 pub mod secret;

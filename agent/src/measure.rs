@@ -7,6 +7,7 @@ mod summary;
 use crate::cli::MeasureArgs;
 use crate::destination::{self, DestinationError};
 use crate::output;
+use crate::privilege::{self, PrivilegeError};
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::{Session, SessionSetup, Stop};
@@ -44,6 +45,9 @@ pub enum MeasureError {
     /// A socket.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// Rights that could not be given up.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// Internal names; none is known to fail.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -91,13 +95,17 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
         max_hops: 30,
     };
 
+    let (records, batches) = sync_channel(1_024);
+    let session = Session::open(&setup, records)?;
+    let rights = privilege::give_up_all()?;
+    if !rights.raw_sockets && args.trace_interval > Span::ZERO {
+        eprintln!("{}", privilege::WITHOUT_RAW_SOCKETS);
+    }
     let stop = Stop::default();
     signals::stop_on_interrupt(&stop).map_err(|source| MeasureError::Io {
         what: "cannot catch Ctrl-C",
         source,
     })?;
-    let (records, batches) = sync_channel(1_024);
-    let session = Session::open(&setup, records)?;
     let thread = std::thread::Builder::new()
         .name("session".to_owned())
         .spawn({

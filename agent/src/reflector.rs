@@ -5,6 +5,7 @@
 //! fill the queues of those who are. Each lane has its turn, a batch at a time.
 
 use crate::cli::ReflectArgs;
+use crate::privilege::{self, PrivilegeError};
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::{CLOCK_EVERY, HAND_OVER, MOST_HELD, Stop, clock_reading, error_estimate};
@@ -50,6 +51,9 @@ pub enum ReflectError {
     /// The key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Rights that could not be given up.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// A signal handler that could not be had.
     #[error("cannot catch Ctrl-C: {0}")]
     Signals(std::io::Error),
@@ -74,6 +78,7 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
     };
     let mut shell = ReflectorShell::open(args.listen, config)?;
     shell.only_from.clone_from(&args.peers);
+    privilege::give_up_all()?;
     let stop = Stop::default();
     signals::stop_on_interrupt(&stop).map_err(ReflectError::Signals)?;
     eprintln!(

@@ -10,6 +10,7 @@ mod work;
 use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError};
 use crate::identity::{IdentityError, IdentityStore, keep_renewed};
+use crate::privilege::{self, PrivilegeError};
 use crate::recorder::{Batch, Recorder};
 use crate::secret::{self, SecretError};
 use crate::session::Stop;
@@ -49,6 +50,9 @@ pub enum ServiceError {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Rights that could not be given up.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -72,6 +76,16 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .with_target(false)
         .init();
     let config = Config::load(&args.config)?;
+    let rights = privilege::keep_for_sockets()?;
+    if !rights.raw_sockets {
+        warn!("{}", privilege::WITHOUT_RAW_SOCKETS);
+    }
+    if rights.all_files {
+        info!(
+            "started as root, whose rights are given up: {} must be root's own, else run as the user whose it is",
+            config.state_dir.display()
+        );
+    }
     let secret = config
         .secret_file
         .as_deref()

@@ -3,6 +3,7 @@
 use crate::cli::TraceArgs;
 use crate::destination::{self, DestinationError};
 use crate::output;
+use crate::privilege::{self, PrivilegeError};
 use crate::session::{Session, SessionSetup, Stop};
 use crate::signals;
 use hopgap_analysis::schema::Nanos;
@@ -28,6 +29,9 @@ pub enum TraceError {
     /// A socket.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// Rights that could not be given up.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     /// Internal names; none is known to fail.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -78,10 +82,14 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         keys: None,
         max_hops: args.max_hops,
     };
-    let stop = Stop::default();
-    signals::stop_on_interrupt(&stop)?;
     let (records, batches) = sync_channel(64);
     let session = Session::open(&setup, records)?;
+    let rights = privilege::give_up_all()?;
+    if !rights.raw_sockets {
+        eprintln!("{}", privilege::WITHOUT_RAW_SOCKETS);
+    }
+    let stop = Stop::default();
+    signals::stop_on_interrupt(&stop)?;
     let thread = std::thread::Builder::new()
         .name("trace".to_owned())
         .spawn({

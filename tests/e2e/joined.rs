@@ -6,9 +6,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const URL: &str = "https://10.0.0.1:8621";
-const STORE: &str = "/run/scratch/store";
-const PLAN_FILE: &str = "/run/scratch/plan.toml";
+pub(crate) const URL: &str = "https://10.0.0.1:8621";
+pub(crate) const STORE: &str = "/run/scratch/store";
+pub(crate) const PLAN_FILE: &str = "/run/scratch/plan.toml";
 
 fn collector() -> PathBuf {
     program("hopgap-collector")
@@ -19,7 +19,7 @@ fn agent() -> PathBuf {
 }
 
 /// A plan with agents `a` and `b`, and a session each way.
-fn plan(settings: &str) -> String {
+pub(crate) fn plan(settings: &str) -> String {
     let mut text =
         format!("[collector]\nlisten = \"10.0.0.1:8621\"\nstore = \"{STORE}\"\n{settings}\n");
     for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2")] {
@@ -58,7 +58,7 @@ fn ask(a: &Host, line: &str) -> String {
     a.finish(&collector(), &words).success()
 }
 
-fn token(a: &Host, line: &str) -> String {
+pub(crate) fn token(a: &Host, line: &str) -> String {
     let text = ask(a, &format!("token create {line}"));
     assert!(
         text.starts_with("hopgap-join-1-") && text.lines().count() == 1,
@@ -68,7 +68,7 @@ fn token(a: &Host, line: &str) -> String {
 }
 
 /// `hopgap-agent join` for the agent `name`, whose `state_dir` is made as for a service.
-fn join(
+pub(crate) fn join(
     world: &World,
     host: &Host,
     name: &str,

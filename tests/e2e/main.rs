@@ -16,6 +16,7 @@ mod interop;
 mod joined;
 mod measured;
 mod path_mtu;
+mod privilege;
 mod programs;
 mod reflecting;
 mod replanned;

@@ -51,6 +51,11 @@ impl Running {
         }
     }
 
+    /// Its process id in the world.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as Ctrl-C does.
     pub(crate) fn interrupt(self) -> Finished {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
