@@ -100,9 +100,7 @@ fn counts(a: &Host) -> Value {
     let report: Value =
         serde_json::from_str(&report.stdout).unwrap_or_else(|e| panic!("{e}: {report:?}"));
     let sessions = report["findings"]["sessions"].as_array().unwrap();
-    let out = sessions
-        .iter()
-        .find(|s| s["name"] == "out" || s["session"] == "out");
+    let out = sessions.iter().find(|s| s["session"] == "out");
     out.unwrap_or_else(|| panic!("{report}"))["counts"].clone()
 }
 
@@ -192,10 +190,10 @@ fn without_any_right_it_measures_and_says_what_is_off() {
             "without CAP_NET_RAW traceroutes",
             "862 is a privileged port",
             "cannot open an ICMP socket for the echo target `far`",
-            "net.ipv4.ping_group_range",
         ] {
             assert_eq!(said.matches(off).count(), 1, "{off}: {said}");
         }
+        assert!(said.contains("net.ipv4.ping_group_range"), "{said}");
     });
 }
 
@@ -340,7 +338,7 @@ fn the_services_call_nothing_that_their_units_forbid() {
         }
         for (name, id) in ["a", "b"].iter().zip(ids) {
             let called = called(&format!("/run/scratch/{name}.calls"), id);
-            assert!(called.contains("sendmmsg"), "{called:?}");
+            assert!(called.contains("recvmmsg"), "{called:?}");
             let refused: Vec<_> = called.difference(&filter).collect();
             assert!(refused.is_empty(), "agent {name}: {refused:?}");
         }
