@@ -31,6 +31,18 @@ impl Kind {
         }
     }
 
+    /// The kind of that number; `None` where there is none.
+    pub(super) const fn of(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Probes),
+            2 => Some(Self::Receptions),
+            3 => Some(Self::Traces),
+            4 => Some(Self::Events),
+            5 => Some(Self::Echoes),
+            _ => None,
+        }
+    }
+
     /// Its name, in paths and messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -71,6 +83,8 @@ pub struct Incoming {
     pub tally: Tally,
     /// Its encoding, as it came.
     pub payload: Vec<u8>,
+    /// CRC-32 (IEEE) of the encoding, as in the header of its frame.
+    pub crc: u32,
 }
 
 impl Incoming {
@@ -92,6 +106,7 @@ impl Incoming {
             header: block.header.clone(),
             kind,
             tally,
+            crc: crc32fast::hash(&payload),
             payload,
         }
     }
