@@ -34,6 +34,8 @@ enum Command {
     Reflect(ReflectArgs),
     /// Trace the path of a probe flow
     Trace(TraceArgs),
+    /// Join a collector with a one-time token, so that it knows this host by a certificate
+    Join(JoinArgs),
     /// Run as a service by the collector's plan
     Run(RunArgs),
     /// Check a configuration file and say what is wrong with it
@@ -159,6 +161,26 @@ pub struct RunArgs {
     pub config: PathBuf,
 }
 
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The collector, such as `https://10.1.11.10:8621`
+    pub url: String,
+    /// `-` to read the token from standard input; a token itself is refused here, where
+    /// everyone on this host would see it
+    #[arg(long, value_name = "-", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// File with the token, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Replace the identity that this host has
+    #[arg(long)]
+    pub again: bool,
+    /// The agent's `state_dir`
+    #[arg(long, value_name = "DIR", default_value = crate::config::DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
 /// A named path on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathOption {
@@ -221,6 +243,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Reflect(args) => crate::reflector::run(&args)?,
         Command::Trace(args) => crate::trace::run(&args)?,
+        Command::Join(args) => print(&crate::join::run(&args)?)?,
         Command::Run(args) => crate::service::run(&args)?,
         Command::CheckConfig { file } => print(&check_config(&file)?)?,
         Command::Completions { shell } => {
@@ -246,6 +269,9 @@ fn print(text: &str) -> Result<(), Failure> {
 fn check_config(file: &Path) -> Result<String, Failure> {
     let config = crate::config::Config::load(file)?;
     let mut said = String::new();
+    if config.uses_tls() {
+        said = joined(&config)?;
+    }
     match config.secret_file.as_deref().map(crate::secret::line) {
         // It is the service's to read, and whoever checks may be another user.
         Some(Err(SecretError::Read { path, source }))
@@ -264,6 +290,28 @@ fn check_config(file: &Path) -> Result<String, Failure> {
         config.name,
         config.collector
     ))
+}
+
+/// Whether this host has the identity that the configuration needs.
+fn joined(config: &crate::config::Config) -> Result<String, Failure> {
+    use crate::identity::{IdentityError, IdentityStore};
+    match IdentityStore::new(&config.state_dir).load() {
+        Ok(identity) => Ok(format!(
+            "joined, with a certificate until {}\n",
+            hopgap_analysis::schema::Utc(identity.not_after)
+        )),
+        Err(error @ IdentityError::NotJoined { .. }) => Ok(format!("{error}\n")),
+        // As with a secret.
+        Err(IdentityError::File { path, source })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Ok(format!(
+                "{} is not this user's to read, and unchecked\n",
+                path.display()
+            ))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// This agent's name in the plan.
     pub name: AgentName,
-    /// Base URL of the collector, such as `http://10.1.11.10:8620`.
+    /// Base URL of the collector, such as `https://10.1.11.10:8621`. With `http://`, which
+    /// is for one host and for labs, nothing is encrypted.
     pub collector: String,
-    /// File with the secret that the collector knows this agent by.
+    /// Without TLS: file with the secret that the collector knows this agent by.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
     /// Where the plan is cached and records wait until the collector has them.
@@ -34,21 +35,35 @@ pub struct Config {
 pub struct SpoolConfig {
     /// Most bytes on disk; beyond it the oldest blocks are dropped and counted.
     pub max_bytes: u64,
-    /// Longest time between a record's write and its flush to the disk.
+    /// Blocks that the collector does not get for this long are dropped and counted.
+    pub max_age: Span,
+    /// Longest time between a block's write and its flush to the disk; zero: a block
+    /// counts as recorded when it is flushed.
     pub sync_every: Span,
+    /// Most bytes in memory while the disk is full or fails.
+    pub max_memory: u64,
+    /// Bytes a second at which waiting records are delivered when the collector is back,
+    /// beside those that are recorded meanwhile.
+    pub backfill_rate: u64,
 }
 
 impl Default for SpoolConfig {
     fn default() -> Self {
         Self {
             max_bytes: 2 << 30,
+            max_age: Span::from_secs(30 * 86_400),
             sync_every: Span::from_secs(1),
+            max_memory: 4 << 20,
+            backfill_rate: 2_000_000,
         }
     }
 }
 
+/// Where the agent keeps its identity, its plan and its records unless told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/hopgap-agent";
+
 fn default_state_dir() -> PathBuf {
-    PathBuf::from("/var/lib/hopgap-agent")
+    PathBuf::from(DEFAULT_STATE_DIR)
 }
 
 fn default_block() -> Span {
@@ -121,6 +136,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether the collector is reached by TLS, with this agent's certificate.
+    pub fn uses_tls(&self) -> bool {
+        self.collector.starts_with("https://")
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let fail = |key, message: String| {
             Err(ConfigError::Value {
@@ -129,23 +149,30 @@ impl Config {
                 message,
             })
         };
-        if !self.collector.starts_with("http://") {
+        if !self.uses_tls() && !self.collector.starts_with("http://") {
             return fail(
                 "collector",
                 format!(
-                    "is `{}`, but must be a URL such as http://10.1.11.10:8620",
+                    "is `{}`, but must be a URL such as https://10.1.11.10:8621",
                     self.collector
                 ),
             );
         }
-        if !has_port(&self.collector) {
+        if !is_url_with_port(&self.collector) {
             return fail(
                 "collector",
                 format!(
-                    "is `{}`, without a port; write where the collector listens, such as {}:8620",
+                    "is `{}`, without a port; write where the collector listens, such as {}:{}",
                     self.collector,
-                    self.collector.trim_end_matches('/')
+                    self.collector.trim_end_matches('/'),
+                    if self.uses_tls() { 8621 } else { 8620 }
                 ),
+            );
+        }
+        if self.uses_tls() && self.secret_file.is_some() {
+            return fail(
+                "secret_file",
+                "is for a collector without TLS; remove it, and let this host join with `hopgap-agent join`".to_owned(),
             );
         }
         if !(Span::from_millis(100)..=Span::from_secs(600)).contains(&self.block) {
@@ -163,12 +190,31 @@ impl Config {
                 "must be at least 1048576 (1 MiB)".to_owned(),
             );
         }
+        if self.spool.max_age < Span::from_secs(60) {
+            return fail("spool.max_age", "must be at least 1m".to_owned());
+        }
+        if self.spool.sync_every < Span::ZERO {
+            return fail("spool.sync_every", "must not be negative".to_owned());
+        }
+        if self.spool.max_memory < 1 << 16 {
+            return fail(
+                "spool.max_memory",
+                "must be at least 65536 (64 KiB)".to_owned(),
+            );
+        }
+        if self.spool.backfill_rate < 1_000 {
+            return fail(
+                "spool.backfill_rate",
+                "must be at least 1000 (bytes a second)".to_owned(),
+            );
+        }
         Ok(())
     }
 }
 
-/// Whether a URL says a port. Without one it would mean 80, where no collector listens.
-fn has_port(url: &str) -> bool {
+/// Whether a URL says a port. Without one it would mean 80 or 443, where no collector
+/// listens.
+pub(crate) fn is_url_with_port(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority

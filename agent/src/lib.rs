@@ -10,6 +10,8 @@ pub mod cli;
 pub mod config;
 pub mod destination;
 pub mod echo;
+pub mod identity;
+pub mod join;
 pub mod measure;
 pub mod output;
 pub mod recorder;

@@ -18,6 +18,7 @@ use hopgap_net::NetError;
 use hopgap_net::clock::Clock;
 use hopgap_proto::plan::{AgentPlan, Destination, Objective, Plan, PlanError, SessionPlan};
 use hopgap_proto::record::{AgentName, EventKind, NameError, RunId, SessionName};
+use hopgap_proto::stamp::SessionKeys;
 use hopgap_proto::time::{ClockPair, Span};
 use live::Live;
 use std::io::IsTerminal;
@@ -72,7 +73,7 @@ const MOST_PROBES: usize = 20_000_000;
 /// When it cannot begin, or when nothing ever answered.
 pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
     let destination = destination::resolve(&args.host, args.source)?;
-    let key = args.key_file.as_deref().map(secret::key).transpose()?;
+    let keys = args.key_file.as_deref().map(secret::key).transpose()?;
     let source = match args.source {
         Some(source) => source,
         None => destination::source_towards(destination)?,
@@ -85,7 +86,8 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
         plan: session_plan.clone(),
         source,
         destination,
-        key,
+        // The far end may be anybody's reflector.
+        keys: keys.map(SessionKeys::shared),
         max_hops: 30,
     };
 
@@ -226,6 +228,7 @@ fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<P
             dscp: args.dscp,
             precise: args.precise,
             time_unit: Span::from_nanos(1),
+            authenticated: None,
             key: None,
         }],
         echoes: Vec::new(),

@@ -1,4 +1,8 @@
-//! The shell of the reflector: one socket, one thread, replies in batches.
+//! The shell of the reflector: one port, one thread, replies in batches.
+//!
+//! Where a plan says who is answered, the port has several sockets ([`lanes`]): strangers
+//! share one, and the sessions' hosts have the others, so that who is not answered cannot
+//! fill the queues of those who are. Each lane has its turn, a batch at a time.
 
 use crate::cli::ReflectArgs;
 use crate::recorder::Batch;
@@ -12,6 +16,7 @@ use hopgap_engine::reflector::{
 };
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockStep, ClockTracker};
+use hopgap_net::lanes;
 use hopgap_net::probe::{Outgoing, ProbeOptions, ProbeSocket};
 use hopgap_net::timer::{Ready, wait};
 use hopgap_proto::record::{Event, EventKind, SessionName, Stamp, StampSource};
@@ -31,6 +36,8 @@ const IDLE: Span = Span::from_millis(100);
 const BLIND: std::time::Duration = std::time::Duration::from_millis(1);
 /// Bytes that a small datagram takes in a socket's buffer, by the kernel's book-keeping.
 const KERNEL_TAKES: usize = 768;
+/// Lanes of a port whose senders are known: one for strangers, three for them.
+const LANES: usize = 4;
 /// Room for the replies of one batch, each on average.
 const REPLY_ROOM: usize = 64 * 128;
 
@@ -85,7 +92,9 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
 
 /// The shell of a reflector, ready to run on a thread of its own.
 pub struct ReflectorShell {
-    socket: ProbeSocket,
+    lanes: Vec<Lane>,
+    /// Whether the first lane has strangers only.
+    sorted: bool,
     address: SocketAddr,
     reflector: Reflector,
     clock: ClockTracker,
@@ -93,10 +102,15 @@ pub struct ReflectorShell {
     only_from: Vec<IpAddr>,
     link: Option<Link>,
     batches: BTreeMap<Option<SessionName>, Batch>,
-    /// When the last datagram arrived.
-    last_arrival: Mono,
     /// Datagrams that were not looked at.
     unasked: u64,
+}
+
+/// One of the port's sockets.
+struct Lane {
+    socket: ProbeSocket,
+    /// When its last datagram arrived.
+    last_arrival: Mono,
 }
 
 /// A reflector's ties to the rest of the agent.
@@ -123,17 +137,39 @@ impl ReflectorShell {
     /// # Errors
     /// When the address or port cannot be had; the message says what to do.
     pub fn open(address: SocketAddr, config: ReflectorConfig) -> Result<Self, NetError> {
-        Ok(Self {
-            socket: ProbeSocket::open(&ProbeOptions::reflector(address))?,
+        let count = if config.open.is_some() { 1 } else { LANES };
+        let lanes = lanes::open(&ProbeOptions::reflector(address), count)?;
+        let mut shell = Self {
+            lanes: lanes
+                .into_iter()
+                .map(|socket| Lane {
+                    socket,
+                    last_arrival: Clock::now(),
+                })
+                .collect(),
+            sorted: false,
             address,
             reflector: Reflector::new(config),
             clock: ClockTracker::new(Clock::read()),
             only_from: Vec::new(),
             link: None,
             batches: BTreeMap::new(),
-            last_arrival: Clock::now(),
             unasked: 0,
-        })
+        };
+        shell.sort();
+        Ok(shell)
+    }
+
+    /// Gives the sessions' hosts lanes of their own.
+    fn sort(&mut self) {
+        let sockets = self.lanes.iter().map(|lane| &lane.socket);
+        match lanes::steer(sockets, self.address, &self.reflector.sources()) {
+            Ok(sorted) => self.sorted = sorted,
+            Err(error) => {
+                self.sorted = false;
+                warn!("strangers may fill the reflector's queues: {error}");
+            }
+        }
     }
 
     /// Ties it to a plan and a recorder.
@@ -145,14 +181,15 @@ impl ReflectorShell {
 
     /// About how many probes may wait in the socket; `None` where the kernel does not say.
     pub fn room(&self) -> Option<usize> {
-        Some(self.socket.receive_buffer().ok()? / KERNEL_TAKES)
+        let lane = self.lanes.first()?;
+        Some(lane.socket.receive_buffer().ok()? / KERNEL_TAKES)
     }
 
     /// Answers until `stop` is requested or `end` has come.
     pub fn run(mut self, stop: &Stop, end: Option<Mono>) -> Totals {
         let mut next_clock = Clock::now();
         let mut next_hand_over = next_clock + HAND_OVER;
-        let mut ready = [Ready::NONE];
+        let mut ready = vec![Ready::NONE; self.lanes.len()];
         let mut complained = false;
         let mut replies = Vec::with_capacity(REPLY_ROOM);
         let mut pending = Vec::with_capacity(64);
@@ -161,7 +198,8 @@ impl ReflectorShell {
             if stop.requested() || end.is_some_and(|end| now >= end) {
                 break;
             }
-            if let Err(error) = wait(Some(now + IDLE), &[self.socket.as_fd()], &mut ready) {
+            let fds: Vec<_> = self.lanes.iter().map(|l| l.socket.as_fd()).collect();
+            if let Err(error) = wait(Some(now + IDLE), &fds, &mut ready) {
                 if !complained {
                     error!("the reflector on {} cannot wait: {error}", self.address);
                 }
@@ -169,7 +207,7 @@ impl ReflectorShell {
                 std::thread::sleep(BLIND);
             }
             // One batch after the other while there is something, and the rest in between.
-            while self.answer_batch(&mut replies, &mut pending) {
+            while self.answer_batches(&mut replies, &mut pending) {
                 if Clock::now() >= next_hand_over {
                     break;
                 }
@@ -202,19 +240,42 @@ impl ReflectorShell {
         }
     }
 
-    /// Answers up to 64 datagrams; false when none was there.
-    fn answer_batch(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> bool {
+    /// Answers up to 64 datagrams of each lane; false when none was there.
+    fn answer_batches(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> bool {
+        let mut any = false;
+        // Strangers last.
+        for lane in (0..self.lanes.len()).rev() {
+            any |= self.answer_batch(lane, replies, pending);
+        }
+        any
+    }
+
+    /// Answers up to 64 datagrams of a lane; false when none was there.
+    fn answer_batch(
+        &mut self,
+        lane: usize,
+        replies: &mut Vec<u8>,
+        pending: &mut Vec<Pending>,
+    ) -> bool {
         let Self {
-            socket,
+            lanes,
+            sorted,
             address,
             reflector,
             clock,
             only_from,
             batches,
-            last_arrival,
             unasked,
             ..
         } = self;
+        let strangers = *sorted && lane == lanes::STRANGERS;
+        let Some(Lane {
+            socket,
+            last_arrival,
+        }) = lanes.get_mut(lane)
+        else {
+            return false;
+        };
         replies.clear();
         pending.clear();
         let mut reply = Vec::new();
@@ -254,7 +315,9 @@ impl ReflectorShell {
                 ),
             };
             let since = std::mem::replace(last_arrival, received.at);
-            if datagram.overflowed > 0 {
+            if strangers {
+                reflector.handle_unread(datagram.overflowed);
+            } else if datagram.overflowed > 0 {
                 let event = Event {
                     at: received.at,
                     kind: EventKind::ReceiveOverflow {
@@ -331,8 +394,13 @@ impl ReflectorShell {
 
     fn take_changes(&mut self) {
         let Some(link) = &self.link else { return };
+        let mut changed = false;
         while let Ok(sessions) = link.changes.try_recv() {
             self.reflector.set_sessions(sessions, Clock::now());
+            changed = true;
+        }
+        if changed {
+            self.sort();
         }
     }
 

@@ -9,12 +9,13 @@ mod work;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError};
+use crate::identity::{IdentityError, IdentityStore, keep_renewed};
 use crate::recorder::{Batch, Recorder};
 use crate::secret::{self, SecretError};
 use crate::session::Stop;
 use crate::signals;
-use crate::spool::{Spool, SpoolError, SpoolOptions};
-use crate::uplink::{self, Client, PlanCache, SharedSpool, lock};
+use crate::spool::{Lost, Spool, SpoolError, SpoolOptions};
+use crate::uplink::{self, Client, Delivery, PlanCache, SharedSpool, lock};
 use hopgap_net::clock::Clock;
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{Block, Event, EventKind, RunId, SessionName};
@@ -45,6 +46,9 @@ pub enum ServiceError {
     /// The secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -73,6 +77,11 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .as_deref()
         .map(secret::line)
         .transpose()?;
+    let identities = IdentityStore::new(&config.state_dir);
+    let identity = match config.uses_tls() {
+        true => Some(identities.load()?),
+        false => None,
+    };
     let stop = Stop::default();
     signals::stop_on_interrupt(&stop)?;
 
@@ -80,6 +89,8 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     let run = RunId(u64::try_from(started.wall.as_nanos()).unwrap_or(0));
     let options = SpoolOptions {
         max_bytes: config.spool.max_bytes,
+        max_age: config.spool.max_age,
+        max_memory: config.spool.max_memory,
         sync_every: config.spool.sync_every,
         ..SpoolOptions::default()
     };
@@ -97,13 +108,26 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         warn!("{error}");
         None
     });
-    let client = Client::new(&config.collector, secret, config.name.clone(), run);
+    let client = match &identity {
+        Some(identity) => {
+            let client =
+                Client::with_identity(&config.collector, identity, config.name.clone(), run)?;
+            // Ends with the process, as the plan's thread does.
+            keep_renewed(client.clone(), identities, identity, stop.clone())?;
+            client
+        }
+        None => Client::new(&config.collector, secret, config.name.clone(), run),
+    };
     let (plans, new_plans) = channel();
     let known = cached.as_ref().map(|c| c.revision);
     // These two end with the process: a held request is not worth waiting for.
     uplink::follow_plan(client.clone(), known, plans, stop.clone())?;
     let after_records = Stop::default();
-    let uplink = uplink::deliver(client, spool, after_records.clone(), GRACE)?;
+    let delivery = Delivery {
+        rate: config.spool.backfill_rate,
+        grace: GRACE,
+    };
+    let uplink = uplink::deliver(client, Arc::clone(&spool), after_records.clone(), delivery)?;
 
     info!(
         "agent {} begins, run {run}, collector {}",
@@ -118,6 +142,12 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     after_records.request();
     if uplink.join().is_err() {
         error!("the uplink ended by a fault of the program");
+    }
+    let left = lock(&spool).only_in_memory();
+    if left > 0 {
+        error!(
+            "{left} bytes of records are lost: the disk took nothing to the end, and the collector did not have them either"
+        );
     }
     Ok(())
 }
@@ -230,7 +260,7 @@ fn record(
                     }
                 };
                 let due = recorder.close_due(Clock::pair());
-                let mut lost = 0;
+                let mut lost = 0_u32;
                 for block in blocks.into_iter().chain(due) {
                     let spooled = block
                         .encode(units.of(&block))
@@ -253,27 +283,40 @@ fn record(
                     }
                 }
                 let mut spool = lock(&spool);
-                if let Err(error) = spool
-                    .sync_due(Clock::now())
-                    .and_then(|()| if ended { spool.sync() } else { Ok(()) })
-                {
-                    error!("{error}");
+                spool.sync_due(Clock::now());
+                if ended {
+                    spool.sync_at_end();
                 }
-                lost += spool.take_lost();
+                let missing = spool.take_lost();
                 drop(spool);
+                let now = Clock::pair();
+                let mut events: Vec<Event> =
+                    missing.iter().map(|l| missing_event(l, now.mono)).collect();
                 if lost > 0 {
+                    events.push(lost_event(lost, now.mono));
+                }
+                if !events.is_empty() {
                     let batch = Batch {
-                        events: vec![lost_event(lost, Clock::now())],
+                        events,
                         ..Batch::default()
                     };
                     // Recorded with the blocks to come.
-                    recorder.push(batch, Clock::pair());
+                    recorder.push(batch, now);
                 }
                 if ended {
                     return;
                 }
             }
         })
+}
+
+/// What the spool lost, of the time that it knows it to be of.
+fn missing_event(lost: &Lost, at: Mono) -> Event {
+    let Lost { blocks, from, to } = *lost;
+    Event {
+        at,
+        kind: EventKind::BlocksLost { blocks, from, to },
+    }
 }
 
 fn lost_event(blocks: u32, at: Mono) -> Event {

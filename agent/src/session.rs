@@ -20,7 +20,7 @@ use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{
     ClockReading, Event, EventKind, FlowIndex, ProbeFate, SessionName, Stamp, StampSource,
 };
-use hopgap_proto::stamp::{AuthKey, ErrorEstimate, TimestampFormat};
+use hopgap_proto::stamp::{ErrorEstimate, SessionKeys, TimestampFormat};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
@@ -73,8 +73,8 @@ pub struct SessionSetup {
     pub source: IpAddr,
     /// The reflector.
     pub destination: SocketAddr,
-    /// Key of authenticated mode.
-    pub key: Option<AuthKey>,
+    /// Keys of authenticated mode.
+    pub keys: Option<SessionKeys>,
     /// Greatest TTL of its traceroutes.
     pub max_hops: u8,
 }
@@ -147,13 +147,13 @@ impl Session {
         // The first slot is not at once, so that the threads of all sessions are up.
         let origin = Clock::now() + Span::from_millis(50);
         let error_estimate = error_estimate();
-        let config = SenderConfig::from_plan(plan, origin, setup.key.clone(), error_estimate);
+        let config = SenderConfig::from_plan(plan, origin, setup.keys.clone(), error_estimate);
         let tracer = TracerConfig::from_plan(
             plan,
             origin,
             SocketAddr::new(setup.source, plan.source_port),
             setup.destination,
-            setup.key.clone(),
+            setup.keys.clone(),
             error_estimate,
         )
         .map(|config| {
@@ -166,7 +166,7 @@ impl Session {
             plan,
             origin,
             setup.destination,
-            setup.key.clone(),
+            setup.keys.clone(),
             error_estimate,
         );
         Ok(Self {

@@ -5,76 +5,151 @@
 //! is away just when there is most to tell. What was measured waits here, for
 //! hours if need be, in bounded room on disk and next to none in memory.
 //!
+//! # Constraints
+//! - A block that the disk took and flushed comes out, in order, until it is
+//!   acknowledged; after a crash perhaps once more, which the collector recognises by
+//!   the block's key. Nothing is ever delivered whose checksum does not hold.
+//! - What does not come out is counted, with the time that it was of.
+//! - The disk is never a reason to stop measuring. While it refuses, the newest blocks
+//!   wait in memory, and are delivered from there.
+//! - Disk and memory are bounded. Reading, writing and repairing are linear.
+//! - One process uses a spool, and in it one lock: the recorder appends, the uplink
+//!   takes batches and acknowledges them.
+//!
 //! # On disk
 //! A directory of append-only *segments* and one *cursor*:
 //!
 //! ```text
 //! 0000000000000001.seg   frames (proto::frame), one after the other
 //! 0000000000000002.seg   the newest is being written
-//! 0000000000000001.torn  bytes that were cut off the end of a segment after a crash
 //! cursor                 "SEGMENT OFFSET": everything before it is acknowledged
 //! lock                   held while a process uses the spool
+//! quarantine/            what cannot be delivered, for people:
+//!   0000000000000001-000000000060.bad   bytes of segment 1 from byte 60 on
+//!   0000000000000002.seg                a segment that could not be read
 //! ```
 //!
-//! Segments are numbered from 1 upwards and never reused. A new one is begun when
-//! the present one has grown to [`SpoolOptions::segment_bytes`], and at every
-//! start, so that nothing is ever written behind bytes of an earlier run. A
-//! segment is removed as a whole, when everything in it is acknowledged or the
-//! spool has outgrown its bounds.
+//! Segments are numbered from 1 upwards and never reused, not even where the cursor
+//! alone remembers a number. A new one is begun when the present one has grown to
+//! [`SpoolOptions::segment_bytes`], at every start, and whenever a write or a flush
+//! failed: nothing is ever written behind bytes that are in doubt. A segment is removed
+//! as a whole.
 //!
-//! Segments hold the uplink's own bytes: what is shipped is copied from the disk
-//! and never decoded.
+//! Segments hold the uplink's own bytes: what is shipped is copied from the disk and
+//! never decoded. Length and checksums of a frame are in its header, little-endian, the
+//! same on any host; a frame never spans two segments. Frames carry a version and a
+//! kind: those of a newer program, left by a downgrade, are whole frames here and go to
+//! the collector, which may know them. Where it does not, it keeps them and says so, and
+//! they are kept and counted here too ([`Spool::refused`]).
 //!
 //! # The life of a block
 //! 1. [`Spool::append`] writes it as one frame, by one `write`. From here it
 //!    survives the end of the process.
 //! 2. It is flushed (`fdatasync`) at most [`SpoolOptions::sync_every`] later, when
 //!    [`Spool::sync_due`] is called, and at the latest before its segment is left.
-//!    From here it survives the loss of power. A block for each flush would wear
-//!    out flash memory and gain a second of records.
+//!    From here it survives the loss of power: the segment's name was flushed when it
+//!    was created. With a `sync_every` of zero this comes before `append` returns. The
+//!    default of a second spares flash memory, and costs a second of blocks at a loss
+//!    of power, beside the block that the recorder has open in any case.
 //! 3. [`Spool::next_batch`] hands it out, again and again until
 //!    [`Spool::acknowledge`] moves the cursor over it. That may come before the
 //!    flush: what the collector has need not survive here.
 //! 4. Its segment is removed.
 //!
+//! # When the disk refuses
+//! A failed `fdatasync` says nothing of which pages reached the disk, and Linux marks
+//! them clean: the next `fdatasync` of the file succeeds without writing them. So no
+//! later flush of that file is trusted. What was written since the last good one is
+//! still in memory (a copy is kept until each flush, 1 MiB at most), becomes a new
+//! segment, and is written to a new file. The old one ends where the last good flush
+//! ended.
+//!
+//! A failed write (`ENOSPC`, `EROFS`, `EIO`) may have left a part of a frame. The part is
+//! cut off where that is possible, what came before it is flushed, and the frame goes
+//! to a new segment as well.
+//!
+//! That new segment is in memory first. Once a second it is tried to write out what is
+//! in memory, oldest first, each segment whole: created, written, flushed, its name
+//! flushed. Until that succeeds, [`Spool::next_batch`] serves it from memory. Beyond
+//! [`SpoolOptions::max_memory`] the oldest quarter of what is in memory is dropped and
+//! counted. What the disk has is not touched to make room: it is older, and nobody knows
+//! whether removing it would help. What is in memory only at the end of the process is
+//! lost, and said in the log; the uplink still tries to deliver it.
+//!
 //! # What a crash can do
 //! | it leaves | the next [`Spool::open`] |
 //! |---|---|
-//! | half a frame at the end of the newest segment | sets the half aside as `.torn` and cuts it off |
+//! | half a frame at the end of the newest segment | keeps the half in `quarantine/` and cuts it off; one block is counted |
 //! | zeros or garbage at the end, where the file had grown but its data was not written | the same |
-//! | an old cursor, or none (it is replaced whole, and not flushed) | delivers again what was acknowledged since; the collector recognises it by its key |
+//! | an old cursor, or none (it is replaced whole, and not flushed) | delivers again what was acknowledged since |
 //! | a cursor beyond the end of a segment that lost its unflushed end | goes on with the next segment |
+//! | a cursor beyond the newest segment, whose files are gone | delivers all that is there, removes that cursor, and numbers on from it |
+//! | a gap in the numbers | counts one block for each gap |
 //! | an empty newest segment | removes it once it is passed |
 //!
-//! Segments other than the newest were flushed before they were left. Damage in
-//! them (a failing disk) costs the frames that it hits, which are counted when
-//! their turn comes, and nothing behind them.
+//! # Damage
+//! Segments other than the newest were flushed before they were left. Damage in them (a
+//! failing disk) is met when its turn comes. It costs the frames that it hits and
+//! nothing behind them: with a good header the reader steps over the frame, without one
+//! it looks for the next. The bytes are kept in `quarantine/` (at most 64 files and
+//! 16 MiB, the oldest go), said in the log, and counted. A segment whose file is gone, or
+//! that cannot be read eight times in a row, counts as one block and is passed over.
 //!
 //! # Bounds
-//! The spool drops whole segments, the oldest first, when it holds more than
-//! [`SpoolOptions::max_bytes`], and, whenever a segment is begun, those that were
-//! last written more than [`SpoolOptions::max_age`] ago. Every block that goes
-//! undelivered, dropped or damaged, is counted once ([`Spool::take_lost`]), so
-//! that the record says of itself what it lacks. In memory are a few numbers for
-//! each segment, and one batch while it is handed out.
+//! Acknowledged segments go first, at once. Beyond [`SpoolOptions::max_bytes`], and when
+//! they were last written more than [`SpoolOptions::max_age`] ago, the oldest go whole,
+//! though they wait to be delivered; ages are looked at once a minute and whenever a
+//! segment is begun. In memory are a few numbers for each segment, what is not flushed,
+//! and one batch while it is handed out.
+//!
+//! # What the counts say
+//! [`Spool::take_lost`] tells every block that is dropped, damaged or of no use, once
+//! while the spool is open, with the time between which such blocks were closed: by their
+//! own headers where those can be read, else by their neighbours', else by the times of
+//! the files. The recorder makes an event of it, so that the collector takes that time
+//! for 'no data' and not for loss. The number is exact for blocks that were dropped. It
+//! is the least for what cannot be read: a stretch of damage, a missing file and a gap
+//! each count as one. Damage that was counted and not passed over before the end of the
+//! process is counted again by the next. Not counted is what was never flushed and went
+//! with the power; the numbers in the blocks' keys have a gap there.
+//!
+//! # Not defended against
+//! Somebody who gives a segment a number below the cursor's: it is taken for delivered. A
+//! wall clock that jumps by more than `max_age`: files are dated by it.
+//!
+//! # How it is tested
+//! All of this goes through the trait `Disk`, a dozen operations on one directory. In
+//! the tests a simulated disk takes its place, which keeps what a reader sees apart from
+//! what survives a loss of power, for bytes and for names, and a reference model holds
+//! random sequences of all operations and faults against what comes out.
 
 mod batch;
+mod bounds;
 mod cursor;
+mod disk;
+mod lost;
+mod quarantine;
 mod segment;
+mod writing;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
+pub use lost::Lost;
 
-use cursor::CursorFile;
-use hopgap_proto::frame::{self, FrameKind, PayloadTooLarge};
-use hopgap_proto::time::{Mono, Span};
+use disk::{Disk, Folder, Writer};
+use hopgap_proto::frame::PayloadTooLarge;
+use hopgap_proto::time::{Mono, Span, Wall};
+use lost::LostLog;
 use segment::{Piece, Segment};
-use std::fs::{File, TryLockError};
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 use tracing::warn;
+
+/// A segment that cannot be read so many times in a row is set aside: a bad sector
+/// must not hold back everything behind it.
+const MOST_READ_FAILURES: u32 = 8;
 
 /// Bounds of a spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +160,11 @@ pub struct SpoolOptions {
     pub max_age: Span,
     /// A segment is left when it has grown to this; a quarter of `max_bytes` at most.
     pub segment_bytes: u64,
-    /// Longest time between a write and its flush to the disk.
+    /// Longest time between a write and its flush to the disk; zero: a block is
+    /// flushed before [`Spool::append`] returns.
     pub sync_every: Span,
+    /// Most bytes in memory while the disk takes nothing (and one block more).
+    pub max_memory: u64,
 }
 
 impl Default for SpoolOptions {
@@ -96,6 +174,7 @@ impl Default for SpoolOptions {
             max_age: Span::from_secs(30 * 86_400),
             segment_bytes: 8 << 20,
             sync_every: Span::from_secs(1),
+            max_memory: 4 << 20,
         }
     }
 }
@@ -131,116 +210,87 @@ pub enum SpoolError {
 /// Records on their way, on disk.
 #[derive(Debug)]
 pub struct Spool {
-    dir: PathBuf,
+    disk: Box<dyn Disk>,
     options: SpoolOptions,
     /// Oldest first; the last is being written.
     segments: Vec<Segment>,
-    writer: File,
+    /// The newest segment's file; `None` while the newest is in memory.
+    writer: Option<Box<dyn Writer>>,
+    /// What was written to that file since its last flush.
+    unflushed: Vec<u8>,
     /// When the oldest unflushed byte was written.
-    unsynced_since: Option<Mono>,
+    unflushed_since: Option<Mono>,
+    /// The time of the last call that said one.
+    now: Mono,
+    /// When a disk that refused is tried again.
+    next_try: Mono,
+    /// What the disk refused, while it does.
+    trouble: Option<String>,
+    /// Files of dropped segments that the disk would not remove.
+    leftover: Vec<String>,
     cursor: Cursor,
-    cursor_file: CursorFile,
-    /// Damage before this place was counted already.
-    damage_counted: Cursor,
-    /// Blocks lost since this was last asked.
-    lost: u32,
-    /// Holds the lock.
-    _lock: File,
+    /// The kept cursor is of another spool and must go before anything is written.
+    stale_cursor: bool,
+    /// How often in a row the segment at the cursor could not be read.
+    read_failures: u32,
+    /// Where damage was counted that is still to be passed over.
+    counted: BTreeSet<Cursor>,
+    /// When bounds on age were last looked at.
+    aged: Mono,
+    /// Bytes that were appended since it was opened.
+    appended: u64,
+    lost: LostLog,
 }
 
 impl Spool {
     /// Opens the spool in `dir`, which is created, and repairs what a crash left.
     ///
     /// # Errors
-    /// When the directory or a file in it cannot be used, or another process uses it.
-    pub fn open(dir: &Path, mut options: SpoolOptions) -> Result<Self, SpoolError> {
-        std::fs::create_dir_all(dir).map_err(failed("create", dir))?;
-        let lock = exclusive(dir)?;
-        let mut segments = segment::all_in(dir)?;
-        let cursor_file = CursorFile::new(dir);
+    /// When the directory cannot be read or locked, or another process uses it. A disk
+    /// that can be read and takes nothing is no error: see [the module](self).
+    pub fn open(dir: &Path, options: SpoolOptions) -> Result<Self, SpoolError> {
+        Self::open_on(Box::new(Folder::open(dir)?), options)
+    }
+
+    /// The same on any disk.
+    pub(crate) fn open_on(
+        disk: Box<dyn Disk>,
+        mut options: SpoolOptions,
+    ) -> Result<Self, SpoolError> {
+        let segments = segment::all_on(&*disk).map_err(failed("read", &disk.path("")))?;
         let newest = segments.last().map_or(0, |s| s.number);
-        // A cursor from beyond the newest segment is of another spool.
-        let cursor = cursor_file.read().filter(|c| c.segment <= newest);
-        let cursor = cursor.unwrap_or_default();
-        let mut lost = 0;
-        if let Some(newest) = segments.last_mut()
-            && newest.cut_torn_end(dir)?
-            && cursor <= newest.end()
-        {
-            lost = 1;
-        }
-        segment::forget_old_torn(dir);
-        let (segment, writer) = segment::create(dir, newest + 1)?;
-        segments.push(segment);
+        let kept = cursor::read(&*disk);
+        // A cursor from beyond the newest segment is of another spool, or of segments
+        // that are gone. Its number is not used again: it would name other records.
+        let cursor = kept.filter(|c| c.segment <= newest);
+        let beyond = kept.filter(|c| cursor.is_none() && segment::is_number(c.segment));
+        let number = beyond.map_or(newest, |c| c.segment) + 1;
         options.segment_bytes = options.segment_bytes.min(options.max_bytes / 4).max(1);
         let mut spool = Self {
-            dir: dir.to_owned(),
+            disk,
             options,
             segments,
-            writer,
-            unsynced_since: None,
-            cursor,
-            cursor_file,
-            damage_counted: Cursor::default(),
-            lost,
-            _lock: lock,
+            writer: None,
+            unflushed: Vec::new(),
+            unflushed_since: None,
+            now: Mono::ZERO,
+            next_try: Mono::ZERO,
+            trouble: None,
+            leftover: Vec::new(),
+            cursor: cursor.unwrap_or_default(),
+            stale_cursor: kept.is_some() && cursor.is_none(),
+            read_failures: 0,
+            counted: BTreeSet::new(),
+            aged: Mono::ZERO,
+            appended: 0,
+            lost: LostLog::default(),
         };
-        spool.drop_acknowledged()?;
-        spool.drop_beyond_bounds(SystemTime::now());
+        spool.cut_torn_end();
+        spool.count_gaps();
+        spool.begin(number);
+        spool.drop_acknowledged();
+        spool.drop_beyond_bounds();
         Ok(spool)
-    }
-
-    /// Writes one encoded block at `now`.
-    ///
-    /// # Errors
-    /// When it cannot be written; the spool is as before and can be tried again.
-    pub fn append(&mut self, block: &[u8], now: Mono) -> Result<(), SpoolError> {
-        let mut bytes = Vec::new();
-        frame::append(&mut bytes, FrameKind::Block, block)?;
-        if self.newest().length >= self.options.segment_bytes {
-            // Where no new segment can be had, the old one grows on.
-            if let Err(error) = self.sync().and_then(|()| self.roll()) {
-                warn!("{error}");
-            }
-        }
-        if let Err(source) = self.writer.write_all(&bytes) {
-            let path = self.newest().path(&self.dir);
-            self.undo_write()?;
-            return Err(failed("write to", &path)(source));
-        }
-        if let Some(newest) = self.segments.last_mut() {
-            newest.length += length_of(&bytes);
-        }
-        self.unsynced_since.get_or_insert(now);
-        self.drop_beyond_max_bytes();
-        Ok(())
-    }
-
-    /// Flushes to the disk what has waited long enough at `now`.
-    ///
-    /// # Errors
-    /// When the disk refuses; it is tried again after [`SpoolOptions::sync_every`].
-    pub fn sync_due(&mut self, now: Mono) -> Result<(), SpoolError> {
-        match self.unsynced_since {
-            Some(since) if now - since >= self.options.sync_every => {
-                self.unsynced_since = Some(now);
-                self.sync()
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Flushes everything to the disk.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn sync(&mut self) -> Result<(), SpoolError> {
-        if self.unsynced_since.is_some() {
-            let flushed = self.writer.sync_data();
-            flushed.map_err(failed("flush", &self.newest().path(&self.dir)))?;
-            self.unsynced_since = None;
-        }
-        Ok(())
     }
 
     /// The oldest frames that are not acknowledged, from one segment: at most `max`
@@ -250,203 +300,192 @@ impl Spool {
     /// When a segment cannot be read.
     pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, SpoolError> {
         loop {
-            let from_cursor = |s: &&Segment| s.number >= self.cursor.segment;
-            let Some(&segment) = self.segments.iter().find(from_cursor) else {
+            let from_cursor = |s: &Segment| s.number >= self.cursor.segment;
+            let Some(index) = self.segments.iter().position(from_cursor) else {
                 return Ok(None);
             };
-            let start = self.cursor.max(Cursor::start_of(segment.number));
-            let batch = self.read_batch(&segment, start, max)?;
+            let batch = match self.read_batch(index, max) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.unreadable(index, error)?;
+                    continue;
+                }
+            };
+            self.read_failures = 0;
             if !batch.bytes.is_empty() {
                 return Ok(Some(batch));
             }
             // Nothing, or nothing but damage, up to the segment's end: over it.
-            if segment.number == self.newest().number {
-                self.cursor = segment.end();
+            let Some(segment) = self.segments.get(index) else {
+                return Ok(None);
+            };
+            if index + 1 == self.segments.len() {
+                self.cursor = self.cursor.max(segment.end());
                 return Ok(None);
             }
             self.cursor = Cursor::start_of(segment.number + 1);
         }
     }
 
-    fn read_batch(
-        &mut self,
-        segment: &Segment,
-        start: Cursor,
-        max: usize,
-    ) -> Result<Batch, SpoolError> {
-        let mut batch = Batch::at(start);
+    fn read_batch(&mut self, index: usize, max: usize) -> io::Result<Batch> {
+        let Some(segment) = self.segments.get(index) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let start = segment.start_at(self.cursor);
+        let mut batch = Batch::at(Cursor {
+            segment: segment.number,
+            offset: start,
+        });
         let mut damage = Vec::new();
-        segment.scan(&self.dir, start.offset, |offset, piece| {
+        segment.scan(&*self.disk, start, |offset, piece| {
             match piece {
                 Piece::Whole(raw) => {
                     if !batch.bytes.is_empty() && batch.bytes.len() + raw.len() > max {
                         return ControlFlow::Break(());
                     }
-                    batch.push(raw, offset + length_of(raw));
+                    batch.push(raw, offset + length(raw.len()));
                 }
                 Piece::Damaged { length } => damage.push((offset, length)),
             }
             ControlFlow::Continue(())
         })?;
-        self.count_damage(segment, &damage);
+        self.count_damage(index, &damage);
         Ok(batch)
     }
 
-    /// Counts damage, unless it was read and counted before.
-    fn count_damage(&mut self, segment: &Segment, damage: &[(u64, u64)]) {
-        for &(offset, length) in damage {
-            let place = Cursor {
-                segment: segment.number,
-                offset,
-            };
-            if place >= self.damage_counted {
-                warn!(
-                    "{length} bytes at {offset} of the spool's {} are damaged and passed over",
-                    segment.path(&self.dir).display()
-                );
-                self.lost = self.lost.saturating_add(1);
-                self.damage_counted = Cursor {
-                    offset: offset + length,
-                    ..place
-                };
-            }
+    /// A segment could not be read: tried again, and set aside when that does not help
+    /// or it is not there.
+    fn unreadable(&mut self, index: usize, error: io::Error) -> Result<(), SpoolError> {
+        self.read_failures += 1;
+        let gone = error.kind() == io::ErrorKind::NotFound;
+        let Some(segment) = self.segments.get(index) else {
+            return Ok(());
+        };
+        let path = self.disk.path(&segment.name());
+        let number = segment.number;
+        if !gone && self.read_failures < MOST_READ_FAILURES {
+            return Err(failed("read", &path)(error));
+        }
+        self.read_failures = 0;
+        warn!(
+            "{} cannot be read ({error}); how many blocks are lost with it is not known",
+            path.display()
+        );
+        if number == self.newest_number() {
+            // It is being written: that goes on elsewhere.
+            self.leave();
+        }
+        self.set_aside(number);
+        Ok(())
+    }
+
+    /// Counts damage and keeps it aside, unless it was read and counted before.
+    fn count_damage(&mut self, index: usize, damage: &[(u64, u64)]) {
+        let Some(segment) = self.segments.get(index) else {
+            return;
+        };
+        let place = |offset| Cursor {
+            segment: segment.number,
+            offset,
+        };
+        let fresh = damage
+            .iter()
+            .filter(|d| !self.counted.contains(&place(d.0)));
+        let fresh: Vec<(u64, u64)> = fresh.copied().collect();
+        if fresh.is_empty() {
+            return;
+        }
+        // What the cursor has passed is not read again.
+        self.counted = self.counted.split_off(&self.cursor);
+        let times = segment.closed_times(&*self.disk);
+        let before_it = self.written_before(index);
+        for (offset, length) in fresh {
+            warn!(
+                "{length} bytes at {offset} of the spool's {} are damaged and passed over",
+                self.disk.path(&segment.name()).display()
+            );
+            quarantine::keep(&*self.disk, &segment.name(), offset, length);
+            let next = times.partition_point(|t| t.0 < offset);
+            let before = next.checked_sub(1).and_then(|i| times.get(i));
+            self.lost.add(Lost {
+                blocks: 1,
+                from: before.map(|t| t.1).or(before_it),
+                to: times
+                    .get(next)
+                    .map_or_else(|| segment::wall(segment.written), |t| t.1),
+            });
+            self.counted.insert(place(offset));
         }
     }
 
-    /// Everything before `cursor` is durable at the collector.
-    ///
-    /// # Errors
-    /// When the cursor cannot be written or a segment not removed; what is
-    /// acknowledged may then be delivered again.
-    pub fn acknowledge(&mut self, cursor: Cursor) -> Result<(), SpoolError> {
+    /// Everything before `cursor` is durable at the collector. Where the disk does not
+    /// take that, it may be delivered again after a restart.
+    pub fn acknowledge(&mut self, cursor: Cursor) {
         if cursor <= self.cursor {
-            return Ok(());
+            return;
         }
         self.cursor = cursor;
-        self.cursor_file.write(cursor)?;
-        self.drop_acknowledged()
+        if !self.stale_cursor
+            && let Err(error) = cursor::write(&*self.disk, cursor)
+        {
+            self.complain("write", "cursor", error);
+        }
+        self.drop_acknowledged();
     }
 
-    /// Blocks that were dropped or damaged since this was last asked.
-    pub fn take_lost(&mut self) -> u32 {
-        std::mem::take(&mut self.lost)
+    /// A whole frame of a batch, at byte `offset` of it, is of no use to the collector:
+    /// it is kept aside and counted as lost.
+    pub fn refused(&mut self, batch: &Batch, offset: u64) {
+        let Some((place, raw)) = batch.frame_at(offset) else {
+            return;
+        };
+        let name = Segment::in_memory(place.segment, Vec::new(), self.disk.now()).name();
+        quarantine::keep_bytes(&*self.disk, &name, place.offset, raw);
+        let now = segment::wall(self.disk.now());
+        let closed = segment::closed(raw);
+        self.lost.add(Lost {
+            blocks: 1,
+            from: closed,
+            to: closed.unwrap_or(now),
+        });
+    }
+
+    /// Blocks that were dropped, damaged or of no use since this was last asked, and
+    /// of which time they were.
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        self.lost.take()
     }
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|s| s.length).sum()
+        let on_disk = self.segments.iter().filter(|s| s.memory.is_none());
+        on_disk.map(|s| s.length).sum()
     }
 
-    /// The segment that is being written; there is always one.
-    fn newest(&self) -> Segment {
-        self.segments.last().copied().unwrap_or_default()
+    /// Bytes that were appended since the spool was opened.
+    pub fn appended(&self) -> u64 {
+        self.appended
     }
 
-    /// Half a frame must not stand before a whole one.
-    fn undo_write(&mut self) -> Result<(), SpoolError> {
-        let length = self.newest().length;
-        let undone = self
-            .writer
-            .set_len(length)
-            .and_then(|()| self.writer.seek(SeekFrom::Start(length)));
-        match undone {
-            Ok(_) => Ok(()),
-            Err(_) => self.sync().and_then(|()| self.roll()),
-        }
+    /// Bytes of blocks that are in memory only, because the disk takes nothing, and
+    /// that the collector does not have.
+    pub fn only_in_memory(&self) -> u64 {
+        let unwritten = self.segments.iter().filter(|s| s.memory.is_some());
+        unwritten
+            .map(|s| s.length.saturating_sub(s.start_at(self.cursor)))
+            .sum()
     }
 
-    fn roll(&mut self) -> Result<(), SpoolError> {
-        let (segment, writer) = segment::create(&self.dir, self.newest().number + 1)?;
-        let now = SystemTime::now();
-        if let Some(left) = self.segments.last_mut() {
-            left.written = now;
-        }
-        self.segments.push(segment);
-        self.writer = writer;
-        self.unsynced_since = None;
-        // The one that was left may have been acknowledged already.
-        self.drop_acknowledged()?;
-        self.drop_beyond_bounds(now);
-        Ok(())
-    }
-
-    fn drop_acknowledged(&mut self) -> Result<(), SpoolError> {
-        while self.segments.len() > 1 {
-            let Some(oldest) = self.segments.first().copied() else {
-                break;
-            };
-            if self.cursor < oldest.end() && oldest.length > 0 {
-                break;
-            }
-            oldest.remove(&self.dir)?;
-            self.segments.remove(0);
-        }
-        Ok(())
-    }
-
-    fn drop_beyond_bounds(&mut self, now: SystemTime) {
-        self.drop_beyond_max_bytes();
-        let max_age = self.options.max_age.to_std().unwrap_or_default();
-        let too_old = |s: &Segment| now.duration_since(s.written).is_ok_and(|age| age > max_age);
-        while self.segments.len() > 1 && self.segments.first().is_some_and(too_old) {
-            self.drop_oldest("old");
-        }
-    }
-
-    fn drop_beyond_max_bytes(&mut self) {
-        while self.segments.len() > 1 && self.bytes() > self.options.max_bytes {
-            self.drop_oldest("full");
-        }
-    }
-
-    /// Drops the oldest segment and counts what of it was not delivered.
-    fn drop_oldest(&mut self, why: &str) {
-        let oldest = self.segments.remove(0);
-        let start = self.cursor.max(Cursor::start_of(oldest.number));
-        let mut blocks = 0_u32;
-        if start.segment == oldest.number {
-            let mut damage = Vec::new();
-            let counted = oldest.scan(&self.dir, start.offset, |offset, piece| {
-                match piece {
-                    Piece::Whole(_) => blocks += 1,
-                    Piece::Damaged { length } => damage.push((offset, length)),
-                }
-                ControlFlow::Continue(())
-            });
-            self.count_damage(&oldest, &damage);
-            if let Err(error) = counted {
-                warn!("{error}");
-                // How many they were is not known; that there were some is.
-                blocks += 1;
-            }
-            self.cursor = Cursor::start_of(oldest.number + 1);
-        }
-        warn!(
-            "the spool is {why}: {blocks} blocks that the collector does not have are dropped with {}",
-            oldest.path(&self.dir).display()
-        );
-        self.lost = self.lost.saturating_add(blocks);
-        if let Err(error) = oldest.remove(&self.dir) {
-            warn!("{error}");
-        }
+    /// When the segment before this one was written to for the last time, as the
+    /// earliest that a block in this one can have been closed.
+    fn written_before(&self, index: usize) -> Option<Wall> {
+        let before = self.segments.get(index.checked_sub(1)?)?;
+        Some(segment::wall(before.written))
     }
 }
 
-/// The lock of a spool's directory, for as long as the file is open.
-fn exclusive(dir: &Path) -> Result<File, SpoolError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(failed("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse {
-            path: dir.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
-    }
-}
-
-fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> SpoolError + use<> {

@@ -67,6 +67,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(1),
+        authenticated: None,
         key: None,
     };
     session.in_range()?;
@@ -74,7 +75,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         plan: session,
         source,
         destination,
-        key: None,
+        keys: None,
         max_hops: args.max_hops,
     };
     let stop = Stop::default();

@@ -13,16 +13,20 @@
 mod backoff;
 mod cache;
 mod client;
+mod pace;
 mod response;
 
 pub use cache::{CacheError, PlanCache};
-pub use client::{Client, UplinkError};
+pub use client::{Client, UplinkError, join};
 pub use response::{Action, classify_response};
 
 use crate::session::Stop;
 use crate::spool::Spool;
 use backoff::Backoff;
+use hopgap_net::clock::Clock;
+use hopgap_proto::time::Span;
 use hopgap_proto::uplink::{BATCH_BYTES, PlanResponse, Revision};
+use pace::Pace;
 use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +36,10 @@ use tracing::{info, warn};
 
 /// How long the collector is asked to hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
-/// Batches do not shrink below this; a larger frame is sent alone in any case.
+/// Most bytes of a delivery, but for a larger frame, which is sent alone: on a narrow
+/// path a longer burst would stand in the queue before the probes.
+const MOST_BATCH: usize = BATCH_BYTES / 4;
+/// Batches do not shrink below this.
 const LEAST_BATCH: usize = 16 << 10;
 /// Pause when there is nothing to deliver.
 const IDLE: Duration = Duration::from_millis(200);
@@ -46,8 +53,17 @@ pub fn lock(spool: &SharedSpool) -> MutexGuard<'_, Spool> {
     spool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the spool is delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Bytes a second of what has waited, beside those that are recorded meanwhile.
+    pub rate: u64,
+    /// How long to go on after the request to stop.
+    pub grace: Duration,
+}
+
 /// Starts the thread that delivers. It ends when `stop` is requested and all is
-/// delivered, or `grace` after the request.
+/// delivered, or [`Delivery::grace`] after the request.
 ///
 /// # Errors
 /// When no thread can be had.
@@ -55,24 +71,31 @@ pub fn deliver(
     client: Client,
     spool: SharedSpool,
     stop: Stop,
-    grace: Duration,
+    delivery: Delivery,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("uplink".to_owned())
         .spawn(move || {
             let mut backoff = Backoff::new(client.seed());
             let mut end = None;
-            let mut size = BATCH_BYTES;
+            let mut size = MOST_BATCH;
+            let mut pace = Pace::new(delivery.rate, BATCH_BYTES, Clock::now());
             loop {
                 if stop.requested() {
-                    let end = *end.get_or_insert_with(|| std::time::Instant::now() + grace);
+                    let end =
+                        *end.get_or_insert_with(|| std::time::Instant::now() + delivery.grace);
                     if std::time::Instant::now() >= end {
                         return;
                     }
                 }
-                match deliver_once(&client, &spool, size) {
+                let wait = pace.wait(lock(&spool).appended(), Clock::now());
+                if wait > Span::ZERO {
+                    std::thread::sleep(wait.to_std().unwrap_or_default().min(IDLE));
+                    continue;
+                }
+                match deliver_once(&client, &spool, size, &mut pace) {
                     Ok(true) => {
-                        size = (size * 2).min(BATCH_BYTES);
+                        size = (size * 2).min(MOST_BATCH);
                         backoff.succeeded("the collector takes records again");
                     }
                     Ok(false) if stop.requested() => return,
@@ -95,16 +118,28 @@ pub fn deliver(
 }
 
 /// Delivers one batch of `size` bytes at most; false when there was none.
-fn deliver_once(client: &Client, spool: &SharedSpool, size: usize) -> Result<bool, UplinkError> {
+fn deliver_once(
+    client: &Client,
+    spool: &SharedSpool,
+    size: usize,
+    pace: &mut Pace,
+) -> Result<bool, UplinkError> {
     // The spool is not held while the collector is asked: recording goes on.
     let Some(batch) = lock(spool).next_batch(size)? else {
         return Ok(false);
     };
+    // A delivery that fails has used the path as well.
+    pace.sent(batch.bytes.len());
     let ack = client.deliver(&batch.bytes)?;
+    let mut spool = lock(spool);
     for refused in &ack.refused {
         warn!("the collector could not use a block: {}", refused.error);
+        if refused.offset < ack.bytes {
+            spool.refused(&batch, refused.offset);
+        }
     }
-    lock(spool).acknowledge(batch.cursor_after(ack.bytes))?;
+    spool.acknowledge(batch.cursor_after(ack.bytes));
+    drop(spool);
     if ack.bytes == 0 {
         return Err(UplinkError::NoProgress);
     }

@@ -1,10 +1,12 @@
 //! The command line.
 
 mod drill;
+mod identity;
 mod report;
 mod show;
+mod token;
 
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::clock::ParseTimeError;
 use crate::plan::{CollectorPlan, DEFAULT_STORE, PlanFileError};
 use crate::report::ReportError;
@@ -43,6 +45,12 @@ enum Command {
     Drill(drill::DrillCommand),
     /// Report on a drill or on any stretch of time
     Report(report::ReportArgs),
+    /// Let agents join: make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// List, revoke and rename the agents that have joined
+    #[command(subcommand)]
+    Agent(identity::AgentCommand),
     /// Show how the collector and its agents are
     Status {
         #[command(flatten)]
@@ -82,6 +90,19 @@ struct ServerArgs {
     /// The running collector
     #[arg(long, default_value = "http://127.0.0.1:8620")]
     url: String,
+    /// Show the token in this file, where the collector asks for one
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn client(&self) -> Result<Client, ClientError> {
+        let client = Client::new(&self.url);
+        match &self.token_file {
+            Some(file) => client.with_token_file(file),
+            None => Ok(client),
+        }
+    }
 }
 
 /// Which store to read.
@@ -108,6 +129,8 @@ enum Failure {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -154,13 +177,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve(args),
         Command::CheckPlan { file } => {
             let plan = CollectorPlan::load(&file)?;
-            plan.may_listen_at(plan.settings.listen)?;
-            print(&show::plan(&file, &plan))
+            let transport = plan.may_listen_at(plan.settings.listen)?;
+            print(&show::plan(&file, &plan, transport))
         }
         Command::Drill(command) => drill::run(command),
         Command::Report(args) => report::run(&args),
+        Command::Token(command) => token::run(command),
+        Command::Agent(command) => identity::run(command),
         Command::Status { server, json } => {
-            let status = crate::client::Client::new(&server.url).status()?;
+            let status = server.client()?.status()?;
             print(&if json {
                 serde_json::to_string_pretty(&status)? + "\n"
             } else {
@@ -207,10 +232,13 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
             store: args.store,
         })
         .await?;
-        tracing::info!(
-            "listening on {}",
-            service.address().map_err(ServeError::from)?
-        );
+        let agents = service.address().map_err(ServeError::from)?;
+        let here = service.api_address().map_err(ServeError::from)?;
+        if agents == here {
+            tracing::info!("listening on {agents}, without TLS");
+        } else {
+            tracing::info!("listening on {agents} for agents, by TLS, and on {here} for this host");
+        }
         service.run(stop).await?;
         tracing::info!("stopped");
         Ok(())

@@ -1,14 +1,16 @@
 //! The command line's side of the collector's API.
 
-use crate::serve::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+use crate::plan::{Secret, read_token};
+use crate::serve::{DRILLS_PATH, MARKERS_PATH, OURS_HEADER, STATUS_PATH, STOP_PATH};
 use crate::serve::{DrillBody, DrillRequest, MarkerRequest, Status, StopRequest};
-use hopgap_proto::uplink::ErrorBody;
+use hopgap_proto::uplink::{ErrorBody, bearer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::path::Path;
 use std::time::Duration;
-use ureq::Agent;
-use ureq::Body;
 use ureq::http::Response;
+use ureq::http::header::AUTHORIZATION;
+use ureq::{Agent, Body, RequestBuilder};
 
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -29,6 +31,9 @@ pub(crate) enum ClientError {
     /// It said no.
     #[error("{0}")]
     Refused(String),
+    /// The token cannot be read.
+    #[error("{0}")]
+    Token(String),
     /// What answers is no collector, or one of another version.
     #[error(
         "{url} answered with something else than expected ({what}); check --url and that both programs have the same version"
@@ -45,6 +50,7 @@ pub(crate) enum ClientError {
 pub(crate) struct Client {
     agent: Agent,
     url: String,
+    token: Option<Secret>,
 }
 
 impl Client {
@@ -58,7 +64,21 @@ impl Client {
         Self {
             agent: config.into(),
             url: url.trim_end_matches('/').to_owned(),
+            token: None,
         }
+    }
+
+    /// Shows the token of a file with every request.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, can be read by others, or holds no token.
+    pub(crate) fn with_token_file(self, file: &Path) -> Result<Self, ClientError> {
+        let token = read_token(file).map_err(ClientError::Token)?;
+        Ok(Self {
+            token: Some(token),
+            ..self
+        })
     }
 
     pub(crate) fn status(&self) -> Result<Status, ClientError> {
@@ -83,7 +103,8 @@ impl Client {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.url);
-        self.read(url.clone(), self.agent.get(url).call())
+        let request = self.identified(self.agent.get(&url));
+        self.read(url, request.call())
     }
 
     fn post<T: DeserializeOwned>(
@@ -97,8 +118,21 @@ impl Client {
             what: error.to_string(),
         };
         let body = serde_json::to_vec(body).map_err(strange)?;
-        let request = self.agent.post(&url).content_type("application/json");
+        let request = self
+            .identified(self.agent.post(&url))
+            .header(OURS_HEADER, "1")
+            .content_type("application/json");
         self.read(url.clone(), request.send(&body))
+    }
+
+    fn identified<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => {
+                let token = String::from_utf8_lossy(token.as_bytes());
+                request.header(AUTHORIZATION, bearer(&token))
+            }
+            None => request,
+        }
     }
 
     fn read<T: DeserializeOwned>(

@@ -9,6 +9,7 @@
 pub mod cli;
 mod client;
 mod clock;
+pub mod identity;
 pub mod plan;
 pub mod query;
 pub mod report;

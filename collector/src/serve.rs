@@ -1,41 +1,60 @@
 //! The service: takes frames in from agents, gives them the plan, and answers the
 //! command line.
 //!
+//! Agents come by TLS to one listener, which knows the uplink's paths alone; the command
+//! line and scripts of this host come to another on the loopback interface, which knows
+//! the API's alone. Without TLS one listener serves both.
+//!
 //! One thread runs the HTTP server, one owns the store and does all writing (in the order
 //! of the requests, one transaction each), one seals and expires. A request for writing
 //! is answered when its transaction is durable. Stopping lets requests finish, at most
 //! [`GRACE`], and ends the writer last.
 
+mod access;
 mod api;
+mod join;
 mod keeper;
+mod limits;
+mod peer;
 mod refusals;
 mod reply;
+mod tls;
 mod uplink;
 mod watch;
 mod writer;
 
-use crate::plan::{CollectorPlan, PlanFileError};
+use crate::identity::{self, Catalogue, IdentityError};
+use crate::plan::{CollectorPlan, PlanFileError, Transport};
 use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::{BLOCKS_PATH, HELLO_PATH, MAX_BATCH_BYTES, PLAN_PATH};
+use hopgap_proto::uplink::{
+    BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH,
+};
+use join::Identities;
+use limits::{Bounds, Connections, Limits};
 use refusals::Refusals;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as channel};
 
+pub(crate) use access::OURS_HEADER;
 pub use api::{
     AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
     StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub use limits::RefusedBody;
 pub use refusals::RefusalBody;
+pub use tls::TlsBody;
 
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -73,6 +92,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The authority or the catalogue.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The store's thread died.
     #[error(
         "the store's thread ended early; what was acknowledged is stored, start the collector again"
@@ -92,10 +114,12 @@ struct Shared {
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
-    listen: SocketAddr,
     started: Wall,
     bodies: Semaphore,
     refusals: Refusals,
+    limits: Arc<Limits>,
+    /// Who agents are, where they come by TLS.
+    identities: Option<Arc<Identities>>,
 }
 
 type App = Arc<Shared>;
@@ -103,9 +127,36 @@ type App = Arc<Shared>;
 /// A service that listens; [`Service::run`] answers.
 pub struct Service {
     listener: TcpListener,
+    secure: Option<Secure>,
     plan: CollectorPlan,
     options: Options,
     store: Store,
+}
+
+/// What TLS needs.
+struct Secure {
+    tls: Tls,
+    identities: Identities,
+    /// For the command line and scripts.
+    api: TcpListener,
+}
+
+impl Secure {
+    async fn new(plan: &CollectorPlan, store: &Path) -> Result<Self, ServeError> {
+        let (authority, look) = identity::open(store)?;
+        let (_, write): (_, Catalogue) = identity::open(store)?;
+        Ok(Self {
+            tls: Tls::new(&authority, plan)?,
+            identities: Identities::new(authority, look, write),
+            api: listen_at(plan.settings.api_listen).await?,
+        })
+    }
+}
+
+async fn listen_at(listen: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(listen)
+        .await
+        .map_err(|source| ServeError::Listen { listen, source })
 }
 
 impl Service {
@@ -115,30 +166,43 @@ impl Service {
     ///
     /// When one of them is impossible.
     pub async fn bind(options: Options) -> Result<Self, ServeError> {
-        let plan = CollectorPlan::load(&options.plan)?;
+        let mut plan = CollectorPlan::load(&options.plan)?;
         let listen = options.listen.unwrap_or(plan.settings.listen);
-        plan.may_listen_at(listen)?;
+        let transport = plan.may_listen_at(listen)?;
         let dir = options.store.as_ref().unwrap_or(&plan.settings.store);
         let mut store = Store::open(dir)?;
+        plan.give_keys(store.dir())?;
         store.adopt_plan(&plan.plan, clock::now())?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|source| ServeError::Listen { listen, source })?;
+        let secure = match transport {
+            Transport::Tls => Some(Secure::new(&plan, store.dir()).await?),
+            Transport::Plain => None,
+        };
         Ok(Self {
-            listener,
+            listener: listen_at(listen).await?,
+            secure,
             plan,
             options,
             store,
         })
     }
 
-    /// Where it listens.
+    /// Where agents reach it.
     ///
     /// # Errors
     ///
     /// When the operating system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where the command line reaches it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not say.
+    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
+        let secure = self.secure.as_ref();
+        secure.map_or(&self.listener, |s| &s.api).local_addr()
     }
 
     /// Answers until `stop` is done, then lets requests finish.
@@ -152,42 +216,80 @@ impl Service {
     ) -> Result<(), ServeError> {
         let dir = self.store.dir().to_owned();
         let listen = self.address()?;
+        let transport = match self.secure {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
         let (writer, writing) = writer::start(self.store)?;
         let (plan_in, plan) = channel::channel(Arc::new(self.plan));
         let (error_in, plan_error) = channel::channel(None);
         let (stop_in, stopping) = channel::channel(false);
         let keeping = keeper::start(dir.clone(), plan.clone(), writer.clone())?;
         let watching = tokio::spawn(watch::watch(
-            self.options.plan.clone(),
-            listen,
+            (self.options.plan.clone(), dir.clone()),
+            (listen, transport),
             plan_in,
             error_in,
             writer.clone(),
         ));
         let ended = writer.clone();
+        let (secure, identities) = match self.secure {
+            Some(secure) => (
+                Some((secure.tls, secure.api)),
+                Some(Arc::new(secure.identities)),
+            ),
+            None => (None, None),
+        };
+        let limits = Arc::new(Limits::default());
         let app: App = Arc::new(Shared {
             writer: writer.clone(),
-            listen,
-            plan,
+            plan: plan.clone(),
             plan_file: self.options.plan,
             plan_error,
-            stopping,
+            stopping: stopping.clone(),
             store: dir,
             started: clock::now(),
             bodies: Semaphore::new(BODIES_AT_A_TIME),
             refusals: Refusals::default(),
+            limits: Arc::clone(&limits),
+            identities,
         });
-        let router = router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let connections = || Connections::new(Arc::clone(&limits), Bounds::default());
         let (done_in, done) = tokio::sync::oneshot::channel();
-        let graceful = async move {
+        tokio::spawn(async move {
             stop.await;
             // Held requests end, so that their connections can.
             stop_in.send_replace(true);
             let _ = done_in.send(());
+        });
+        let serving = async {
+            match (secure, app.identities.clone()) {
+                (Some((tls, api)), Some(identities)) => {
+                    let keeping = tokio::spawn(tls.keep(identities.authority.clone(), plan));
+                    let renaming =
+                        tokio::spawn(join::follow_renamings(identities.clone(), writer.clone()));
+                    let counts = identities.counts.clone();
+                    let agents = finished(uplink_router(), app.clone());
+                    let people = finished(api::router(&app), app);
+                    // Each listener has its own places: who fills one leaves the other free.
+                    let (people_at, agents_at) = (connections(), connections());
+                    tokio::join!(
+                        people_at.serve(api, people, stopping.clone()),
+                        tls.serve(self.listener, agents, counts, &agents_at, stopping),
+                    );
+                    keeping.abort();
+                    renaming.abort();
+                }
+                _ => {
+                    let both = uplink_router().merge(api::router(&app));
+                    connections()
+                        .serve(self.listener, finished(both, app), stopping)
+                        .await;
+                }
+            }
         };
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(graceful);
         let outcome = tokio::select! {
-            served = async { serving.await } => served.map_err(ServeError::from),
+            () = serving => Ok(()),
             () = ended.ended() => Err(ServeError::Writer),
             () = async {
                 let _ = done.await;
@@ -205,14 +307,21 @@ impl Service {
     }
 }
 
-fn router(app: App) -> Router {
+/// What agents ask.
+fn uplink_router() -> Router<App> {
     Router::new()
         .route(HELLO_PATH, post(uplink::hello))
         .route(PLAN_PATH, get(uplink::plan))
         .route(BLOCKS_PATH, post(uplink::blocks))
-        .merge(api::router(&app))
+        .route(JOIN_PATH, post(join::join))
+        .route(RENEW_PATH, post(join::renew))
+}
+
+fn finished(router: Router<App>, app: App) -> Router {
+    router
         .fallback(reply::no_such_path)
         .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
+        .layer(from_fn_with_state(app.clone(), limits::guard))
         .with_state(app)
 }
 

@@ -13,13 +13,14 @@
 //! [`seal`] moves whole hours of probes and receptions into Parquet: the file is complete
 //! and flushed under its name before one transaction swaps it for the blobs.
 
-pub mod audit;
+
 mod block;
 mod drill;
 mod error;
 mod expire;
 mod reader;
 mod records;
+mod rename;
 mod schema;
 pub mod seal;
 mod segment;

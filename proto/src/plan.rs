@@ -5,10 +5,10 @@
 
 mod check;
 
-pub use check::PlanError;
+pub use check::{PlanError, UnusableKey};
 
 use crate::record::{AgentName, PathName, SessionName, TargetName};
-use crate::stamp::Ssid;
+use crate::stamp::{AuthKey, SessionKeys, Ssid};
 use crate::time::Span;
 use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
@@ -90,13 +90,48 @@ pub struct SessionPlan {
     /// Resolution of the recorded times, 1 ns to 1 ms: nanosecond jitter is what costs room.
     #[serde(default = "default_time_unit")]
     pub time_unit: Span,
-    /// Hexadecimal HMAC-SHA-256 key of requests and replies (authenticated mode), at
-    /// least 16 bytes. Absent: unauthenticated.
+    /// Whether packets are authenticated (RFC 8762 section 4.4). Absent: they are where
+    /// an agent reflects, and where there is a `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<bool>,
+    /// Hexadecimal key of authenticated mode, at least 16 bytes: that of a foreign
+    /// reflector. Absent: the collector gives each session between agents a key of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
 impl SessionPlan {
+    /// Whether its packets are to be authenticated.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+            .unwrap_or(self.key.is_some() || self.to.agent().is_some())
+    }
+
+    /// What its packets are authenticated with; `None` where they are not to be. Two
+    /// agents have a key for each direction, see [`SessionKeys::per_direction`]; a foreign
+    /// reflector knows one for both.
+    ///
+    /// # Errors
+    /// Where there is no key or none that can be used: such a session must not run, or
+    /// leaving the key out would be enough to switch authentication off.
+    pub fn keys(&self) -> Result<Option<SessionKeys>, UnusableKey> {
+        if !self.is_authenticated() {
+            return Ok(None);
+        }
+        let session = || self.name.clone();
+        let Some(key) = &self.key else {
+            return Err(UnusableKey::Absent { session: session() });
+        };
+        let key: AuthKey = key.parse().map_err(|source| UnusableKey::Unreadable {
+            session: session(),
+            source,
+        })?;
+        Ok(Some(match &self.to {
+            Destination::Agent(_) => SessionKeys::per_direction(&key),
+            Destination::Foreign(_) => SessionKeys::shared(key),
+        }))
+    }
+
     /// Time between two searches of the path MTU; `None` for none.
     pub fn path_mtu_interval(&self) -> Option<Span> {
         let interval = match (self.path_mtu_interval, &self.to) {

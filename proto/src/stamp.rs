@@ -45,7 +45,7 @@ mod sender;
 mod timestamp;
 pub mod tlv;
 
-pub use auth::{AuthKey, KeyError, Keys, Mode, Security, TAG_LEN};
+pub use auth::{AuthKey, KeyError, Keys, Mode, Security, SessionKeys, TAG_LEN};
 pub use error::{BufferTooSmall, ErrorEstimateField, ParseError};
 pub use error_estimate::{ErrorEstimate, ZeroMultiplier};
 pub use id::{Seq, Ssid};

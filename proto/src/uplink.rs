@@ -9,15 +9,31 @@
 //! | `GET` [`PLAN_PATH`]`?revision=…&wait=…` | none | 200 [`PlanResponse`], or 304 without a body |
 //! | `POST` [`BLOCKS_PATH`] | frames ([`crate::frame`]), one after the other | 200 [`Ack`] |
 //!
+//! and over TLS two more, for the agent's certificate:
+//!
+//! | request | body | success |
+//! |---|---|---|
+//! | `POST` [`JOIN_PATH`] | [`JoinRequest`] | 200 [`Certified`] |
+//! | `POST` [`RENEW_PATH`] | [`RenewRequest`] | 200 [`Certified`] |
+//!
 //! Control messages are JSON ([`CONTROL_TYPE`]); blocks are the spool's own
 //! bytes ([`FRAMES_TYPE`]). Everything else than success carries an
 //! [`ErrorBody`], which says what was wrong and what to do.
 //!
 //! # Who is asking
-//! Every request carries `Authorization: Bearer <secret>` ([`bearer`]) and the
-//! agent's name in the header [`AGENT_HEADER`]. The collector accepts a request
-//! only when the secret is that agent's own, and a block only when its key
-//! names the agent that delivers it.
+//! Over TLS 1.3 the client's certificate says who asks: the collector's catalogue
+//! knows which agent it gave it to. The certificate's subject is an opaque number. An
+//! agent joins with a one-time token ([`JoinToken`]), which pins the authority that the
+//! collector's own certificate must be signed by, and renews its certificate, with a new
+//! key, over a connection that the old one authenticates.
+//!
+//! Without TLS, which is for one host and for labs, every request carries
+//! `Authorization: Bearer <secret>` ([`bearer`]), and the collector accepts it only when
+//! the secret is that agent's own.
+//!
+//! In both cases every request but the join names the agent in the header
+//! [`AGENT_HEADER`], which must agree, and a block is accepted only when its key names the
+//! agent that delivers it.
 //!
 //! # Versions
 //! The paths' `v1` is the shape of the requests. Below it, [`Hello`] offers the
@@ -46,9 +62,14 @@
 //! for the agent checks its frames before it sends them: 400 with
 //! [`ErrorCode::Malformed`], and it is sent again.
 
+mod identity;
 mod message;
 mod revision;
 
+pub use identity::{
+    Certified, Fingerprint, JOIN_PATH, JoinRequest, JoinToken, RENEW_PATH, RenewRequest,
+    TokenError, TokenId, TokenSecret,
+};
 pub use message::{
     Ack, ErrorBody, ErrorCode, Hello, PlanResponse, ProtocolRange, Refused, Welcome, bearer,
     secret_of,
@@ -74,7 +95,7 @@ pub const REVISION_QUERY: &str = "revision";
 /// seconds; absent for not at all.
 pub const WAIT_QUERY: &str = "wait";
 
-/// Header of every request: the agent's name.
+/// Header of every request but the join: the agent's name.
 pub const AGENT_HEADER: &str = "hopgap-agent";
 /// Media type of control messages.
 pub const CONTROL_TYPE: &str = "application/json";

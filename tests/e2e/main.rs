@@ -6,11 +6,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
 mod bad_input;
 mod collecting;
 mod deployment;
 mod dissected;
+mod guarded;
 mod interop;
+mod joined;
 mod measured;
 mod path_mtu;
 mod programs;
@@ -19,4 +22,5 @@ mod replanned;
 mod routes;
 mod scripted;
 mod texts;
+mod unplugged;
 mod world;

@@ -6,17 +6,18 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-fn collector() -> PathBuf {
+pub(crate) fn collector() -> PathBuf {
     program("hopgap-collector")
 }
 
-fn agent() -> PathBuf {
+pub(crate) fn agent() -> PathBuf {
     program("hopgap-agent")
 }
 
-const HEAD: &str = r#"
+pub(crate) const HEAD: &str = r#"
 [collector]
 listen = "10.0.0.1:8620"
+plain_http = true
 
 [[agent]]
 name = "a"
@@ -29,14 +30,14 @@ address = "10.0.0.2"
 secret_file = "/run/scratch/secret-b"
 "#;
 
-fn session(name: &str, from: &str, to: &str, interval: &str, port: u16) -> String {
+pub(crate) fn session(name: &str, from: &str, to: &str, interval: &str, port: u16) -> String {
     format!(
         "\n[[session]]\nname = \"{name}\"\nfrom = \"{from}\"\nto = \"{to}\"\ninterval = \"{interval}\"\nflows = 2\nsource_port = {port}\ntimeout = \"500ms\"\n"
     )
 }
 
 /// A collector on `a`, whose plan is `plan`.
-fn serve(world: &World, a: &Host, plan: &str) -> Running {
+pub(crate) fn serve(world: &World, a: &Host, plan: &str) -> Running {
     world.file("secret", "0123456789abcdef0123");
     world.file("secret-b", "fedcba9876543210fedc");
     let plan = world.file("plan.toml", plan);
@@ -57,7 +58,7 @@ fn serve(world: &World, a: &Host, plan: &str) -> Running {
     serving
 }
 
-fn start(world: &World, host: &Host, name: &str, secret: &str) -> Running {
+pub(crate) fn start(world: &World, host: &Host, name: &str, secret: &str) -> Running {
     let config = format!(
         "name = \"{name}\"\ncollector = \"http://10.0.0.1:8620\"\nsecret_file = \"/run/scratch/{secret}\"\nstate_dir = \"/run/scratch/{name}\"\nblock = \"1s\"\n"
     );
@@ -66,7 +67,7 @@ fn start(world: &World, host: &Host, name: &str, secret: &str) -> Running {
 }
 
 /// The findings over all that was stored.
-fn findings(a: &Host) -> Value {
+pub(crate) fn findings(a: &Host) -> Value {
     let from = [
         "report",
         "--store",
@@ -78,7 +79,7 @@ fn findings(a: &Host) -> Value {
     serde_json::from_str(&report).expect("the report is JSON")
 }
 
-fn counts<'a>(report: &'a Value, session: &str) -> &'a Value {
+pub(crate) fn counts<'a>(report: &'a Value, session: &str) -> &'a Value {
     let sessions = report["findings"]["sessions"].as_array().unwrap();
     let found = sessions.iter().find(|s| s["session"] == session);
     &found.unwrap_or_else(|| panic!("no {session} in {report:#}"))["counts"]

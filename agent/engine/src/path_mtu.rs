@@ -14,12 +14,12 @@
 //! directions carry it.
 
 use crate::schedule::Grid;
-use crate::sender::{TraceReply, mode_of, ssid_of};
+use crate::sender::{TraceReply, request_mode, ssid_of};
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{Event, EventKind, FlowIndex, MtuLimit, PathMtu};
 use hopgap_proto::stamp::{
-    AuthKey, ErrorEstimate, SenderPacket, Seq, Ssid, Timestamp, tlv::HEADER_LEN, tlv::Writer,
+    ErrorEstimate, SenderPacket, Seq, SessionKeys, Ssid, Timestamp, tlv::HEADER_LEN, tlv::Writer,
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ pub struct PathMtuConfig {
     /// SSID of flow 0's probes.
     pub ssid: Ssid,
     /// The session's key, where it is authenticated.
-    pub key: Option<AuthKey>,
+    pub keys: Option<SessionKeys>,
     /// What the kernel says of this host's wall clock.
     pub error_estimate: ErrorEstimate,
     /// The wait for replies to one attempt (`PROBE_TIMER`).
@@ -248,7 +248,7 @@ impl PathMtuProber {
 
     /// The smallest packet: a probe with an empty padding.
     fn least(&self) -> u16 {
-        let base = mode_of(self.config.key.as_ref()).base_len() + HEADER_LEN;
+        let base = request_mode(self.config.keys.as_ref()).base_len() + HEADER_LEN;
         self.config.headers + u16::try_from(base).unwrap_or(0)
     }
 
@@ -330,7 +330,7 @@ impl PathMtuProber {
         wall: Wall,
         payload: &mut Vec<u8>,
     ) -> Option<()> {
-        let mode = mode_of(self.config.key.as_ref());
+        let mode = request_mode(self.config.keys.as_ref());
         let error_estimate = self.config.error_estimate;
         let padding = size.checked_sub(self.least())?;
         Writer::new(payload, mode).pad(usize::from(padding)).ok()?;

@@ -12,28 +12,22 @@
 
 mod config;
 mod drops;
+mod judge;
 mod limit;
+mod replay;
 mod session;
 
-pub use config::{OpenMode, ReflectedSession, ReflectorConfig, UnusableKey};
+pub use config::{OpenMode, ReflectedSession, ReflectorConfig};
 use core::net::{IpAddr, SocketAddr};
 use drops::Drops;
-use hopgap_proto::record::{DropReason, Event, FlowIndex, Reception, SessionName, Stamp};
-use hopgap_proto::stamp::{
-    AuthKey, Compatibility, DscpSet, ErrorEstimate, Keys, Numbering, ParseError, ReplyContext,
-    Request, Security, Seq,
-};
+use hopgap_proto::record::{DropReason, Event, Reception, SessionName, Stamp};
+use hopgap_proto::stamp::ErrorEstimate;
 use hopgap_proto::time::{Mono, Span, Wall};
-use limit::Bucket;
 pub use limit::Rate;
-use session::{Counter, Open, Provisioned};
+use session::{Open, Provisioned};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// STAMP's and TWAMP's port (RFC 8762 section 4.1): nobody measures from it.
-const WELL_KNOWN_PORT: u16 = 862;
-/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
-const FIRST_USER_PORT: u16 = 1024;
 /// Sessions that the plan has no more are answered this long yet.
 const LINGER: Span = Span::from_secs(30);
 /// Drops are counted up over this long.
@@ -163,7 +157,7 @@ impl Reflector {
             .map(|session| {
                 let place = before.iter().position(|b| b.is_same(&session));
                 match place.map(|i| before.swap_remove(i)) {
-                    Some(same) => same.again(session),
+                    Some(same) => same.again(session, now),
                     None => Provisioned::new(session),
                 }
             })
@@ -230,6 +224,24 @@ impl Reflector {
         }
     }
 
+    /// The addresses of the sessions that are answered, those of the last plan for a while
+    /// among them; each once.
+    pub fn sources(&self) -> Vec<IpAddr> {
+        let mut sources = Vec::new();
+        for provisioned in &self.sessions {
+            if !sources.contains(&provisioned.session.from) {
+                sources.push(provisioned.session.from);
+            }
+        }
+        sources
+    }
+
+    /// So many packets of unknown senders were thrown away unread by the kernel.
+    pub fn handle_unread(&mut self, count: u32) {
+        self.totals.dropped += u64::from(count);
+        self.drops.count_all(DropReason::Stranger, count);
+    }
+
     /// When [`Self::handle_timeout`] has something to report; `None` when nothing was dropped.
     pub fn poll_timeout(&self) -> Option<Mono> {
         let pending = !self.drops.is_empty() || self.sessions.iter().any(|s| !s.drops.is_empty());
@@ -280,236 +292,6 @@ impl Reflector {
             Some(session) => session.drops.count(reason),
             None => self.drops.count(reason),
         }
-    }
-
-    /// The verdict, and whose session it was.
-    fn judge(
-        &mut self,
-        datagram: &Datagram<'_>,
-        sending: Wall,
-        reply: &mut Vec<u8>,
-    ) -> (Verdict, Option<usize>) {
-        let port = datagram.from.port();
-        if port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port) {
-            return (Verdict::Drop(DropReason::LoopGuard), None);
-        }
-        if let Some((i, flow)) = self
-            .provisioned(datagram)
-            .or_else(|| self.renumbered(datagram))
-        {
-            let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
-            return (verdict, Some(i));
-        }
-        (self.judge_open(datagram, sending, reply), None)
-    }
-
-    /// The session and flow that the packet is of: by its address and port, and where a
-    /// session that was there before the plan changed has them too, by its SSID.
-    fn provisioned(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
-        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
-        let flow_of = |i: usize| self.sessions.get(i)?.flow_of(ip, port);
-        let present = self
-            .index
-            .range((ip, 0)..=(ip, port))
-            .next_back()
-            .and_then(|(_, i)| Some((*i, flow_of(*i)?)));
-        if self.index.len() == self.sessions.len() {
-            return present;
-        }
-        let is_of = |(i, flow): &(usize, FlowIndex)| {
-            let session = self.sessions.get(*i);
-            session.and_then(|s| s.claimed_flow(datagram.bytes)) == Some(*flow)
-        };
-        let retired = || {
-            let sessions = self.sessions.iter().enumerate();
-            sessions
-                .filter(|(_, s)| s.retired_at.is_some())
-                .filter_map(|(i, s)| Some((i, s.flow_of(ip, port)?)))
-                .find(is_of)
-        };
-        present.filter(is_of).or_else(retired).or(present)
-    }
-
-    /// The session and flow that the packet is of by its address and SSID alone, where a
-    /// NAT on the way has given it another port (RFC 8972 section 3: the SSID identifies
-    /// a session).
-    fn renumbered(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
-        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
-        if port < FIRST_USER_PORT {
-            return None;
-        }
-        self.sessions.iter().enumerate().find_map(|(i, session)| {
-            if session.session.from != ip || session.session.reflector_port == port {
-                return None;
-            }
-            Some((i, session.claimed_flow(datagram.bytes)?))
-        })
-    }
-
-    fn judge_provisioned(
-        &mut self,
-        index: usize,
-        flow: FlowIndex,
-        datagram: &Datagram<'_>,
-        sending: Wall,
-        reply: &mut Vec<u8>,
-    ) -> Verdict {
-        let Some(provisioned) = self.sessions.get_mut(index) else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        let security = security_of(provisioned.session.key.as_ref());
-        let request = match Request::parse(datagram.bytes, security, Compatibility::Strict) {
-            Ok(request) => request,
-            Err(error) => return Verdict::Drop(reason_of(error)),
-        };
-        // Only what is authentic may use up the session's rate.
-        let Some(traced) = provisioned.traced(flow, request.packet().ssid) else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        let now = datagram.received.at;
-        if !provisioned.bucket.admits(provisioned.session.rate, now) {
-            let rate = provisioned.session.rate;
-            if !traced && provisioned.unanswered.admits(rate, now) {
-                let reception = reception_of(&request, flow, datagram, None);
-                self.outputs
-                    .push_back(Output::Reception(Arc::clone(&provisioned.name), reception));
-            }
-            return Verdict::Drop(DropReason::RateLimited);
-        }
-        let Some(counter) = provisioned.counters.of(flow, traced) else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        let Some((dscp, seq)) = answer(&self.config, &request, counter, datagram, sending, reply)
-        else {
-            return Verdict::Drop(DropReason::Malformed);
-        };
-        if traced {
-            self.totals.traced += 1;
-            let ticket = Ticket {
-                reception: None,
-                session: Some(index),
-            };
-            return Verdict::Reply { dscp, ticket };
-        }
-        self.totals.answered += 1;
-        let place = self.drained + self.outputs.len() as u64;
-        let reception = reception_of(&request, flow, datagram, Some(seq));
-        self.outputs
-            .push_back(Output::Reception(Arc::clone(&provisioned.name), reception));
-        let ticket = Ticket {
-            reception: Some(place),
-            session: Some(index),
-        };
-        Verdict::Reply { dscp, ticket }
-    }
-
-    fn judge_open(
-        &mut self,
-        datagram: &Datagram<'_>,
-        sending: Wall,
-        reply: &mut Vec<u8>,
-    ) -> Verdict {
-        let Some(open) = &mut self.open else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        // Whoever answers on another well-known port could be made to answer the reply.
-        if datagram.from.port() < FIRST_USER_PORT {
-            return Verdict::Drop(DropReason::LoopGuard);
-        }
-        let (now, idle_timeout) = (datagram.received.at, self.config.idle_timeout);
-        let mode = &open.mode;
-        let security = security_of(mode.key.as_ref());
-        let request = match Request::parse(datagram.bytes, security, mode.compatibility) {
-            Ok(request) => request,
-            Err(error) => return Verdict::Drop(reason_of(error)),
-        };
-        let from = (datagram.from.ip().to_canonical(), datagram.from.port());
-        let ssid = request.packet().ssid;
-        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
-        if !bucket.admits(mode.rate, now) {
-            return Verdict::Drop(DropReason::RateLimited);
-        }
-        let sessions = &mut open.sessions;
-        let Some(counter) =
-            sessions.of((from.0, from.1, ssid), mode.max_sessions, now, idle_timeout)
-        else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        match answer(&self.config, &request, counter, datagram, sending, reply) {
-            Some((dscp, _)) => {
-                if session::is_trace(ssid) {
-                    self.totals.traced += 1;
-                } else {
-                    self.totals.answered += 1;
-                }
-                let ticket = Ticket {
-                    reception: None,
-                    session: None,
-                };
-                Verdict::Reply { dscp, ticket }
-            }
-            None => Verdict::Drop(DropReason::Malformed),
-        }
-    }
-}
-
-fn reception_of(
-    request: &Request<'_, '_>,
-    flow: FlowIndex,
-    datagram: &Datagram<'_>,
-    reflector_seq: Option<Seq>,
-) -> Reception {
-    Reception {
-        flow,
-        seq: request.packet().sequence,
-        received: datagram.received,
-        ttl: datagram.ttl,
-        reflector_seq,
-    }
-}
-
-/// Writes the reply. Returns the DSCP that it must have and the number that it got.
-fn answer(
-    config: &Settings,
-    request: &Request<'_, '_>,
-    counter: &mut Counter,
-    datagram: &Datagram<'_>,
-    sending: Wall,
-    reply: &mut Vec<u8>,
-) -> Option<(Option<u8>, Seq)> {
-    let count = counter.count(datagram.received.at, config.idle_timeout);
-    let context = ReplyContext {
-        received_ttl: datagram.ttl,
-        received_tos: datagram.tos,
-        numbering: Numbering::Stateful {
-            sequence: count.seq,
-            follow_up: None,
-        },
-        counters: Some((count.packets, count.packets)),
-        addresses: Some((datagram.from, datagram.to)),
-        permitted_dscp: DscpSet::NONE,
-        ..ReplyContext::stateless(datagram.received_wall, sending, config.error_estimate)
-    };
-    reply.clear();
-    reply.resize(datagram.bytes.len(), 0);
-    let written = request.reply(&context, reply).ok()?;
-    reply.truncate(written.len);
-    // Both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
-    // section 4.4): else the way back would be measured in another queue.
-    let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
-    Some((dscp, count.seq))
-}
-
-fn security_of(key: Option<&AuthKey>) -> Security<'_> {
-    key.map_or(Security::OPEN, |key| {
-        Security::Authenticated(Keys::shared(key))
-    })
-}
-
-fn reason_of(error: ParseError) -> DropReason {
-    match error {
-        ParseError::WrongHmac => DropReason::Unauthenticated,
-        ParseError::TooShort { .. } | ParseError::ZeroMultiplier(_) => DropReason::Malformed,
     }
 }
 

@@ -24,7 +24,7 @@ use evidence::Evidence;
 use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
 use hopgap_proto::record::{Event, EventKind, FlowIndex, IcmpEvidence, Probe, Reply, Stamp};
 use hopgap_proto::stamp::{
-    AuthKey, Compatibility, ErrorEstimate, Mode, ReflectorPacket, SenderPacket, Seq, Ssid,
+    Compatibility, ErrorEstimate, Mode, ReflectorPacket, SenderPacket, Seq, SessionKeys, Ssid,
     Timestamp,
 };
 use hopgap_proto::time::{Mono, Span, Wall};
@@ -54,8 +54,8 @@ pub struct SenderConfig {
     /// How long a kernel transmit stamp is waited for before a probe is recorded
     /// with the program's own. Zero where the kernel gives none.
     pub stamp_grace: Span,
-    /// Key of authenticated mode (RFC 8762 section 4.4); absent: unauthenticated.
-    pub key: Option<AuthKey>,
+    /// Keys of authenticated mode (RFC 8762 section 4.4); absent: unauthenticated.
+    pub keys: Option<SessionKeys>,
     /// What the kernel says of this host's wall clock.
     pub error_estimate: ErrorEstimate,
     /// Sequence number of each flow's first probe; 0 but for tests of the wrap.
@@ -64,11 +64,11 @@ pub struct SenderConfig {
 
 impl SenderConfig {
     /// The configuration that a session's plan asks for, beginning at `origin`.
-    /// `key` is the plan's key, read.
+    /// `keys` are the plan's, read.
     pub fn from_plan(
         plan: &SessionPlan,
         origin: Mono,
-        key: Option<AuthKey>,
+        keys: Option<SessionKeys>,
         error_estimate: ErrorEstimate,
     ) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl SenderConfig {
             timeout: plan.timeout,
             late_window: Span::from_secs(10).max(plan.timeout * 5),
             stamp_grace: Span::from_millis(50),
-            key,
+            keys,
             error_estimate,
             first_seq: Seq(0),
         }
@@ -251,7 +251,7 @@ impl Sender {
         self.wall = wall;
         let flow = self.flows.get_mut(usize::from(slot.flow.0))?;
         let seq = flow.matcher.next_seq();
-        let mode = mode_of(self.config.key.as_ref());
+        let mode = request_mode(self.config.keys.as_ref());
         let error_estimate = self.config.error_estimate;
         let timestamp = Timestamp::from_wall(wall, error_estimate.format());
         packet.clear();
@@ -302,7 +302,8 @@ impl Sender {
         received: Stamp,
         ttl: Option<u8>,
     ) {
-        let mode = mode_of(self.config.key.as_ref());
+        let keys = self.config.keys.as_ref();
+        let mode = keys.map_or(Mode::Open, |k| Mode::Authenticated(k.keys().reply));
         let reply = ReflectorPacket::parse(bytes, mode, Compatibility::TwampLight);
         let taken = reply.is_ok_and(|(reply, _)| self.take_reply(flow, &reply, received, ttl));
         if !taken {
@@ -316,7 +317,7 @@ impl Sender {
         let seq = quoted
             .first_chunk()
             .map(|bytes| Seq(u32::from_be_bytes(*bytes)));
-        let ssid = quoted_ssid(quoted, self.config.key.is_some());
+        let ssid = quoted_ssid(quoted, self.config.keys.is_some());
         let known = |seq| {
             self.flows
                 .get(usize::from(flow.0))
@@ -479,9 +480,9 @@ impl Flow {
     }
 }
 
-/// How a session's packets are protected, with one key for both directions.
-pub(crate) fn mode_of(key: Option<&AuthKey>) -> Mode<'_> {
-    key.map_or(Mode::Open, Mode::Authenticated)
+/// How a session's requests are protected.
+pub(crate) fn request_mode(keys: Option<&SessionKeys>) -> Mode<'_> {
+    keys.map_or(Mode::Open, |k| Mode::Authenticated(k.keys().request))
 }
 
 /// The SSID in what an ICMP error quotes, which may end anywhere in the packet.

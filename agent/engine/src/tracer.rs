@@ -24,11 +24,11 @@ mod snapshot;
 pub(crate) use packet::is_trace_seq;
 
 use crate::schedule::Grid;
-use crate::sender::{TraceReply, mode_of, ssid_of};
+use crate::sender::{TraceReply, request_mode, ssid_of};
 use core::net::{IpAddr, SocketAddr};
 use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
 use hopgap_proto::record::{FlowIndex, HopReply, HopReplyKind, Trace};
-use hopgap_proto::stamp::{AuthKey, ErrorEstimate, SenderPacket, Seq, Ssid, Timestamp};
+use hopgap_proto::stamp::{ErrorEstimate, SenderPacket, Seq, SessionKeys, Ssid, Timestamp};
 use hopgap_proto::time::{Mono, Span, Wall};
 use pace::Pace;
 use packet::{GREATEST_TTL, Header, MOST_ATTEMPTS};
@@ -52,7 +52,7 @@ pub struct TracerConfig {
     /// SSID of flow 0's probes.
     pub ssid: Ssid,
     /// The session's key, where it is authenticated.
-    pub key: Option<AuthKey>,
+    pub keys: Option<SessionKeys>,
     /// What the kernel says of this host's wall clock.
     pub error_estimate: ErrorEstimate,
     /// Differentiated Services Code Point, as the probes have it.
@@ -73,7 +73,7 @@ impl TracerConfig {
         origin: Mono,
         source: SocketAddr,
         target: SocketAddr,
-        key: Option<AuthKey>,
+        keys: Option<SessionKeys>,
         error_estimate: ErrorEstimate,
     ) -> Option<Self> {
         (plan.trace_interval > Span::ZERO).then(|| Self {
@@ -83,7 +83,7 @@ impl TracerConfig {
             source,
             target,
             ssid: plan.ssid.unwrap_or(Ssid(1)),
-            key,
+            keys,
             error_estimate,
             dscp: plan.dscp,
             max_ttl: 30,
@@ -359,7 +359,7 @@ impl Tracer {
         wall: Wall,
         payload: &mut Vec<u8>,
     ) -> Option<()> {
-        let mode = mode_of(self.config.key.as_ref());
+        let mode = request_mode(self.config.keys.as_ref());
         let error_estimate = self.config.error_estimate;
         payload.clear();
         payload.resize(mode.base_len(), 0);

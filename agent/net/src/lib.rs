@@ -5,6 +5,7 @@
 //! where the kernel gave none the stamp is `None`, and it is never replaced by a
 //! reading of the clock.
 //!
+//! - [`lanes`]: several sockets on one port, so that a flood fills its own queue only
 //! - [`link`]: whole Ethernet frames of one interface
 //! - [`probe`]: UDP sockets of probes and reflectors, with the error queue
 //! - [`raw`]: raw packets and ICMP of the tracer
@@ -17,8 +18,10 @@ pub mod clock;
 mod error;
 mod error_queue;
 mod family;
+pub mod lanes;
 pub mod link;
 mod outbox;
+mod overflow;
 pub mod probe;
 pub mod raw;
 mod refusal;

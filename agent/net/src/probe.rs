@@ -10,6 +10,7 @@ use crate::error::NetError;
 use crate::error_queue;
 use crate::family::{self, Family, Opt, Said};
 use crate::outbox::Outbox;
+use crate::overflow::Overflow;
 use crate::refusal;
 use crate::sys::batch::{self, Inbox, Message};
 use crate::sys::cmsg;
@@ -87,7 +88,30 @@ pub struct ProbeSocket {
     family: Family,
     outbox: Outbox,
     inbox: Inbox,
-    overflows: u32,
+    overflows: Overflows,
+}
+
+/// What the socket's queue had no room for.
+struct Overflows {
+    /// The kernel's count of all that it dropped, as of the last datagram.
+    dropped: u32,
+    host: Overflow,
+    /// Datagrams for which there was no room.
+    total: u32,
+}
+
+impl Overflows {
+    /// How many had no room since the last time, by the kernel's count of drops.
+    fn since(&mut self, dropped: u32) -> u32 {
+        let more = dropped.wrapping_sub(self.dropped);
+        self.dropped = dropped;
+        if more == 0 {
+            return 0;
+        }
+        let overflowed = self.host.of(more);
+        self.total = self.total.wrapping_add(overflowed);
+        overflowed
+    }
 }
 
 /// A datagram that arrived.
@@ -108,7 +132,8 @@ pub struct Received<'a> {
     /// When the kernel took it from the driver; `None` where the kernel did not say.
     pub stamp: Option<Wall>,
     /// How many datagrams the kernel threw away between the one before and this one,
-    /// because they were not fetched in time.
+    /// because they were not fetched in time. Damaged ones are not among them, as far as
+    /// the host's own counts show it.
     pub overflowed: u32,
 }
 
@@ -147,6 +172,16 @@ impl ProbeSocket {
     /// # Errors
     /// [`NetError`] names the address and the remedy.
     pub fn open(options: &ProbeOptions) -> Result<Self, NetError> {
+        Self::open_as(options, false)
+    }
+
+    /// As [`open`](Self::open), and lets other sockets of this user that agree to it have
+    /// the same address and port (`SO_REUSEPORT`).
+    pub(crate) fn open_shared(options: &ProbeOptions) -> Result<Self, NetError> {
+        Self::open_as(options, true)
+    }
+
+    fn open_as(options: &ProbeOptions, shared: bool) -> Result<Self, NetError> {
         let family = Family::from(options.local.ip());
         let what = || format!("UDP {}", options.local);
         let socket =
@@ -192,6 +227,9 @@ impl ProbeSocket {
         set(names.recv_tos, 1)?;
         set(names.recv_addr, 1)?;
         set(names.recv_err, c_int::from(options.icmp_errors))?;
+        if shared {
+            set(("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT), 1)?;
+        }
         set(("SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL), 1)?;
         done("SO_RCVBUF", sys::receive_buffer(fd, BUFFER))?;
         done("SO_SNDBUF", sys::send_buffer(fd, BUFFER))?;
@@ -209,7 +247,11 @@ impl ProbeSocket {
             family,
             outbox,
             inbox: Inbox::new(DATAGRAM_MAX),
-            overflows: 0,
+            overflows: Overflows {
+                dropped: 0,
+                host: Overflow::new(),
+                total: 0,
+            },
         })
     }
 
@@ -298,7 +340,7 @@ impl ProbeSocket {
     /// were not fetched in time, as of the last one received. They are this
     /// host's loss and not the path's.
     pub fn overflows(&self) -> u32 {
-        self.overflows
+        self.overflows.total
     }
 }
 
@@ -325,7 +367,7 @@ fn envelope<'a>(packet: &Outgoing<'a>, family: Family) -> (&'a [u8], Name, cmsg:
     (packet.bytes, packet.to.into(), control)
 }
 
-fn decode<'a>(message: &Message<'a>, overflows: &mut u32) -> Option<Received<'a>> {
+fn decode<'a>(message: &Message<'a>, overflows: &mut Overflows) -> Option<Received<'a>> {
     let mut received = Received {
         bytes: message.bytes,
         truncated: message.truncated(),
@@ -342,9 +384,9 @@ fn decode<'a>(message: &Message<'a>, overflows: &mut u32) -> Option<Received<'a>
                 received.stamp = batch::stamp(control.data);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-                let count = control.int().map_or(*overflows, c_int::cast_unsigned);
-                received.overflowed = count.wrapping_sub(*overflows);
-                *overflows = count;
+                if let Some(count) = control.int() {
+                    received.overflowed = overflows.since(count.cast_unsigned());
+                }
             }
             _ => match family::said(&control) {
                 Some(Said::Ttl(ttl)) => received.ttl = ttl,

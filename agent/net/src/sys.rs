@@ -99,6 +99,63 @@ pub(crate) fn set_bits(
     set(fd, level, option, value)
 }
 
+/// One instruction of the classic packet filter (Linux's `filter.rst`).
+#[derive(Clone, Copy)]
+pub(crate) struct Instruction(libc::sock_filter);
+
+impl Instruction {
+    /// `BPF_LD | BPF_W | BPF_ABS`, from the beginning of the IP header.
+    pub(crate) const fn load_network_word(at: u32) -> Self {
+        Self::new(
+            0x20,
+            0,
+            0,
+            libc::SKF_NET_OFF.cast_unsigned().wrapping_add(at),
+        )
+    }
+
+    /// `BPF_JMP | BPF_JEQ | BPF_K`: goes on where the loaded word is `word`, and else
+    /// leaves out the next `skip` instructions.
+    pub(crate) const fn unless_equal_skip(word: u32, skip: u8) -> Self {
+        Self::new(0x15, 0, skip, word)
+    }
+
+    /// `BPF_RET | BPF_K`.
+    pub(crate) const fn give(value: u32) -> Self {
+        Self::new(0x06, 0, 0, value)
+    }
+
+    const fn new(code: u16, jt: u8, jf: u8, k: u32) -> Self {
+        Self(libc::sock_filter { code, jt, jf, k })
+    }
+}
+
+/// Lets `program` choose among the sockets that share a port, by their place in the order
+/// of binding (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5).
+pub(crate) fn attach_reuseport_program(
+    fd: BorrowedFd<'_>,
+    program: &[Instruction],
+) -> io::Result<()> {
+    let mut instructions: Vec<libc::sock_filter> = program.iter().map(|i| i.0).collect();
+    let request = libc::sock_fprog {
+        len: u16::try_from(instructions.len())
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?,
+        filter: instructions.as_mut_ptr(),
+    };
+    // SAFETY: `request` points at as many instructions as it says, both live through the
+    // call, and the kernel copies what it keeps.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const request).cast(),
+            len_of(size_of::<libc::sock_fprog>()),
+        )
+    })
+    .map(drop)
+}
+
 /// Makes the interface pass on frames that are not addressed to it, for as long
 /// as the socket is open.
 pub(crate) fn set_promiscuous(fd: BorrowedFd<'_>, interface: c_uint) -> io::Result<()> {

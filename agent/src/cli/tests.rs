@@ -16,6 +16,10 @@ fn what_cannot_work_is_refused_where_it_is_written() {
         ("measure h --interval 10", "`10` has no unit; write 10ms"),
         ("measure h --path vpn", "write NAME=ADDRESS or NAME=hop:N"),
         ("trace h --max-hops 64", "64 is not in 1..=63"),
+        (
+            "join https://h:1 --token - --token-file f",
+            "cannot be used with",
+        ),
     ];
     for (line, expected) in bad {
         let error = read(line).unwrap_err();
@@ -23,5 +27,6 @@ fn what_cannot_work_is_refused_where_it_is_written() {
         assert!(error.to_string().contains(expected), "{line}: {error}");
     }
     assert!(read("trace h --max-hops 63").is_ok());
+    assert!(read("join https://h:1 --token - --again").is_ok());
     assert!(read("measure h --path er=192.0.2.1 --path er=hop:5 --path vpn=hop:3").is_ok());
 }

@@ -34,7 +34,7 @@ fn a_bad_length_of_time_says_how_to_write_one() {
 #[test]
 fn a_bad_url_says_what_one_looks_like() {
     let message = error("name = \"a\"\ncollector = \"10.1.11.10\"\n");
-    assert!(message.contains("http://10.1.11.10:8620"), "{message}");
+    assert!(message.contains("https://10.1.11.10:8621"), "{message}");
 }
 
 #[test]
@@ -61,4 +61,39 @@ fn a_url_without_port_is_refused() {
             "{url}"
         );
     }
+}
+
+#[test]
+fn bounds_of_the_spool_that_cannot_work_are_refused_by_name() {
+    let with = |spool: &str| {
+        let text = format!("name = \"a\"\ncollector = \"http://x:1\"\n[spool]\n{spool}\n");
+        Config::parse(&text, Path::new("agent.toml"))
+    };
+    for (line, key) in [
+        ("max_bytes = 1000", "spool.max_bytes"),
+        ("max_age = \"10s\"", "spool.max_age"),
+        ("max_memory = 10", "spool.max_memory"),
+        ("backfill_rate = 0", "spool.backfill_rate"),
+    ] {
+        let message = with(line).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("`{key}` must be at least")),
+            "{message}"
+        );
+    }
+    let spool = with("sync_every = \"0s\"\nmax_age = \"2d\"").unwrap().spool;
+    assert_eq!(spool.sync_every, hopgap_proto::time::Span::ZERO);
+    assert_eq!(
+        spool.max_age,
+        hopgap_proto::time::Span::from_secs(2 * 86_400)
+    );
+}
+
+#[test]
+fn by_tls_the_certificate_counts_and_a_secret_is_refused() {
+    let text = "name = \"a\"\ncollector = \"https://10.1.11.10:8621\"\n";
+    let config = Config::parse(text, Path::new("agent.toml")).unwrap();
+    assert!(config.uses_tls());
+    let message = error(&format!("{text}secret_file = \"a.secret\"\n"));
+    assert!(message.contains("hopgap-agent join"), "{message}");
 }

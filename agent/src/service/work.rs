@@ -267,17 +267,12 @@ fn setup(plan: &Plan, session: &SessionPlan) -> Result<SessionSetup, String> {
             "session {name}: the plan does not say where its ends are"
         ));
     };
-    let key = session
-        .key
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|error| format!("session {name}: {error}"))?;
+    let keys = session.keys().map_err(|error| error.to_string())?;
     Ok(SessionSetup {
         plan: session.clone(),
         source,
         destination,
-        key,
+        keys,
         max_hops: MAX_HOPS,
     })
 }

@@ -8,7 +8,7 @@ use hopgap_net::clock::Clock;
 use hopgap_net::probe::IcmpMessage;
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, FlowIndex};
-use hopgap_proto::stamp::{AuthKey, ErrorEstimate, Seq, Ssid};
+use hopgap_proto::stamp::{ErrorEstimate, Seq, SessionKeys, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,7 +29,7 @@ impl PathMtuShell {
         plan: &SessionPlan,
         origin: Mono,
         destination: SocketAddr,
-        key: Option<AuthKey>,
+        keys: Option<SessionKeys>,
         error_estimate: ErrorEstimate,
     ) -> Option<Self> {
         let interval = plan.path_mtu_interval()?;
@@ -43,7 +43,7 @@ impl PathMtuShell {
                 IpAddr::V6(_) => HEADERS.1,
             },
             ssid: plan.ssid.unwrap_or(Ssid(1)),
-            key,
+            keys,
             error_estimate,
             wait: WAIT,
         };

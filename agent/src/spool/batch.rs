@@ -24,12 +24,26 @@ impl Batch {
     /// Adds a frame that ends at `end` in the segment.
     pub(super) fn push(&mut self, raw: &[u8], end: u64) {
         self.bytes.extend_from_slice(raw);
-        self.ends.push((super::length_of(&self.bytes), end));
+        self.ends.push((super::length(self.bytes.len()), end));
     }
 
     /// How many frames it has.
     pub fn frames(&self) -> usize {
         self.ends.len()
+    }
+
+    /// The frame that begins at byte `offset` of the body, and its place.
+    pub(super) fn frame_at(&self, offset: u64) -> Option<(Cursor, &[u8])> {
+        let index = self.ends.partition_point(|&(end, _)| end <= offset);
+        let &(end, end_in_segment) = self.ends.get(index)?;
+        let before = index.checked_sub(1).and_then(|i| self.ends.get(i));
+        let start = before.map_or(0, |&(end, _)| end);
+        let range = usize::try_from(start).ok()?..usize::try_from(end).ok()?;
+        let place = Cursor {
+            offset: end_in_segment.saturating_sub(end - start),
+            ..self.start
+        };
+        Some((place, self.bytes.get(range)?))
     }
 
     /// The place up to which the first `bytes` bytes of the body reach. Frames that

@@ -1,7 +1,10 @@
 //! How far the collector has the spool.
 
-use super::{SpoolError, failed};
-use std::path::{Path, PathBuf};
+use super::disk::Disk;
+use std::io;
+
+const NAME: &str = "cursor";
+const FRESH: &str = "cursor.new";
 
 /// A place in the spool: everything before it was delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,36 +20,30 @@ impl Cursor {
     }
 }
 
-/// The file that keeps the cursor.
-#[derive(Debug)]
-pub(super) struct CursorFile {
-    path: PathBuf,
-    fresh: PathBuf,
+/// The kept cursor; `None` where there is none, or none that can be read: all is
+/// delivered again.
+pub(super) fn read(disk: &dyn Disk) -> Option<Cursor> {
+    let mut bytes = Vec::new();
+    disk.read(NAME, 0, 64, &mut bytes).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (segment, offset) = text.strip_suffix('\n')?.split_once(' ')?;
+    Some(Cursor {
+        segment: segment.parse().ok()?,
+        offset: offset.parse().ok()?,
+    })
 }
 
-impl CursorFile {
-    pub(super) fn new(dir: &Path) -> Self {
-        Self {
-            path: dir.join("cursor"),
-            fresh: dir.join("cursor.new"),
-        }
-    }
+/// Replaces the kept cursor whole. It is not flushed: an old one costs a second
+/// delivery at most.
+pub(super) fn write(disk: &dyn Disk, cursor: Cursor) -> io::Result<()> {
+    let text = format!("{} {}\n", cursor.segment, cursor.offset);
+    disk.remove(FRESH)?;
+    disk.create(FRESH)?.append(text.as_bytes())?;
+    disk.rename(FRESH, NAME)
+}
 
-    /// `None` where there is none, or none that can be read: all is delivered again.
-    pub(super) fn read(&self) -> Option<Cursor> {
-        let text = std::fs::read_to_string(&self.path).ok()?;
-        let (segment, offset) = text.strip_suffix('\n')?.split_once(' ')?;
-        Some(Cursor {
-            segment: segment.parse().ok()?,
-            offset: offset.parse().ok()?,
-        })
-    }
-
-    /// Replaces the file whole. It is not flushed: an old cursor costs a second
-    /// delivery at most.
-    pub(super) fn write(&self, cursor: Cursor) -> Result<(), SpoolError> {
-        let text = format!("{} {}\n", cursor.segment, cursor.offset);
-        std::fs::write(&self.fresh, text).map_err(failed("write", &self.fresh))?;
-        std::fs::rename(&self.fresh, &self.path).map_err(failed("replace", &self.path))
-    }
+/// Removes the kept cursor.
+pub(super) fn forget(disk: &dyn Disk) -> io::Result<()> {
+    disk.remove(NAME)?;
+    disk.sync_names()
 }

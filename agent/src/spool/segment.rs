@@ -1,37 +1,29 @@
-//! One file of the spool.
+//! One file of the spool, or one that is in memory until the disk takes it.
 
-use super::{Cursor, SpoolError, failed, length_of};
-use hopgap_proto::frame::{Corruption, FrameError, FrameReader};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use super::Cursor;
+use super::disk::Disk;
+use hopgap_proto::frame::{Corruption, FrameError, FrameReader, HEADER};
+use hopgap_proto::record::Block;
+use hopgap_proto::time::Wall;
+use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use tracing::warn;
 
 /// How many bytes are read at a time.
 const WINDOW: u64 = 256 << 10;
-/// How many torn ends are kept for whoever wants to know what happened.
-const TORN_KEPT: usize = 8;
+/// Numbers have sixteen digits: a file that says more is none of ours.
+const LAST_NUMBER: u64 = 9_999_999_999_999_999;
 
 /// What is known of one segment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
     /// Bytes in it.
     pub(super) length: u64,
     /// When it was written to for the last time, about.
     pub(super) written: SystemTime,
-}
-
-impl Default for Segment {
-    fn default() -> Self {
-        Self {
-            number: 0,
-            length: 0,
-            written: SystemTime::UNIX_EPOCH,
-        }
-    }
+    /// Its bytes, where it is not on the disk.
+    pub(super) memory: Option<Vec<u8>>,
 }
 
 /// A stretch of a segment.
@@ -46,70 +38,62 @@ pub(super) enum Piece<'a> {
     },
 }
 
-/// The segments in `dir`, oldest first.
-pub(super) fn all_in(dir: &Path) -> Result<Vec<Segment>, SpoolError> {
-    let mut segments = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed("read", dir))? {
-        let entry = entry.map_err(failed("read", dir))?;
-        let Some(number) = number_of(&entry.path(), "seg") else {
-            continue;
-        };
-        let metadata = entry.metadata().map_err(failed("read", dir))?;
-        segments.push(Segment {
-            number,
-            length: metadata.len(),
-            written: metadata.modified().unwrap_or(SystemTime::now()),
-        });
-    }
+/// The segments on the disk, oldest first.
+pub(super) fn all_on(disk: &dyn Disk) -> io::Result<Vec<Segment>> {
+    let entries = disk.list("")?.into_iter();
+    let mut segments: Vec<Segment> = entries
+        .filter_map(|entry| {
+            Some(Segment {
+                number: number_of(&entry.name)?,
+                length: entry.length,
+                written: entry.written,
+                memory: None,
+            })
+        })
+        .collect();
     segments.sort_by_key(|s| s.number);
     Ok(segments)
 }
 
-/// The number in a file's name, where it is one of this kind.
-fn number_of(path: &Path, extension: &str) -> Option<u64> {
-    (path.extension()? == extension)
-        .then(|| path.file_stem()?.to_str()?.parse().ok())
-        .flatten()
+/// The number in a file's name, where it is a segment's.
+fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    let number = (digits.len() == 16).then(|| digits.parse().ok())??;
+    is_number(number).then_some(number)
 }
 
-/// Begins a segment.
-pub(super) fn create(dir: &Path, number: u64) -> Result<(Segment, File), SpoolError> {
-    let segment = Segment {
-        number,
-        length: 0,
-        written: SystemTime::now(),
-    };
-    let path = segment.path(dir);
-    let file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .open(&path)
-        .map_err(failed("create", &path))?;
-    // The name must be as durable as what is written under it.
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(failed("flush", dir))?;
-    Ok((segment, file))
+/// Whether a segment can have this number.
+pub(super) fn is_number(number: u64) -> bool {
+    number < LAST_NUMBER
 }
 
-/// Removes all but the newest few torn ends, so that crashes do not fill the disk.
-pub(super) fn forget_old_torn(dir: &Path) {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut torn: Vec<PathBuf> = entries
-        .map(|e| e.path())
-        .filter(|p| number_of(p, "torn").is_some())
-        .collect();
-    torn.sort();
-    for path in torn.iter().rev().skip(TORN_KEPT) {
-        if let Err(error) = std::fs::remove_file(path) {
-            warn!("the spool cannot remove {}: {error}", path.display());
-        }
-    }
+/// When the block in a frame was closed, where it says so.
+pub(super) fn closed(frame: &[u8]) -> Option<Wall> {
+    let block = Block::peek(frame.get(HEADER..)?).ok()?;
+    Some(block.header.closed.wall)
+}
+
+/// A file's time as the records have it.
+pub(super) fn wall(time: SystemTime) -> Wall {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Wall::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 impl Segment {
-    pub(super) fn path(&self, dir: &Path) -> PathBuf {
-        dir.join(format!("{:016}.seg", self.number))
+    /// An empty one in memory.
+    pub(super) fn in_memory(number: u64, bytes: Vec<u8>, written: SystemTime) -> Self {
+        Self {
+            number,
+            length: super::length(bytes.len()),
+            written,
+            memory: Some(bytes),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{:016}.seg", self.number)
     }
 
     /// The place behind its last byte.
@@ -120,13 +104,25 @@ impl Segment {
         }
     }
 
-    pub(super) fn remove(&self, dir: &Path) -> Result<(), SpoolError> {
-        let path = self.path(dir);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path)(error))
+    /// From which of its bytes on it is not acknowledged.
+    pub(super) fn start_at(&self, cursor: Cursor) -> u64 {
+        match cursor.segment.cmp(&self.number) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => cursor.offset,
+            std::cmp::Ordering::Greater => self.length,
+        }
+    }
+
+    fn read(&self, disk: &dyn Disk, at: u64, most: u64, into: &mut Vec<u8>) -> io::Result<u64> {
+        match &self.memory {
+            None => disk.read(&self.name(), at, most, into),
+            Some(bytes) => {
+                let at = usize::try_from(at).unwrap_or(usize::MAX);
+                let rest = bytes.get(at..).unwrap_or_default();
+                let most = usize::try_from(most).unwrap_or(usize::MAX).min(rest.len());
+                into.extend_from_slice(rest.get(..most).unwrap_or_default());
+                Ok(super::length(most))
             }
-            _ => Ok(()),
         }
     }
 
@@ -134,49 +130,41 @@ impl Segment {
     /// `take` has enough. Memory holds a window and one frame at most.
     pub(super) fn scan(
         &self,
-        dir: &Path,
+        disk: &dyn Disk,
         start: u64,
         take: impl FnMut(u64, Piece<'_>) -> ControlFlow<()>,
-    ) -> Result<(), SpoolError> {
+    ) -> io::Result<()> {
         if start >= self.length {
             return Ok(());
         }
-        let path = self.path(dir);
-        let mut scan = Scan { take, damage: None };
-        scan.run(&path, start, self.length)
-            .map_err(failed("read", &path))
+        Scan { take, damage: None }.run(self, disk, start)
     }
 
-    /// Moves aside what a crash left at the end; whether there was something.
-    pub(super) fn cut_torn_end(&mut self, dir: &Path) -> Result<bool, SpoolError> {
-        let path = self.path(dir);
-        let mut whole = 0;
-        self.scan(dir, 0, |offset, piece| {
-            if let Piece::Whole(raw) = piece {
-                whole = offset + length_of(raw);
+    /// Where its whole frames end, and how many stretches of damage follow them.
+    pub(super) fn whole_end(&self, disk: &dyn Disk) -> io::Result<(u64, u32)> {
+        let (mut whole, mut damaged) = (0, 0_u32);
+        self.scan(disk, 0, |offset, piece| {
+            match piece {
+                Piece::Whole(raw) => (whole, damaged) = (offset + super::length(raw.len()), 0),
+                Piece::Damaged { .. } => damaged = damaged.saturating_add(1),
             }
             ControlFlow::Continue(())
         })?;
-        if whole == self.length {
-            return Ok(false);
-        }
-        warn!(
-            "the spool's {} ends in {} bytes of a write that was cut off; they are set aside",
-            path.display(),
-            self.length - whole
-        );
-        let keep = || -> io::Result<()> {
-            let mut segment = OpenOptions::new().read(true).write(true).open(&path)?;
-            segment.seek(SeekFrom::Start(whole))?;
-            let mut aside = File::create(path.with_extension("torn"))?;
-            io::copy(&mut segment, &mut aside)?;
-            aside.flush()?;
-            segment.set_len(whole)?;
-            segment.sync_all()
-        };
-        keep().map_err(failed("repair", &path))?;
-        self.length = whole;
-        Ok(true)
+        Ok((whole, damaged))
+    }
+
+    /// When each of its blocks was closed, by the frame's offset: for the rare case
+    /// that something between them is gone.
+    pub(super) fn closed_times(&self, disk: &dyn Disk) -> Vec<(u64, Wall)> {
+        let mut times = Vec::new();
+        // What cannot be read says nothing.
+        let _ = self.scan(disk, 0, |offset, piece| {
+            if let Piece::Whole(raw) = piece {
+                times.extend(closed(raw).map(|at| (offset, at)));
+            }
+            ControlFlow::Continue(())
+        });
+        times
     }
 }
 
@@ -187,27 +175,26 @@ struct Scan<F> {
 }
 
 impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
-    fn run(&mut self, path: &Path, start: u64, end: u64) -> io::Result<()> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(start))?;
+    fn run(&mut self, segment: &Segment, disk: &dyn Disk, start: u64) -> io::Result<()> {
+        let end = segment.length;
         let (mut buffer, mut base, mut read) = (Vec::new(), start, start);
         loop {
-            let want = WINDOW.min(end - read);
-            let got = io::Read::by_ref(&mut file)
-                .take(want)
-                .read_to_end(&mut buffer)?;
-            read += u64::try_from(got).unwrap_or(0);
+            let got = segment.read(disk, read, WINDOW.min(end - read), &mut buffer)?;
+            read += got;
             // Shorter than it should be: what is missing is missing.
             let last = got == 0 || read >= end;
             match self.window(&buffer, base, last) {
                 ControlFlow::Break(()) => return Ok(()),
                 ControlFlow::Continue(_) if last => {
+                    if read < end && self.headless(read, end - read).is_break() {
+                        return Ok(());
+                    }
                     let _ = self.flush();
                     return Ok(());
                 }
                 ControlFlow::Continue(consumed) => {
                     buffer.drain(..consumed);
-                    base += u64::try_from(consumed).unwrap_or(0);
+                    base += super::length(consumed);
                 }
             }
         }
@@ -218,8 +205,7 @@ impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
     fn window(&mut self, buffer: &[u8], base: u64, last: bool) -> ControlFlow<(), usize> {
         let mut reader = FrameReader::new(buffer);
         for item in reader.by_ref() {
-            let place = |offset: usize| base + u64::try_from(offset).unwrap_or(0);
-            let long = |length: usize| u64::try_from(length).unwrap_or(0);
+            let place = |offset: usize| base + super::length(offset);
             match item {
                 Ok(frame) => self.piece(place(frame.offset), Piece::Whole(frame.raw))?,
                 Err(
@@ -233,13 +219,13 @@ impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
                     offset,
                     length,
                     what: Corruption::Header | Corruption::Length,
-                }) => self.headless(place(offset), long(length))?,
+                }) => self.headless(place(offset), super::length(length))?,
                 Err(FrameError::Corrupt { offset, length, .. }) => {
-                    let length = long(length);
+                    let length = super::length(length);
                     self.piece(place(offset), Piece::Damaged { length })?;
                 }
                 Err(FrameError::Torn { offset, .. }) if last => {
-                    self.headless(place(offset), long(buffer.len() - offset))?;
+                    self.headless(place(offset), super::length(buffer.len() - offset))?;
                 }
                 Err(FrameError::Torn { .. }) => {}
             }

@@ -21,7 +21,7 @@ impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             next: FIRST,
-            state: seed | 1,
+            state: mixed(seed) | 1,
             last: None,
         }
     }
@@ -63,9 +63,47 @@ impl Backoff {
     }
 }
 
+/// Spreads seeds that are near each other, such as the starts of two agents, over all
+/// bits (SplitMix64's finaliser): their first pauses would be the same otherwise.
+fn mixed(seed: u64) -> u64 {
+    let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Backoff, FIRST, LONGEST};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    proptest! {
+        /// Whatever the seed: each pause is between half and all of a span that doubles
+        /// up to a bound, never zero, and a success begins anew.
+        #[test]
+        fn every_pause_is_bounded_and_jittered(seed in any::<u64>(), failures in 1usize..60) {
+            let mut backoff = Backoff::new(seed);
+            let mut span = FIRST;
+            for _ in 0..failures {
+                let pause = backoff.next_pause();
+                prop_assert!(pause >= span / 2 && pause <= span, "{pause:?} of {span:?}");
+                prop_assert!(pause > Duration::ZERO && pause <= LONGEST);
+                span = (span * 2).min(LONGEST);
+            }
+            backoff.succeeded("again");
+            prop_assert!(backoff.next_pause() <= FIRST);
+        }
+    }
+
+    #[test]
+    fn agents_that_lost_the_collector_together_do_not_come_back_together() {
+        let mut first: Vec<_> = (0..100)
+            .map(|run| Backoff::new(1_790_000_000_000_000_000 + run).next_pause())
+            .collect();
+        first.sort();
+        first.dedup();
+        assert!(first.len() > 90, "{} different pauses", first.len());
+    }
 
     #[test]
     fn pauses_grow_to_a_bound_and_differ_between_agents() {

@@ -1,15 +1,23 @@
 //! Requests to the collector. The only place that knows the HTTP library.
 
+mod join;
+mod tls;
+
+pub use join::join;
+
 use super::response::{Action, classify_response};
+use crate::identity::{Identity, IdentityError};
 use crate::spool::SpoolError;
 use hopgap_net::clock::Clock;
 use hopgap_proto::record::{AgentName, RunId};
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, BLOCKS_PATH, CONTROL_TYPE, FRAMES_TYPE, HELLO_PATH, Hello,
-    MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, REVISION_QUERY, Revision,
-    WAIT_QUERY, Welcome, bearer,
+    AGENT_HEADER, Ack, BLOCKS_PATH, CONTROL_TYPE, Certified, FRAMES_TYPE, HELLO_PATH, Hello,
+    MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, RENEW_PATH, REVISION_QUERY,
+    RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
 };
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tracing::warn;
 use ureq::http::Response;
@@ -34,6 +42,22 @@ pub enum UplinkError {
         /// Why.
         source: Box<ureq::Error>,
     },
+    /// The collector's certificate, or this agent's, was refused.
+    #[error("no secure connection to the collector at {url}: {why}")]
+    Insecure {
+        /// Where.
+        url: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// This agent's certificate has expired.
+    #[error(
+        "this agent's certificate has expired; let it join again: make a token on the collector's host with `hopgap-collector token create --agent NAME`, then run `hopgap-agent join URL --token - --again` here"
+    )]
+    Expired,
+    /// This agent's identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The collector refused, and said why.
     #[error("the collector refused: {error}; {remedy}")]
     Refused {
@@ -84,10 +108,19 @@ impl UplinkError {
     }
 }
 
+/// The HTTP library's side, with the certificate that it uses.
+#[derive(Debug)]
+struct Http {
+    agent: Agent,
+    /// When the certificate expires, where there is one.
+    expires: Option<Wall>,
+}
+
 /// Speaks to one collector as one agent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: Agent,
+    /// Replaced when the certificate is.
+    http: Arc<RwLock<Http>>,
     base: String,
     secret: Option<String>,
     agent: AgentName,
@@ -98,19 +131,77 @@ pub struct Client {
 impl Client {
     /// A client of the collector at `base`, such as `http://10.1.11.10:8620`.
     pub fn new(base: &str, secret: Option<String>, agent: AgentName, run: RunId) -> Self {
-        let http = Agent::config_builder()
+        let http: Agent = Agent::config_builder()
             .timeout_connect(Some(CONNECT))
             .http_status_as_error(false)
             .build()
             .into();
         Self {
-            http,
+            http: Arc::new(RwLock::new(Http {
+                agent: http,
+                expires: None,
+            })),
             base: base.trim_end_matches('/').to_owned(),
             secret,
             agent,
             run,
             timeout: TIMEOUT,
         }
+    }
+
+    /// A client of the collector at `base`, such as `https://10.1.11.10:8621`, that proves
+    /// itself by a certificate.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn with_identity(
+        base: &str,
+        identity: &Identity,
+        agent: AgentName,
+        run: RunId,
+    ) -> Result<Self, IdentityError> {
+        let client = Self::new(base, None, agent, run);
+        client.adopt(identity)?;
+        Ok(client)
+    }
+
+    /// Uses this identity from the next request on, in every clone; a request under way
+    /// ends with the one before.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn adopt(&self, identity: &Identity) -> Result<(), IdentityError> {
+        let http = Http {
+            agent: tls::agent(identity)?,
+            expires: Some(identity.not_after),
+        };
+        *self.http.write().unwrap_or_else(PoisonError::into_inner) = http;
+        Ok(())
+    }
+
+    fn http(&self) -> Agent {
+        self.http
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .agent
+            .clone()
+    }
+
+    /// Whether the certificate has expired, by this host's clock.
+    fn is_expired(&self) -> bool {
+        let http = self.http.read().unwrap_or_else(PoisonError::into_inner);
+        http.expires.is_some_and(|at| Clock::pair().wall >= at)
+    }
+
+    /// Asks for the next certificate.
+    pub(crate) fn renew(&self, request: &str) -> Result<Certified, UplinkError> {
+        let body = serde_json::to_vec(&RenewRequest {
+            request: request.to_owned(),
+        })
+        .unwrap_or_default();
+        let response = self.post(RENEW_PATH, CONTROL_TYPE, &body)?;
+        let bytes = self.success(RENEW_PATH, response, body.len())?;
+        self.json(RENEW_PATH, &bytes)
     }
 
     /// Gives a request up after `timeout` instead of 5 s.
@@ -120,7 +211,7 @@ impl Client {
     }
 
     /// What tells this agent's jitter from others'.
-    pub(super) fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.run.0
     }
 
@@ -149,7 +240,7 @@ impl Client {
         hold: Duration,
     ) -> Result<Option<PlanResponse>, UplinkError> {
         let mut request = self
-            .http
+            .http()
             .get(format!("{}{PLAN_PATH}", self.base))
             .header(AGENT_HEADER, self.agent.as_str())
             .query(WAIT_QUERY, hold.as_secs().to_string());
@@ -181,7 +272,7 @@ impl Client {
 
     fn post(&self, path: &str, kind: &str, body: &[u8]) -> Result<Response<Body>, UplinkError> {
         let mut request = self
-            .http
+            .http()
             .post(format!("{}{path}", self.base))
             .header("content-type", kind)
             .header(AGENT_HEADER, self.agent.as_str());
@@ -203,42 +294,67 @@ impl Client {
         response: Response<Body>,
         sent: usize,
     ) -> Result<Vec<u8>, UplinkError> {
-        let status = response.status().as_u16();
-        let limit = u64::try_from(MAX_CONTROL_BYTES).unwrap_or(u64::MAX);
-        let bytes = response
-            .into_body()
-            .into_with_config()
-            .limit(limit)
-            .read_to_vec()
-            .map_err(|e| self.unreachable(path, e))?;
-        match classify_response(status, &bytes) {
-            Action::Accept => Ok(bytes),
-            Action::SendLess => Err(UplinkError::TooLarge { bytes: sent }),
-            Action::ComeAgain { error, remedy } => Err(UplinkError::Refused { error, remedy }),
-            // Nothing was asked to which this would be an answer.
-            Action::Unchanged | Action::NotACollector => Err(UplinkError::NotACollector {
-                url: format!("{}{path}", self.base),
-                status,
-            }),
-        }
+        success(&self.base, path, response, sent)
     }
 
-    fn json<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        bytes: &[u8],
-    ) -> Result<T, UplinkError> {
-        serde_json::from_slice(bytes).map_err(|_| UplinkError::NotACollector {
-            url: format!("{}{path}", self.base),
-            status: 200,
-        })
+    fn json<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T, UplinkError> {
+        json(&self.base, path, bytes)
     }
 
     fn unreachable(&self, path: &str, source: ureq::Error) -> UplinkError {
-        UplinkError::Unreachable {
-            url: format!("{}{path}", self.base),
-            source: Box::new(source),
+        // The collector refuses it without a word that is sure to arrive.
+        if self.is_expired() && !matches!(source, ureq::Error::Timeout(_)) {
+            return UplinkError::Expired;
         }
+        failure(&self.base, path, source)
+    }
+}
+
+/// The body of a success; any other answer as its error.
+fn success(
+    base: &str,
+    path: &str,
+    response: Response<Body>,
+    sent: usize,
+) -> Result<Vec<u8>, UplinkError> {
+    let status = response.status().as_u16();
+    let limit = u64::try_from(MAX_CONTROL_BYTES).unwrap_or(u64::MAX);
+    let bytes = response
+        .into_body()
+        .into_with_config()
+        .limit(limit)
+        .read_to_vec()
+        .map_err(|e| failure(base, path, e))?;
+    match classify_response(status, &bytes) {
+        Action::Accept => Ok(bytes),
+        Action::SendLess => Err(UplinkError::TooLarge { bytes: sent }),
+        Action::ComeAgain { error, remedy } => Err(UplinkError::Refused { error, remedy }),
+        // Nothing was asked to which this would be an answer.
+        Action::Unchanged | Action::NotACollector => Err(UplinkError::NotACollector {
+            url: format!("{base}{path}"),
+            status,
+        }),
+    }
+}
+
+fn json<T: DeserializeOwned>(base: &str, path: &str, bytes: &[u8]) -> Result<T, UplinkError> {
+    serde_json::from_slice(bytes).map_err(|_| UplinkError::NotACollector {
+        url: format!("{base}{path}"),
+        status: 200,
+    })
+}
+
+/// Why a request got no answer.
+fn failure(base: &str, path: &str, source: ureq::Error) -> UplinkError {
+    match tls::explain(&source) {
+        Some(why) => UplinkError::Insecure {
+            url: base.to_owned(),
+            why,
+        },
+        None => UplinkError::Unreachable {
+            url: format!("{base}{path}"),
+            source: Box::new(source),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use hopgap_proto::frame::FrameReader;
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::RunId;
 use hopgap_proto::time::{Mono, Wall};
-use hopgap_proto::uplink::{Ack, HELLO_PATH, PLAN_PATH, Welcome};
+use hopgap_proto::uplink::{Ack, HELLO_PATH, PLAN_PATH, Refused, Welcome};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -19,6 +19,12 @@ enum Then {
     Take,
     /// Stores the first so many bytes, and says so.
     TakeBytes(u64),
+    /// Takes all of it, but has no use for the frame at this byte.
+    Refuse(u64),
+    /// Takes the connection and the request, and says nothing, ever.
+    Silence,
+    /// Begins an answer, and does not end it.
+    HalfAnAnswer,
     /// Stores all of it, and cuts the connection before it can say so.
     TakeAndCut,
     /// Cuts the connection in the middle of the request.
@@ -71,6 +77,7 @@ fn collector(script: Vec<Then>) -> (String, Receiver<Vec<u8>>) {
     let (stored, bodies) = channel();
     std::thread::spawn(move || {
         let mut script = script.into_iter();
+        let mut held = Vec::new();
         for stream in listener.incoming() {
             let stream = stream.unwrap();
             let then = script.next().unwrap_or(Then::Take);
@@ -81,9 +88,17 @@ fn collector(script: Vec<Then>) -> (String, Receiver<Vec<u8>>) {
             let Some(Request { body, .. }) = read_request(&stream, most) else {
                 continue;
             };
+            let refused = match then {
+                Then::Refuse(offset) => vec![Refused {
+                    offset,
+                    error: "of a kind of the future".to_owned(),
+                }],
+                _ => Vec::new(),
+            };
             let take = |bytes: u64| {
                 let ack = Ack {
                     bytes,
+                    refused: refused.clone(),
                     ..Ack::default()
                 };
                 let body = body[..usize::try_from(bytes).unwrap()].to_vec();
@@ -91,17 +106,30 @@ fn collector(script: Vec<Then>) -> (String, Receiver<Vec<u8>>) {
                 (serde_json::to_string(&ack).unwrap(), gone)
             };
             let (ack, gone) = match then {
-                Then::Take | Then::TakeAndCut => take(body.len() as u64),
+                Then::Take | Then::Refuse(_) | Then::TakeAndCut => take(body.len() as u64),
                 Then::TakeBytes(bytes) => take(bytes.min(body.len() as u64)),
-                Then::CutEarly | Then::Status(_) => (String::new(), false),
+                Then::CutEarly | Then::Status(_) | Then::Silence | Then::HalfAnAnswer => {
+                    (String::new(), false)
+                }
             };
             if gone {
                 return;
             }
             match then {
-                Then::Take | Then::TakeBytes(_) => respond(&stream, "200 OK", &ack),
+                Then::Take | Then::TakeBytes(_) | Then::Refuse(_) => {
+                    respond(&stream, "200 OK", &ack)
+                }
                 Then::Status(status) => respond(&stream, status, "<html>"),
                 Then::TakeAndCut | Then::CutEarly => drop(stream),
+                // Held open to the end of the test.
+                Then::Silence => held.push(stream),
+                Then::HalfAnAnswer => {
+                    let mut half = &stream;
+                    let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"bytes\":";
+                    // The other side may be gone: that is its test's matter.
+                    let _ = half.write_all(head.as_bytes());
+                    held.push(stream);
+                }
             }
         }
     });
@@ -110,6 +138,14 @@ fn collector(script: Vec<Then>) -> (String, Receiver<Vec<u8>>) {
 
 fn client(url: &str) -> Client {
     Client::new(url, None, "onprem".parse().unwrap(), RunId(1)).with_timeout(Duration::from_secs(2))
+}
+
+/// As fast as it goes.
+fn within(grace: Duration) -> Delivery {
+    Delivery {
+        rate: u64::MAX,
+        grace,
+    }
 }
 
 struct Folder(PathBuf);
@@ -158,16 +194,95 @@ fn everything_arrives_through_cuts_and_refusals_and_nothing_leaves_unacknowledge
         client(&url),
         Arc::clone(&spool),
         stop.clone(),
-        Duration::from_secs(20),
+        within(Duration::from_secs(20)),
     )
     .unwrap();
     stop.request();
     thread.join().unwrap();
     assert!(lock(&spool).next_batch(BATCH_BYTES).unwrap().is_none());
-    assert_eq!(lock(&spool).take_lost(), 0);
+    assert_eq!(lock(&spool).take_lost(), []);
     // The third request took two, the fourth the rest without saying so, the fifth
     // the rest once more.
     assert_eq!(blocks(&bodies), [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_connection_that_went_dead_is_given_up_and_made_anew() {
+    let folder = Folder::new("uplink-dead");
+    let mut spool = Spool::open(&folder.0, SpoolOptions::default()).unwrap();
+    for i in 0..3 {
+        spool.append(&[i; 80], Mono::ZERO).unwrap();
+    }
+    let spool: SharedSpool = Arc::new(Mutex::new(spool));
+    let (url, bodies) = collector(vec![Then::Silence, Then::HalfAnAnswer]);
+    let stop = Stop::default();
+    let thread = deliver(
+        client(&url).with_timeout(Duration::from_millis(300)),
+        Arc::clone(&spool),
+        stop.clone(),
+        within(Duration::from_secs(20)),
+    )
+    .unwrap();
+    stop.request();
+    thread.join().unwrap();
+    assert!(lock(&spool).next_batch(BATCH_BYTES).unwrap().is_none());
+    assert_eq!(blocks(&bodies), [0, 1, 2]);
+}
+
+#[test]
+fn a_frame_that_the_collector_cannot_read_is_kept_aside_and_told() {
+    let folder = Folder::new("uplink-refused");
+    let mut spool = Spool::open(&folder.0, SpoolOptions::default()).unwrap();
+    for i in 0..3 {
+        spool.append(&[i; 80], Mono::ZERO).unwrap();
+    }
+    // The second is of a kind that only a newer program knows.
+    let segment = folder.0.join("0000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[105] = 9;
+    let crc = crc32fast::hash(&bytes[100..116]);
+    bytes[116..120].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&segment, &bytes).unwrap();
+
+    let spool: SharedSpool = Arc::new(Mutex::new(spool));
+    let (url, bodies) = collector(vec![Then::Refuse(100)]);
+    let stop = Stop::default();
+    stop.request();
+    let grace = within(Duration::from_secs(20));
+    deliver(client(&url), Arc::clone(&spool), stop, grace)
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(bodies.try_iter().collect::<Vec<_>>(), [bytes.clone()]);
+    let missing = lock(&spool).take_lost();
+    assert_eq!(missing.iter().map(|l| l.blocks).sum::<u32>(), 1);
+    let kept = folder
+        .0
+        .join("quarantine/0000000000000001-000000000100.bad");
+    assert_eq!(std::fs::read(kept).unwrap(), bytes[100..200]);
+    assert!(lock(&spool).next_batch(BATCH_BYTES).unwrap().is_none());
+}
+
+#[test]
+fn a_plan_of_a_newer_program_is_not_followed_by_half() {
+    let folder = Folder::new("cache-newer");
+    let cache = PlanCache::new(&folder.0);
+    let plan = PlanResponse {
+        revision: Revision(7),
+        plan: Plan::default(),
+    };
+    cache.store(&plan).unwrap();
+    let path = folder.0.join("plan.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let newer = text.replacen("\"plan\":{", "\"plan\":{\"weather\":1,", 1);
+    assert_ne!(newer, text);
+    std::fs::write(&path, newer).unwrap();
+    let error = cache.load().unwrap_err().to_string();
+    assert!(error.contains("unknown field `weather`"), "{error}");
+    // Beside the plan a newer collector may say what it likes.
+    let newer = text.replacen('{', "{\"weather\":1,", 1);
+    std::fs::write(&path, newer).unwrap();
+    assert_eq!(cache.load().unwrap(), Some(plan));
 }
 
 #[test]
@@ -183,7 +298,7 @@ fn what_is_not_delivered_in_time_stays_in_the_spool() {
     let stop = Stop::default();
     stop.request();
     let grace = Duration::from_millis(300);
-    deliver(client(&url), Arc::clone(&spool), stop, grace)
+    deliver(client(&url), Arc::clone(&spool), stop, within(grace))
         .unwrap()
         .join()
         .unwrap();

@@ -14,9 +14,10 @@
 //!   with it: each start within an agent's run begins a run of the session.
 
 mod join;
+mod steady;
 mod timeline;
 
-pub(crate) use join::{Coverage, ReflectorLog};
+pub(crate) use join::{Coverage, HeldBack, ReflectorLog, Whose};
 pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};

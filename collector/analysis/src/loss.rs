@@ -15,6 +15,8 @@
 //! - A reflector under flood logs only some of the probes that its rate limit holds back
 //!   and counts the rest. Probes that are not in the log while it limited its rate, and
 //!   that are no more than it counted, were held back: not loss.
+//! - The same holds for what it turned away for another reason, where that many can have
+//!   been the session's own: two agents that do not agree on a key are no outage.
 //! - The same holds for what a host's own kernel threw away after it had arrived, because
 //!   the agent did not fetch it in time: its count and its time are known. Of the sender's
 //!   replies that is no data.
@@ -25,7 +27,9 @@
 //!   positions; a counter that went back, a negative term or a stateless reflector
 //!   gives nothing.
 
-use crate::align::{Coverage, FlowRun, Logged, ReflectorLog, Run, Sample, Session, Timeline};
+use crate::align::{
+    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, Sample, Session, Timeline, Whose,
+};
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::record::EventKind;
 use hopgap_proto::time::{Mono, Span};
@@ -154,39 +158,64 @@ fn overflowed(run: &mut Run) {
 
 /// Probes that the reflecting host held back without logging each.
 fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
-    if log.held_back.is_empty() {
-        return;
+    for whose in [Whose::Its, Whose::Perhaps] {
+        let stretches: Vec<&HeldBack> = log.held_back.iter().filter(|h| h.whose == whose).collect();
+        if !stretches.is_empty() {
+            held_back_in(run, index, log, &stretches);
+        }
     }
+}
+
+/// Of the stretches of one kind.
+fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&HeldBack]) {
     let timeline = &run.timeline;
     let stretch = |s: &Sample| {
         let at = log.expected(index, timeline, s.sent);
-        log.held_back
+        stretches
             .iter()
             .position(|r| r.span.0 <= at && at <= r.span.1)
     };
-    let mut silent = vec![0_u64; log.held_back.len()];
+    // Of each: probes that were sent, and that the reflector was silent about.
+    let mut sums = vec![(0_u64, 0_u64); stretches.len()];
     let mut unlogged: Vec<(u8, usize, usize)> = Vec::new();
     for (flow, records) in &run.flows {
         for (i, s) in records.samples.iter().enumerate() {
-            if !matches!(s.fate, Fate::Dropped | Fate::LostForward) {
-                continue;
-            }
             let Some(stretch) = stretch(s) else { continue };
-            if let Some(n) = silent.get_mut(stretch) {
-                *n += 1;
+            let silent = matches!(s.fate, Fate::Dropped | Fate::LostForward);
+            if let Some((sent, unheard)) = sums.get_mut(stretch) {
+                *sent += 1;
+                *unheard += u64::from(silent);
             }
             if s.fate == Fate::LostForward {
                 unlogged.push((*flow, i, stretch));
             }
         }
     }
+    let was_held: Vec<bool> = stretches
+        .iter()
+        .zip(&sums)
+        .map(|(held, (sent, silent))| held.accounts_for(*sent, *silent))
+        .collect();
     for (flow, i, stretch) in unlogged {
-        let counted = log.held_back.get(stretch).map_or(0, |r| r.count);
         let sample = run.flows.get_mut(&flow).and_then(|f| f.samples.get_mut(i));
         if let Some(sample) = sample
-            && silent.get(stretch).is_some_and(|n| *n <= counted)
+            && was_held.get(stretch) == Some(&true)
         {
             sample.fate = Fate::Dropped;
+        }
+    }
+}
+
+impl HeldBack {
+    /// Whether the packets that it counts are the `silent` ones of `sent` probes. What may
+    /// be somebody else's is so only where it is no more than the session can have sent,
+    /// its traceroutes and the edges of the stretch allowed for: a flood of forged packets
+    /// must not excuse an outage.
+    fn accounts_for(&self, sent: u64, silent: u64) -> bool {
+        let edges = self.count.div_ceil(20);
+        match self.whose {
+            Whose::Its => silent <= self.count,
+            Whose::Perhaps => silent <= self.count + edges && self.count <= 2 * sent + edges,
         }
     }
 }

@@ -179,6 +179,7 @@ pub(crate) fn plan(flows: u8, interval: Span, foreign: bool) -> Plan {
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),
+            authenticated: None,
             key: None,
         }],
         echoes: Vec::new(),

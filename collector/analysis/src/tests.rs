@@ -309,7 +309,7 @@ fn garbage() -> impl Strategy<Value = Input> {
         prop::collection::vec(time.clone(), 4),
         any::<[u8; 4]>(),
     );
-    let event = (time.clone(), 0_u8..8, any::<u32>(), time.clone());
+    let event = (time.clone(), 0_u8..9, any::<u32>(), time.clone());
     let clock = (time.clone(), time.clone());
     (
         prop::collection::vec(probe.clone(), 0..60),
@@ -389,8 +389,12 @@ fn garbage() -> impl Strategy<Value = Input> {
                             2 => EventKind::RecordsLost { blocks: n },
                             3 => EventKind::StrayReplies { count: n },
                             4 => EventKind::ReflectorDropped {
-                                reason: DropReason::RateLimited,
-                                count: n,
+                                reason: [
+                                    DropReason::RateLimited,
+                                    DropReason::Unauthenticated,
+                                    DropReason::LoopGuard,
+                                ][n as usize % 3],
+                                count: n % 64,
                             },
                             5 => EventKind::Icmp(IcmpEvidence {
                                 flow: FlowIndex(0),
@@ -401,6 +405,11 @@ fn garbage() -> impl Strategy<Value = Input> {
                                 mtu: Some(n),
                             }),
                             6 => EventKind::SessionStopped,
+                            7 => EventKind::BlocksLost {
+                                blocks: n,
+                                from: (n % 2 == 0).then_some(Wall::from_nanos(by)),
+                                to: Wall::from_nanos(at),
+                            },
                             _ => EventKind::SessionStarted,
                         },
                     })

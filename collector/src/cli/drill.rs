@@ -1,7 +1,6 @@
 //! `drill …`: the person at the collector says what happens.
 
 use super::{Failure, ServerArgs, Time, print, show};
-use crate::client::Client;
 use crate::plan::DEFAULT_STORE;
 use crate::serve::{DrillRequest, MarkerRequest, StopRequest, TimeText};
 use crate::store::MarkerKind;
@@ -82,7 +81,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
                 name,
                 at: when.text(),
             };
-            let drill = Client::new(&server.url).start(&request)?;
+            let drill = server.client()?.start(&request)?;
             print(&format!(
                 "drill `{}` started at {}\n",
                 drill.name,
@@ -106,7 +105,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
                 kind,
                 at: when.text(),
             };
-            let marker = Client::new(&server.url).mark(&request)?;
+            let marker = server.client()?.mark(&request)?;
             let at = marker.at.map_or_else(|| "now".to_owned(), show::time);
             print(&format!(
                 "{} at {at}: {}\n",
@@ -115,7 +114,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
             ))
         }
         DrillCommand::Stop { when, server } => {
-            let client = Client::new(&server.url);
+            let client = server.client()?;
             let drill = client.stop(&StopRequest { at: when.text() })?;
             // The drill is stopped, whatever comes of this question.
             let store = client
@@ -128,7 +127,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
             ))
         }
         DrillCommand::List { json, server } => {
-            let drills = Client::new(&server.url).drills()?;
+            let drills = server.client()?.drills()?;
             print(&if json {
                 serde_json::to_string_pretty(&drills)? + "\n"
             } else {

@@ -1,15 +1,21 @@
 //! Tables for the terminal.
 
-use crate::plan::CollectorPlan;
+use crate::plan::{CollectorPlan, Transport};
 use crate::serve::{AgentBody, DrillBody, SessionBody, Status, TimeText};
 use hopgap_proto::plan::Destination;
+use hopgap_proto::time::Wall;
 use jiff::Timestamp;
 use std::fmt::Write;
 use std::path::Path;
 
 /// An instant of UTC to the millisecond.
 pub(super) fn time(at: TimeText) -> String {
-    match Timestamp::from_nanosecond(i128::from(at.0.as_nanos())) {
+    wall(at.0)
+}
+
+/// The same.
+pub(super) fn wall(at: Wall) -> String {
+    match Timestamp::from_nanosecond(i128::from(at.as_nanos())) {
         Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string(),
         Err(_) => "out of range".to_owned(),
     }
@@ -25,7 +31,7 @@ fn count(n: usize, one: &str) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|c| {
@@ -49,7 +55,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// What a checked plan asks for.
-pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
+pub(super) fn plan(file: &Path, it: &CollectorPlan, transport: Transport) -> String {
     let plan = &it.plan;
     let mut out = format!(
         "{} is good: {}, {}, {}, {}; objective: no outage above {}\n",
@@ -71,10 +77,33 @@ pub(super) fn plan(file: &Path, it: &CollectorPlan) -> String {
             format!("{} -> {to}", session.from),
             count(usize::from(session.flows), "flow"),
             format!("every {}", session.interval.to_config_text()),
+            how_authentic(session.is_authenticated()),
         ]);
     }
     out.push_str(&table(&rows));
+    let listen = it.settings.listen;
+    let _ = match transport {
+        Transport::Tls => writeln!(
+            out,
+            "agents come by TLS to {listen}, each with a certificate of its own"
+        ),
+        Transport::Plain if listen.ip().is_loopback() => {
+            writeln!(
+                out,
+                "agents come without TLS to {listen}, from this host only"
+            )
+        }
+        Transport::Plain => writeln!(
+            out,
+            "agents come without TLS to {listen} (`plain_http`): plan, secrets and records cross the network for all to read; for labs only"
+        ),
+    };
     out
+}
+
+fn how_authentic(authenticated: bool) -> String {
+    let not = if authenticated { "" } else { "not " };
+    format!("{not}authenticated")
 }
 
 /// All drills.
@@ -141,6 +170,14 @@ pub(super) fn status(status: &Status) -> String {
             .chain(rows)
             .collect::<Vec<_>>(),
     ));
+    if let Some(tls) = &status.tls {
+        let _ = writeln!(
+            out,
+            "TLS: {} connections, {} handshakes failed, {} took too long, {} connections over the limit, {} unknown tokens",
+            tls.accepted, tls.failed, tls.timed_out, tls.over_limit, tls.unknown_tokens
+        );
+    }
+    let _ = writeln!(out, "refused requests: {}", status.refused);
     for refusal in &status.refusals {
         let _ = writeln!(
             out,

@@ -39,15 +39,79 @@ pub enum PlanFileError {
         /// What is wrong and what to write.
         message: String,
     },
-    /// An agent without a secret, and the collector is to be reached from other hosts.
+    /// An agent without a secret, in a lab without TLS.
     #[error(
-        "agent `{agent}` has no secret, so anyone who reaches {listen} could pass for it; give it a `secret_file` or listen on 127.0.0.1"
+        "agent `{agent}` has no secret, so anyone who reaches {listen} could pass for it; give it a `secret_file`, or remove `plain_http` so that agents come by TLS"
     )]
     NeedsSecret {
         /// The agent.
         agent: AgentName,
         /// Where the collector was to listen.
         listen: SocketAddr,
+    },
+    /// TLS was turned off where others can reach the collector.
+    #[error(
+        "`tls = false`, but others can reach {listen}; remove the line so that agents come by TLS (`hopgap-collector token create` lets each join), or listen on 127.0.0.1"
+    )]
+    NeedsTls {
+        /// Where the collector was to listen.
+        listen: SocketAddr,
+    },
+    /// Both ways were asked for.
+    #[error("`tls = true` and `plain_http = true` contradict each other; remove one of them")]
+    TlsAndPlain,
+    /// A secret where certificates count.
+    #[error(
+        "agent `{agent}` has a `secret_file`, but agents come by TLS with a certificate; remove the line and let the agent join with a token of `hopgap-collector token create --agent {agent}` (a lab without TLS needs `plain_http = true` under [collector])"
+    )]
+    SecretWithTls {
+        /// The agent.
+        agent: AgentName,
+    },
+    /// The plan changes between TLS and plain HTTP while the collector runs.
+    #[error(
+        "the plan changes how agents come, between TLS and plain HTTP; restart the collector for that"
+    )]
+    OtherTransport,
+    /// Agents and the command line cannot share a port when one speaks TLS.
+    #[error(
+        "agents come by TLS to {listen}, where `api_listen` {api} cannot be, too; choose another port, such as 8621, for `listen`"
+    )]
+    SamePort {
+        /// For agents.
+        listen: SocketAddr,
+        /// For the command line.
+        api: SocketAddr,
+    },
+    /// The file of the sessions' keys.
+    #[error(
+        "cannot keep the sessions' keys in {}: {source}; let the user that the collector runs as write there", path.display()
+    )]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others can read the sessions' keys.
+    #[error("the sessions' keys in {0} can be read by others; run `chmod 600 {0}`, or remove it and new ones are made", path.display())]
+    KeysWide {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of the sessions' keys is damaged.
+    #[error("{}:{line}: the sessions' keys cannot be read; remove it, and new ones are made", path.display())]
+    KeysUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+    },
+    /// No random numbers.
+    #[error("cannot make a key: the operating system gives no random numbers: {source}")]
+    Random {
+        /// Why.
+        source: getrandom::Error,
     },
 }
 

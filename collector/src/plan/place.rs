@@ -60,6 +60,7 @@ pub(super) fn of_plan_error(error: &PlanError) -> Item<'_> {
         PlanError::Value { of, key, .. } => phrase(of, key),
         PlanError::ToItself(s) => session(s.as_str(), "to"),
         PlanError::Overlap { second, key, .. } => session(second.as_str(), key),
+        PlanError::SameKey { second, .. } => session(second.as_str(), "key"),
         PlanError::PathWithoutCondition(name) => Item::Entry {
             kind: "path",
             name,

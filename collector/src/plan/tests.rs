@@ -1,4 +1,4 @@
-use super::{CollectorPlan, DEFAULT_LISTEN};
+use super::{CollectorPlan, DEFAULT_LISTEN, Transport};
 use hopgap_proto::plan::PathRole;
 use hopgap_proto::time::Span;
 use std::os::unix::fs::PermissionsExt as _;
@@ -135,8 +135,15 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
 
     let loopback = "127.0.0.1:8620".parse().unwrap();
     let wide = "0.0.0.0:8620".parse().unwrap();
-    assert!(it.may_listen_at(loopback).is_ok());
+    assert_eq!(it.may_listen_at(loopback).unwrap(), Transport::Plain);
     let refused = it.may_listen_at(wide).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("agent `onprem` has a `secret_file`, but agents come by TLS"),
+        "{refused}"
+    );
+    let lab = with.replace("[collector]", "[collector]\nplain_http = true");
+    let refused = CollectorPlan::parse(&lab, &path).unwrap();
+    let refused = refused.may_listen_at(wide).unwrap_err().to_string();
     assert!(refused.contains("agent `azure` has no secret"), "{refused}");
 
     let short = with.replace(
@@ -167,4 +174,130 @@ fn secrets_stay_out_of_the_agents_plan_and_of_messages() {
         "{error}"
     );
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn agents_come_by_tls_wherever_others_can_listen_in() {
+    let at = |settings: &str, listen: &str| {
+        let text = GOOD.replace("[collector]", &format!("[collector]\n{settings}"));
+        let it = parse(&text)?;
+        it.may_listen_at(listen.parse().unwrap())
+            .map_err(|e| e.to_string())
+    };
+    let (here, other) = ("127.0.0.1:8620", "10.1.11.10:8621");
+    assert_eq!(at("", here), Ok(Transport::Plain));
+    assert_eq!(at("", other), Ok(Transport::Tls));
+    assert_eq!(at("tls = true", "127.0.0.1:8621"), Ok(Transport::Tls));
+    let cases = [
+        (
+            "tls = false",
+            other,
+            "`tls = false`, but others can reach 10.1.11.10:8621",
+        ),
+        (
+            "tls = true\nplain_http = true",
+            here,
+            "contradict each other",
+        ),
+        ("plain_http = true", other, "has no secret"),
+        (
+            "",
+            "0.0.0.0:8620",
+            "choose another port, such as 8621, for `listen`",
+        ),
+        (
+            "tls = true",
+            here,
+            "choose another port, such as 8621, for `listen`",
+        ),
+        (
+            "api_listen = \"10.1.11.10:8620\"",
+            here,
+            "must be on the loopback interface",
+        ),
+        (
+            "names = [\"no name!\"]",
+            here,
+            "is no DNS name and no IP address",
+        ),
+        ("certificate_life = \"1s\"", here, "must be 10s to 9528h"),
+    ];
+    for (settings, listen, said) in cases {
+        let error = at(settings, listen).unwrap_err();
+        assert!(error.contains(said), "{settings} {listen}: {error}");
+    }
+}
+
+/// A plan in a directory of its own, with tokens of this content: the sentence with which
+/// it is refused.
+fn with_tokens(name: &str, read: &str, operate: &str) -> Result<CollectorPlan, String> {
+    let dir = std::env::temp_dir().join(format!("hopgap-tokens-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    write_secret(&dir.join("read"), read);
+    write_secret(&dir.join("operate"), operate);
+    write_secret(&dir.join("onprem.secret"), &"agent".repeat(8));
+    let text = changed(
+        "# secret_file = \"onprem.secret\"",
+        "secret_file = \"onprem.secret\"",
+    )
+    .replace(
+        "[collector]",
+        "[collector]\nread_token_file = \"read\"\noperate_token_file = \"operate\"",
+    );
+    let parsed =
+        CollectorPlan::parse(&text, &dir.join("plan.toml")).map_err(|error| error.to_string());
+    std::fs::remove_dir_all(&dir).unwrap();
+    parsed
+}
+
+#[test]
+fn tokens_are_long_and_each_is_for_one_thing() {
+    let (read, operate) = ("read".repeat(8), "operate".repeat(6));
+    let it = with_tokens("good", &format!("{read}\n"), &operate).unwrap();
+    let bytes = |token: &Option<super::Secret>| token.as_ref().unwrap().as_bytes().to_vec();
+    assert_eq!(bytes(&it.tokens.read), read.as_bytes());
+    assert_eq!(bytes(&it.tokens.operate), operate.as_bytes());
+    assert_eq!(it.secret_files.len(), 3, "all are watched for changes");
+    assert!(!format!("{it:?}").contains(&read));
+
+    let refused = |name, read: &str, operate: &str| with_tokens(name, read, operate).unwrap_err();
+    let short = refused("short", &read, &operate[..31]);
+    assert!(
+        short.contains(":11: the token for operating in ")
+            && short.contains("has 31 bytes, but must have at least 32"),
+        "{short}"
+    );
+    let same = refused("same", &read, &read);
+    assert!(same.contains(":11: the tokens for reading"), "{same}");
+    let agents = refused("agents", &"agent".repeat(8), &operate);
+    assert!(
+        agents.contains("the token for reading is the secret of agent `onprem`, too"),
+        "{agents}"
+    );
+    let nobody = parse(&GOOD.replace("[collector]", "[collector]\ntoken_required = true"));
+    let nobody = nobody.unwrap_err();
+    assert!(
+        nobody.ends_with("nobody could start a drill without `operate_token_file`; add it"),
+        "{nobody}"
+    );
+}
+
+#[test]
+fn a_token_that_others_can_read_is_refused() {
+    let file = std::env::temp_dir().join(format!("hopgap-token-{}", std::process::id()));
+    write_secret(&file, &"0123".repeat(16));
+    assert!(super::read_token(&file).is_ok());
+    let wide = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(&file, wide).unwrap();
+    let said = super::read_token(&file).unwrap_err();
+    assert!(
+        said.starts_with("the token in ") && said.contains("can be read by others; run `chmod 600"),
+        "{said}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    let said = super::read_token(&file).unwrap_err();
+    assert!(
+        said.ends_with("correct `--token-file` or create the file"),
+        "{said}"
+    );
 }

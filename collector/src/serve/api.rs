@@ -1,4 +1,4 @@
-//! What people and scripts ask, from this host only: status, drills, markers.
+//! What people and scripts ask: status, drills, markers.
 //!
 //! | request | body | success |
 //! |---|---|---|
@@ -9,27 +9,26 @@
 //! | `POST /api/v1/markers` | [`MarkerRequest`] | [`MarkerRequest`] with its time |
 //!
 //! Everything else than success is an `ErrorBody`, as in the uplink. Instants are
-//! RFC 3339 in UTC. These requests carry no secret: they are answered to peers on the
-//! loopback interface alone, and not to a browser that was led here by another name.
+//! RFC 3339 in UTC. Who may ask is said in [`super::access`]; a `POST` carries the header
+//! [`OURS_HEADER`](super::OURS_HEADER).
 
+use super::limits::RefusedBody;
 use super::refusals::RefusalBody;
 use super::reply::Failure;
-use super::{App, Shared};
+use super::tls::TlsBody;
+use super::{App, Shared, access};
 use crate::clock;
 use crate::store::{Drill, Marker, MarkerKind, Reader, StoreError};
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::HOST;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{ErrorCode, Revision};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::net::{IpAddr, SocketAddr};
 
 /// Path of [`Status`].
 pub(crate) const STATUS_PATH: &str = "/api/v1/status";
@@ -136,6 +135,12 @@ pub struct Status {
     /// Who was turned away since the start and not let in since, the newest first.
     #[serde(default)]
     pub refusals: Vec<RefusalBody>,
+    /// Agents' TLS connections; `null` where they come without TLS.
+    #[serde(default)]
+    pub tls: Option<TlsBody>,
+    /// Requests and connections that were refused since the start, by their cause.
+    #[serde(default)]
+    pub refused: RefusedBody,
 }
 
 /// The plan in force.
@@ -199,38 +204,7 @@ pub(super) fn router(app: &App) -> Router<App> {
         .route(DRILLS_PATH, get(drills).post(start))
         .route(STOP_PATH, post(stop))
         .route(MARKERS_PATH, post(mark))
-        .layer(from_fn_with_state(app.clone(), local_only))
-}
-
-/// Lets only this host in, and no page of another site that a browser on this host shows.
-async fn local_only(
-    State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
-    // Who comes from the address that this listens on is on this host, too.
-    let peer = peer.ip().to_canonical();
-    let here = peer.is_loopback() || peer == app.listen.ip();
-    if here && host.is_none_or(is_local_name) {
-        return Ok(next.run(request).await);
-    }
-    Err(Failure::new(
-        ErrorCode::Forbidden,
-        "drills and status are for programs on the collector's own host",
-        "run the command there",
-    ))
-}
-
-/// Whether the `Host` of a request is an address or `localhost`.
-fn is_local_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
+        .layer(from_fn_with_state(app.clone(), access::let_in))
 }
 
 async fn status(State(app): State<App>) -> Result<Json<Status>, Failure> {
@@ -303,6 +277,8 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         sessions,
         agents,
         refusals: app.refusals.list(),
+        tls: app.identities.as_ref().map(|i| i.counts.body()),
+        refused: app.limits.refused(),
     })
 }
 
@@ -406,26 +382,5 @@ impl From<JsonRejection> for Failure {
             "send JSON with the content type application/json",
         )
         .with_status(rejection.status())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_local_name;
-
-    #[test]
-    fn a_browser_led_here_by_another_name_is_not_local() {
-        for local in [
-            "127.0.0.1:8620",
-            "localhost:8620",
-            "localhost",
-            "[::1]:8620",
-            "10.1.11.10",
-        ] {
-            assert!(is_local_name(local), "{local}");
-        }
-        for other in ["rebound.example:8620", "rebound.example", "", ":8620"] {
-            assert!(!is_local_name(other), "{other}");
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! Answers that are no success.
 
+use super::limits::Cause;
 use super::writer::Stopped;
 use crate::store::StoreError;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hopgap_proto::uplink::{ErrorBody, ErrorCode};
 
@@ -12,6 +14,8 @@ use hopgap_proto::uplink::{ErrorBody, ErrorCode};
 pub(super) struct Failure {
     status: StatusCode,
     body: ErrorBody,
+    /// What it is counted as.
+    cause: Option<Cause>,
 }
 
 impl Failure {
@@ -29,6 +33,7 @@ impl Failure {
                 error: error.into(),
                 remedy: remedy.into(),
             },
+            cause: (code == ErrorCode::TooLarge).then_some(Cause::Body),
         }
     }
 
@@ -45,6 +50,20 @@ impl Failure {
         )
     }
 
+    /// The same, counted as a refusal of this cause.
+    pub(super) fn caused_by(self, cause: Cause) -> Self {
+        Self {
+            cause: Some(cause),
+            ..self
+        }
+    }
+
+    /// The same with something else to do about it.
+    pub(super) fn with_remedy(mut self, remedy: &str) -> Self {
+        remedy.clone_into(&mut self.body.remedy);
+        self
+    }
+
     /// The same with another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
@@ -53,7 +72,16 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 section 11.6.1, RFC 6750 section 3.
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }
 

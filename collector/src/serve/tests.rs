@@ -1,3 +1,6 @@
+mod access;
+mod tls;
+
 use super::{DrillRequest, MarkerRequest, Options, Service, StopRequest, TimeText};
 use crate::client::Client;
 use crate::query;
@@ -48,6 +51,7 @@ target_at_hop = 5
 struct Running {
     dir: Dir,
     address: SocketAddr,
+    api: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,7 +62,11 @@ impl Running {
     }
 
     fn start_in(dir: Dir) -> Self {
-        std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
+        Self::with(dir, PLAN)
+    }
+
+    fn with(dir: Dir, plan: &str) -> Self {
+        std::fs::write(dir.0.join("plan.toml"), plan).unwrap();
         write_secret(&dir.0.join("onprem.secret"));
         let options = Options {
             plan: dir.0.join("plan.toml"),
@@ -74,21 +82,24 @@ impl Running {
                 .unwrap();
             runtime.block_on(async {
                 let service = Service::bind(options).await.unwrap();
-                address_in.send(service.address().unwrap()).unwrap();
+                let addresses = (service.address().unwrap(), service.api_address().unwrap());
+                address_in.send(addresses).unwrap();
                 let stop = async move { drop(stopped.await) };
                 service.run(stop).await.unwrap();
             });
         });
+        let (address, api) = address.recv().unwrap();
         Self {
             dir,
-            address: address.recv().unwrap(),
+            address,
+            api,
             stop: Some(stop),
             thread: Some(thread),
         }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.api)
     }
 
     fn client(&self) -> Client {
@@ -560,7 +571,15 @@ fn what_is_wrong_at_the_start_is_one_sentence() {
     std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
     write_secret(&dir.0.join("onprem.secret"));
     let open = bind("0.0.0.0:0");
+    assert!(
+        open.starts_with("agent `onprem` has a `secret_file`, but agents come by TLS"),
+        "{open}"
+    );
+    let lab = format!("[collector]\nplain_http = true\n{PLAN}");
+    std::fs::write(dir.0.join("plan.toml"), lab).unwrap();
+    let open = bind("0.0.0.0:0");
     assert!(open.starts_with("agent `azure` has no secret"), "{open}");
+    std::fs::write(dir.0.join("plan.toml"), PLAN).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let used = bind(&address);

@@ -1,27 +1,27 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
-use super::App;
+use super::peer::{Peer, Way};
 use super::reply::Failure;
+use super::{App, limits};
 use crate::clock;
 use crate::plan::CollectorPlan;
 use crate::store::{Incoming, Store};
 use axum::Json;
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hopgap_proto::frame::{FrameError, FrameReader};
 use hopgap_proto::record::AgentName;
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, ErrorCode, Hello, MAX_BATCH_BYTES, MAX_CONTROL_BYTES, MAX_WAIT,
+    AGENT_HEADER, Ack, ErrorCode, Fingerprint, Hello, MAX_BATCH_BYTES, MAX_CONTROL_BYTES, MAX_WAIT,
     PlanResponse, ProtocolRange, Refused, Revision, Welcome, secret_of,
 };
 use serde::Deserialize;
-use std::net::SocketAddr;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// How long a body may take to come: a link that is failing over may be slow.
 const BODY_TIME: Duration = Duration::from_secs(60);
@@ -29,10 +29,10 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 /// `POST` hello.
 pub(super) async fn hello(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    peer: Peer,
     request: Request,
 ) -> Result<Json<Welcome>, Failure> {
-    let agent = let_in(&app, request.headers(), peer)?;
+    let Asker { name: agent, .. } = let_in(&app, request.headers(), peer)?;
     let body = read_body(request.into_body(), MAX_CONTROL_BYTES).await?;
     let hello: Hello = serde_json::from_slice(&body).map_err(|error| {
         Failure::new(
@@ -84,7 +84,7 @@ pub(super) struct PlanQuery {
 /// `GET` plan: held until the agent's part changes or its time is over.
 pub(super) async fn plan(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    peer: Peer,
     query: Result<Query<PlanQuery>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
@@ -102,7 +102,7 @@ pub(super) async fn plan(
     loop {
         let current = plan.borrow_and_update().clone();
         // At every turn: a new plan may have another secret, or no such agent.
-        let agent = let_in(&app, &headers, peer)?;
+        let Asker { name: agent, .. } = let_in(&app, &headers, peer)?;
         let part = current.plan.for_agent(&agent);
         let revision = Revision::of(&part);
         if query.revision != Some(revision) {
@@ -131,10 +131,10 @@ pub(super) async fn plan(
 /// `POST` blocks: acknowledged when they are durable.
 pub(super) async fn blocks(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    peer: Peer,
     request: Request,
 ) -> Result<Json<Ack>, Failure> {
-    let agent = let_in(&app, request.headers(), peer)?;
+    let asker = let_in_with_former(&app, request.headers(), peer)?;
     let _place = app
         .bodies
         .acquire()
@@ -142,23 +142,80 @@ pub(super) async fn blocks(
         .map_err(|_| super::writer::Stopped)?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
     app.writer
-        .run(move |store| take(store, &agent, &body))
+        .run(move |store| take(store, &asker, &body))
         .await?
         .map(Json)
 }
 
+/// Who was let in.
+pub(super) struct Asker {
+    /// Its name now.
+    pub(super) name: AgentName,
+    /// Names that it had before: what it measured under them is its own.
+    pub(super) former: Vec<AgentName>,
+}
+
 /// Who asks, by the plan in force. Who is turned away is noted.
-fn let_in(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<AgentName, Failure> {
+pub(super) fn let_in(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Asker, Failure> {
+    noted(app, headers, peer, false)
+}
+
+/// The same for a delivery: one that was renamed may still have its former name.
+fn let_in_with_former(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Asker, Failure> {
+    noted(app, headers, peer, true)
+}
+
+fn noted(app: &App, headers: &HeaderMap, peer: Peer, former: bool) -> Result<Asker, Failure> {
     let name = name_in(headers)?;
-    let peer = peer.ip().to_canonical();
     let plan = app.plan.borrow().clone();
-    let checked = authenticate(name.clone(), headers, &plan);
+    let checked = match peer.way {
+        Way::Plain => by_secret(name.clone(), headers, &plan),
+        Way::Tls(certificate) => by_certificate(app, &name, certificate, &plan, former),
+    };
     match &checked {
-        Ok(_) => app.refusals.forget(&name, peer),
-        Err(why) if why.is_refusal() => app.refusals.note(&name, peer, why, clock::now()),
+        Ok(_) => app.refusals.forget(&name, peer.ip()),
+        Err(why) if why.is_refusal() => app.refusals.note(&name, peer.ip(), why, clock::now()),
         Err(_) => {}
     }
     checked
+}
+
+/// The agent that a certificate was given to. The name in the request says nothing, and
+/// must agree.
+fn by_certificate(
+    app: &App,
+    given: &AgentName,
+    certificate: Option<Fingerprint>,
+    plan: &CollectorPlan,
+    may_be_former: bool,
+) -> Result<Asker, Failure> {
+    let (Some(identities), Some(certificate)) = (&app.identities, certificate) else {
+        return Err(Failure::new(
+            ErrorCode::Unauthorized,
+            "the request came without a certificate",
+            "let the agent join with a token of `hopgap-collector token create`",
+        ));
+    };
+    let known = identities.look_up(certificate, clock::now())?;
+    let agrees = known.name == *given || (may_be_former && known.former.contains(given));
+    if !agrees {
+        return Err(Failure::new(
+            ErrorCode::Forbidden,
+            format!(
+                "the certificate is of agent `{}`, but the request of `{given}`",
+                known.name
+            ),
+            format!(
+                "write `name = \"{}\"` into the agent's configuration and restart it, or let it join as `{given}`",
+                known.name
+            ),
+        ));
+    }
+    in_plan(&known.name, plan)?;
+    Ok(Asker {
+        name: known.name,
+        former: known.former,
+    })
 }
 
 /// The name that a request gives.
@@ -176,22 +233,27 @@ fn name_in(headers: &HeaderMap) -> Result<AgentName, Failure> {
         })
 }
 
+fn in_plan(name: &AgentName, plan: &CollectorPlan) -> Result<(), Failure> {
+    if plan.plan.agent(name).is_some() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::Forbidden,
+        format!("the plan has no agent `{name}`"),
+        "correct the agent's `name` or add it to the collector's plan",
+    ))
+}
+
 /// Whether it is `name` who asks. An agent that the plan gives no secret is believed: then
 /// the collector listens on loopback only.
-fn authenticate(
-    name: AgentName,
-    headers: &HeaderMap,
-    plan: &CollectorPlan,
-) -> Result<AgentName, Failure> {
-    if plan.plan.agent(&name).is_none() {
-        return Err(Failure::new(
-            ErrorCode::Forbidden,
-            format!("the plan has no agent `{name}`"),
-            "correct the agent's `name` or add it to the collector's plan",
-        ));
-    }
+fn by_secret(name: AgentName, headers: &HeaderMap, plan: &CollectorPlan) -> Result<Asker, Failure> {
+    in_plan(&name, plan)?;
+    let believed = |name| Asker {
+        name,
+        former: Vec::new(),
+    };
     let Some(secret) = plan.secrets.get(&name) else {
-        return Ok(name);
+        return Ok(believed(name));
     };
     let given = headers
         .get(AUTHORIZATION)
@@ -199,7 +261,7 @@ fn authenticate(
         .and_then(secret_of)
         .unwrap_or_default();
     if bool::from(secret.as_bytes().ct_eq(given.as_bytes())) {
-        Ok(name)
+        Ok(believed(name))
     } else {
         Err(Failure::new(
             ErrorCode::Unauthorized,
@@ -210,27 +272,8 @@ fn authenticate(
 }
 
 /// A whole body of at most `limit` bytes, within [`BODY_TIME`].
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    if body.size_hint().lower() > len(limit) {
-        return Err(Failure::new(
-            ErrorCode::TooLarge,
-            format!("the body is larger than {limit} bytes"),
-            "send it in parts",
-        ));
-    }
-    match timeout(BODY_TIME, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(Failure::new(
-            ErrorCode::Malformed,
-            format!("the body broke off: {error}"),
-            "send it again",
-        )),
-        Err(_) => Err(Failure::new(
-            ErrorCode::Busy,
-            format!("the body did not come within {} s", BODY_TIME.as_secs()),
-            "send it again",
-        )),
-    }
+pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
+    limits::read_body(body, limit, BODY_TIME).await
 }
 
 /// What is to be done with one frame of a body.
@@ -244,12 +287,13 @@ enum Judged<'a> {
 }
 
 /// Stores the frames of a body.
-fn take(store: &mut Store, agent: &AgentName, body: &[u8]) -> Result<Ack, Failure> {
+fn take(store: &mut Store, asker: &Asker, body: &[u8]) -> Result<Ack, Failure> {
+    let agent = &asker.name;
     let now = clock::now();
     let mut blocks = Vec::new();
     let mut refused = Vec::new();
     for frame in FrameReader::new(body) {
-        match judge(body, agent, frame)? {
+        match judge(body, asker, frame)? {
             Judged::Good(block) => blocks.push(block),
             Judged::Refused { offset, raw, error } => refused.push((offset, raw, error)),
         }
@@ -274,19 +318,24 @@ fn take(store: &mut Store, agent: &AgentName, body: &[u8]) -> Result<Ack, Failur
 
 fn judge<'a>(
     body: &'a [u8],
-    agent: &AgentName,
+    asker: &Asker,
     frame: Result<hopgap_proto::frame::Frame<'a>, FrameError>,
 ) -> Result<Judged<'a>, Failure> {
+    let agent = &asker.name;
     match frame {
         Ok(frame) => match Incoming::read(frame.payload) {
             Ok(block) if block.header.key.agent == *agent => Ok(Judged::Good(block)),
+            Ok(mut block) if asker.former.contains(&block.header.key.agent) => {
+                block.header.key.agent = agent.clone();
+                Ok(Judged::Good(block))
+            }
             Ok(block) => Err(Failure::new(
                 ErrorCode::Forbidden,
                 format!(
                     "the block at byte {} is of agent `{}`, but `{agent}` delivers it",
                     frame.offset, block.header.key.agent
                 ),
-                "give each agent a spool of its own; a renamed agent must deliver its spool under its old name first",
+                "give each agent a `state_dir` of its own, and rename one with `hopgap-collector agent rename`",
             )),
             Err(error) => Ok(Judged::Refused {
                 offset: frame.offset,

@@ -2,7 +2,7 @@
 
 use super::writer::Writer;
 use crate::clock;
-use crate::plan::CollectorPlan;
+use crate::plan::{CollectorPlan, PlanFileError, Transport};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What tells a changed file from the one before.
 type Look = Vec<Option<(SystemTime, u64)>>;
 
-/// Looks at the plan file, and at the secret files that it names, for ever. A plan that
-/// cannot be used leaves the one before in force, and says so.
+/// Looks at the plan file `file`, and at the secret files that it names, for ever; the
+/// keys of its sessions are in `store`. A plan that cannot be used leaves the one before in force, and says so.
 pub(super) async fn watch(
-    file: PathBuf,
-    listen: SocketAddr,
+    (file, store): (PathBuf, PathBuf),
+    (listen, transport): (SocketAddr, Transport),
     plan: channel::Sender<Arc<CollectorPlan>>,
     error: channel::Sender<Option<String>>,
     writer: Writer,
@@ -31,8 +31,12 @@ pub(super) async fn watch(
         if now == seen {
             continue;
         }
-        let loaded = CollectorPlan::load(&file).and_then(|new| {
-            new.may_listen_at(listen)?;
+        let loaded = CollectorPlan::load(&file).and_then(|mut new| {
+            // A listener without TLS must never serve a plan without secrets.
+            if new.may_listen_at(listen)? != transport {
+                return Err(PlanFileError::OtherTransport);
+            }
+            new.give_keys(&store)?;
             Ok(new)
         });
         match loaded {
@@ -62,8 +66,14 @@ pub(super) async fn watch(
 
 fn report(old: &CollectorPlan, new: &CollectorPlan, file: &Path) {
     tracing::info!("the plan {} changed and is in force", file.display());
-    if old.settings.listen != new.settings.listen || old.settings.store != new.settings.store {
-        tracing::warn!("`listen` and `store` take effect when the collector is restarted");
+    let fixed = |plan: &CollectorPlan| {
+        let settings = &plan.settings;
+        (settings.listen, settings.api_listen, settings.store.clone())
+    };
+    if fixed(old) != fixed(new) {
+        tracing::warn!(
+            "`listen`, `api_listen` and `store` take effect when the collector is restarted"
+        );
     }
 }
 

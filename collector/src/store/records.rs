@@ -176,12 +176,16 @@ impl Reader {
         runs: &mut Runs,
     ) -> Result<(), StoreError> {
         match kind {
-            Kind::Probes => self.read_sealed(tx, session, (from, to), runs, |rows, probe| {
-                rows.probes.push(probe);
-            })?,
-            Kind::Receptions => self.read_sealed(tx, session, (from, to), runs, |rows, r| {
-                rows.receptions.push(r);
-            })?,
+            Kind::Probes => {
+                self.read_sealed(tx, names, session, (from, to), runs, |rows, probe| {
+                    rows.probes.push(probe);
+                })?
+            }
+            Kind::Receptions => {
+                self.read_sealed(tx, names, session, (from, to), runs, |rows, r| {
+                    rows.receptions.push(r);
+                })?
+            }
             Kind::Traces | Kind::Events | Kind::Echoes => {}
         }
         let mut take = |stored: Stored| {
@@ -218,6 +222,7 @@ impl Reader {
     fn read_sealed<R: Row>(
         &self,
         tx: &Transaction<'_>,
+        names: &RunNames,
         session: &SessionName,
         (from, to): (Wall, Wall),
         runs: &mut Runs,
@@ -248,6 +253,7 @@ impl Reader {
                 let Some(origin) = origin else { return };
                 match origin.agent() {
                     Some(agent) => {
+                        let agent = owner(names, agent, origin.run);
                         let run = runs.entry((agent, origin.run)).or_default();
                         rows.drain(..).for_each(|row| put(run, row));
                     }
@@ -273,6 +279,18 @@ impl Reader {
 }
 
 type RunNames = BTreeMap<i64, (AgentName, RunId)>;
+
+/// Who a sealed row belongs to. It has the name that its agent had when it was sealed; of
+/// one that was renamed, the run says who it is.
+fn owner(names: &RunNames, sealed: AgentName, run: RunId) -> AgentName {
+    let of_run = || names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
+    let mut others = of_run();
+    match (others.next(), others.next()) {
+        (Some(only), None) => only.clone(),
+        // Agents that began in the same nanosecond.
+        _ => sealed,
+    }
+}
 
 fn run_names(tx: &Transaction<'_>) -> Result<RunNames, StoreError> {
     let mut statement = tx.prepare(

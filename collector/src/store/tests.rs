@@ -614,3 +614,59 @@ fn a_tally_is_of_the_records() {
     let closed = empty.header.closed.wall;
     assert_eq!(encoded(&empty).tally.first, closed);
 }
+
+#[test]
+fn a_renamed_agent_keeps_its_history_sealed_or_not_and_whatever_came_under_the_new_name() {
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    let text = include_str!("../../examples/plan.toml");
+    let plan = CollectorPlan::parse(text, Path::new("plan.toml"))
+        .unwrap()
+        .plan;
+    store.adopt_plan(&plan, TWO).unwrap();
+    let mut session = Session::new(TWO);
+    // A run of its own, as real ones have.
+    let mut ten_seconds = |agent: &str| {
+        let [mut probes, _] = session.ten_seconds();
+        probes.header.key.run = RunId(77);
+        probes.header.key.agent = agent.parse().unwrap();
+        encoded(&probes)
+    };
+    store.append(&[ten_seconds("onprem")], TWO).unwrap();
+    let hour = Span::from_secs(3_600);
+    assert_eq!(
+        store
+            .seal(TWO + hour * 2, Span::from_secs(1))
+            .unwrap()
+            .len(),
+        1
+    );
+    let again = ten_seconds("onprem");
+    store.append(&[again], TWO).unwrap();
+    // Between the catalogue's renaming and the store's, the same run delivers.
+    let mut twice = ten_seconds("dc1");
+    store.append(&[twice.clone()], TWO).unwrap();
+    twice.header.key.agent = name("onprem");
+    store.append(&[twice], TWO).unwrap();
+
+    store.rename_agent(&name("onprem"), &name("dc1")).unwrap();
+    let runs = everything(&dir.0);
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|((a, r), rows)| (a.as_str(), *r, rows.probes.len()))
+        .collect();
+    assert_eq!(runs, [("dc1", RunId(77), 12_000)]);
+    let reader = Reader::open(&dir.0).unwrap();
+    let agents = reader.agents().unwrap();
+    assert_eq!((agents.len(), agents[0].agent.as_str()), (1, "dc1"));
+    let past = reader.plan_at(TWO).unwrap().unwrap();
+    assert!(past.agent(&name("onprem")).is_none());
+    assert_eq!(past.sessions[0].from, name("dc1"));
+    assert!(past.destination(&past.sessions[1]).is_some(), "to dc1");
+
+    // Again, and of one that nobody knows: nothing.
+    store.rename_agent(&name("onprem"), &name("dc1")).unwrap();
+    assert_eq!(counts(&everything(&dir.0)).0, 12_000);
+    let more = store.append(&[ten_seconds("dc1")], TWO).unwrap();
+    assert_eq!(more.new, 1);
+}

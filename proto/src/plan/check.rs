@@ -2,7 +2,7 @@
 
 use super::{AgentPlan, Destination, EchoPlan, Plan, SessionPlan};
 use crate::record::{AgentName, SessionName};
-use crate::stamp::Ssid;
+use crate::stamp::{KeyError, Ssid};
 use crate::time::Span;
 use std::collections::BTreeSet;
 
@@ -86,9 +86,40 @@ pub enum PlanError {
         /// The key to change.
         key: &'static str,
     },
+    /// Two sessions have one key: a packet of one would be believed in the other.
+    #[error(
+        "sessions `{first}` and `{second}` have the same `key`, so packets of one pass for the other's; give each its own, or leave it out between agents: then the collector makes one"
+    )]
+    SameKey {
+        /// One session.
+        first: SessionName,
+        /// The other.
+        second: SessionName,
+    },
     /// A path without conditions would fit every route.
     #[error("path `{0}` has no condition; give it `passes` or `target_at_hop`")]
     PathWithoutCondition(String),
+}
+
+/// Why a session cannot be authenticated as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableKey {
+    /// The plan gives none.
+    #[error(
+        "session `{session}` is to be authenticated, but this plan gives no key for it; upgrade the collector, which makes the keys, or write `authenticated = false` into its plan"
+    )]
+    Absent {
+        /// The session.
+        session: SessionName,
+    },
+    /// The plan's cannot be used.
+    #[error("session `{session}`: {source}")]
+    Unreadable {
+        /// The session.
+        session: SessionName,
+        /// What is wrong with its key.
+        source: KeyError,
+    },
 }
 
 impl Plan {
@@ -170,6 +201,17 @@ impl Plan {
     fn no_overlap(&self) -> Result<(), PlanError> {
         for (i, a) in self.sessions.iter().enumerate() {
             for b in self.sessions.iter().skip(i + 1) {
+                let same_key = |x: &str, y: &str| x.trim().eq_ignore_ascii_case(y.trim());
+                // Foreign reflectors have one key for all that comes, often.
+                let ours = a.to.agent().or(b.to.agent()).is_some();
+                if let (Some(x), Some(y), true) = (&a.key, &b.key, ours)
+                    && same_key(x, y)
+                {
+                    return Err(PlanError::SameKey {
+                        first: a.name.clone(),
+                        second: b.name.clone(),
+                    });
+                }
                 let overlap = |what: String, key| PlanError::Overlap {
                     agent: a.from.clone(),
                     first: a.name.clone(),
@@ -344,6 +386,23 @@ impl SessionPlan {
             && (ssid == 0 || ssid.saturating_add(flows) > 0x8000)
         {
             return fail("ssid", ssid.to_string(), "1 to 32767 for every flow");
+        }
+        match (session.authenticated, &session.key, &session.to) {
+            (Some(false), Some(_), _) => {
+                return fail(
+                    "authenticated",
+                    "false".to_owned(),
+                    "true or left out where there is a `key`",
+                );
+            }
+            (Some(true), None, Destination::Foreign(_)) => {
+                return fail(
+                    "authenticated",
+                    "true".to_owned(),
+                    "accompanied by the `key` that the foreign reflector has",
+                );
+            }
+            _ => {}
         }
         if let Some(key) = &session.key {
             let hex =

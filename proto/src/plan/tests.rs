@@ -1,4 +1,6 @@
-use super::{AgentPlan, Destination, EchoPlan, Objective, Plan, PlanError, SessionPlan};
+use super::{
+    AgentPlan, Destination, EchoPlan, Objective, Plan, PlanError, SessionPlan, UnusableKey,
+};
 use crate::stamp::Ssid;
 use crate::time::Span;
 
@@ -25,6 +27,7 @@ fn session(name: &str, from: &str, to: &str, source_port: u16) -> SessionPlan {
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(100),
+        authenticated: None,
         key: None,
     }
 }
@@ -49,6 +52,82 @@ fn sessions_get_distinct_ssids() {
     let plan = plan().checked().unwrap();
     assert_eq!(plan.sessions[0].ssid, Some(Ssid(1)));
     assert_eq!(plan.sessions[1].ssid, Some(Ssid(65)));
+}
+
+#[test]
+fn sessions_between_agents_are_authenticated_unless_the_plan_says_otherwise() {
+    let key = "000102030405060708090a0b0c0d0e0f".to_owned();
+    let ours = session("out", "onprem", "azure", 50_000);
+    let absent = UnusableKey::Absent {
+        session: "out".parse().unwrap(),
+    };
+    assert_eq!(ours.keys().unwrap_err(), absent);
+    let open = SessionPlan {
+        authenticated: Some(false),
+        ..ours.clone()
+    };
+    assert!(open.keys().unwrap().is_none());
+    let keyed = SessionPlan {
+        key: Some(key.clone()),
+        ..ours.clone()
+    };
+    let keys = keyed.keys().unwrap().unwrap();
+    let one = key.parse().unwrap();
+    assert!(keys.is_same(&crate::stamp::SessionKeys::per_direction(&one)));
+
+    let foreign = SessionPlan {
+        to: Destination::Foreign("192.0.2.1:862".parse().unwrap()),
+        ..ours
+    };
+    assert!(foreign.keys().unwrap().is_none());
+    let keyed = SessionPlan {
+        key: Some(key),
+        ..foreign
+    };
+    let keys = keyed.keys().unwrap().unwrap();
+    assert!(keys.is_same(&crate::stamp::SessionKeys::shared(one)));
+}
+
+#[test]
+fn keys_that_contradict_the_plan_or_each_other_are_refused() {
+    let key = Some("000102030405060708090a0b0c0d0e0f".to_owned());
+    let checked = |authenticated, key: &Option<String>, to: &Destination| {
+        let mut plan = plan();
+        plan.sessions[0].authenticated = authenticated;
+        plan.sessions[0].key.clone_from(key);
+        plan.sessions[0].to = to.clone();
+        plan.checked()
+    };
+    let azure = plan().sessions[0].to.clone();
+    let foreign = Destination::Foreign("192.0.2.1:862".parse().unwrap());
+    for (authenticated, key, to) in [(Some(false), &key, &azure), (Some(true), &None, &foreign)] {
+        assert!(matches!(
+            checked(authenticated, key, to),
+            Err(PlanError::Range {
+                key: "authenticated",
+                ..
+            })
+        ));
+    }
+    assert!(checked(Some(true), &None, &azure).is_ok());
+
+    let mut same = plan();
+    for session in &mut same.sessions {
+        session.key.clone_from(&key);
+    }
+    // Written otherwise, and still the same.
+    same.sessions[1].key = key.as_ref().map(|k| k.to_uppercase());
+    assert!(matches!(
+        same.clone().checked(),
+        Err(PlanError::SameKey { .. })
+    ));
+    // Two sessions of one agent to one foreign reflector, which has one key.
+    for (session, port) in same.sessions.iter_mut().zip([50_000, 51_000]) {
+        session.from = "onprem".parse().unwrap();
+        session.to = foreign.clone();
+        session.source_port = port;
+    }
+    same.checked().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::FlowIndex;
 use crate::stamp::Seq;
-use crate::time::{ClockPair, Mono, Span};
+use crate::time::{ClockPair, Mono, Span, Wall};
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,18 @@ pub enum EventKind {
     ReflectorCounts,
     /// This agent's reflector ended in order: it has recorded all that reached it.
     ReflectorStopped,
+    /// Blocks that were recorded and lost on their way: dropped by a spool that was
+    /// full, or damaged on the disk. What they held is no data. Of an earlier time than
+    /// the event itself, and perhaps of an earlier run.
+    BlocksLost {
+        /// How many at least; what cannot be read any more counts as one.
+        blocks: u32,
+        /// They were closed at this time or later, by the agent's wall clock; `None`
+        /// where nothing says so.
+        from: Option<Wall>,
+        /// They were closed at this time or earlier.
+        to: Wall,
+    },
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).
@@ -110,7 +122,7 @@ pub enum MtuLimit {
     Silent,
 }
 
-/// Why a reflector did not answer a packet.
+/// Why a reflector did not answer a packet, or did not take it for a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
@@ -118,14 +130,21 @@ pub enum DropReason {
     Malformed,
     /// Its HMAC was absent or wrong.
     Unauthenticated,
-    /// It belonged to no provisioned session.
+    /// It came from the host of a provisioned session, but was of none.
     Unprovisioned,
-    /// Its source port was a reflector's: answering could loop.
+    /// Its source port was a reflector's, or it was itself a reply: answering could loop.
     LoopGuard,
     /// Its source exceeded its rate.
     RateLimited,
     /// The kernel refused the reply.
     SendRefused,
+    // New reasons go to the end: the place is what is on disk.
+    /// It was a copy of an earlier packet, by its number or its sender's time. Some are
+    /// answered all the same, in case the sender's clock was set back; none is recorded
+    /// as an arrival.
+    Replayed,
+    /// Its source was the host of no provisioned session.
+    Stranger,
 }
 
 /// An agent's two clocks, and what its kernel says of their quality (`adjtimex`).
@@ -154,4 +173,27 @@ pub struct IcmpEvidence {
     pub code: u8,
     /// The next hop's MTU in bytes, for 'too big' errors.
     pub mtu: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DropReason;
+
+    /// What is on disk stays readable: new reasons come after the old ones.
+    #[test]
+    fn reasons_keep_their_places() {
+        let reasons = [
+            DropReason::Malformed,
+            DropReason::Unauthenticated,
+            DropReason::Unprovisioned,
+            DropReason::LoopGuard,
+            DropReason::RateLimited,
+            DropReason::SendRefused,
+            DropReason::Replayed,
+            DropReason::Stranger,
+        ];
+        for (place, reason) in (0_u8..).zip(reasons) {
+            assert_eq!(postcard::to_allocvec(&reason).unwrap(), [place]);
+        }
+    }
 }

@@ -58,6 +58,27 @@ impl AuthKey {
     }
 }
 
+impl AuthKey {
+    /// The key that `label` names among those that this one makes: HKDF-Expand of
+    /// RFC 5869 section 2.3 for its first 32 bytes.
+    fn derived(&self, label: &[u8]) -> Self {
+        let mut mac = self.0.clone();
+        mac.update(label);
+        mac.update(&[1]);
+        let whole: [u8; 32] = mac.finalize().into_bytes().into();
+        // A key shorter than a block is filled up with zeros (RFC 2104 section 2).
+        let mut block = [0; 64];
+        super::layout::put(&mut block, 0, whole);
+        Self(Hmac::new(&block.into()))
+    }
+
+    /// Whether `other` is the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let probe: [&[u8]; 2] = [b"same key", &[]];
+        self.tag(probe).ct_eq(&other.tag(probe)).into()
+    }
+}
+
 impl FromStr for AuthKey {
     type Err = KeyError;
 
@@ -104,6 +125,52 @@ impl<'k> Keys<'k> {
             request: key,
             reply: key,
         }
+    }
+}
+
+/// The keys of one session, kept.
+#[derive(Clone, Debug)]
+pub struct SessionKeys {
+    request: AuthKey,
+    reply: AuthKey,
+}
+
+impl SessionKeys {
+    /// One key in both directions, as RFC 8762 section 4.4 has it and every foreign
+    /// peer expects.
+    pub fn shared(key: AuthKey) -> Self {
+        Self {
+            request: key.clone(),
+            reply: key,
+        }
+    }
+
+    /// A key for each direction, both derived from `key`: for sessions between two
+    /// agents.
+    ///
+    /// A reply has the size, the SSID and the place of the HMAC of a request. With one
+    /// key its HMAC is right too, and whoever records replies on their way could send
+    /// them to the reflector from the sender's address: it would log probes that were
+    /// never sent. The keys are HKDF-Expand (RFC 5869) of `key` with the labels
+    /// `hopgap STAMP request` and `hopgap STAMP reply`, 32 bytes each.
+    pub fn per_direction(key: &AuthKey) -> Self {
+        Self {
+            request: key.derived(b"hopgap STAMP request"),
+            reply: key.derived(b"hopgap STAMP reply"),
+        }
+    }
+
+    /// The keys, to protect a packet with.
+    pub const fn keys(&self) -> Keys<'_> {
+        Keys {
+            request: &self.request,
+            reply: &self.reply,
+        }
+    }
+
+    /// Whether `other` are the same keys.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.request.is_same(&other.request) && self.reply.is_same(&other.reply)
     }
 }
 

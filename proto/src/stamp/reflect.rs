@@ -48,6 +48,11 @@ impl<'a, 'k> Request<'a, 'k> {
         &self.packet
     }
 
+    /// Whether it is authenticated (RFC 8762 section 4.2.2).
+    pub const fn is_authenticated(&self) -> bool {
+        self.security.request().is_authenticated()
+    }
+
     /// What follows its base packet.
     pub const fn tlvs(&self) -> Tlvs<'a> {
         self.tlvs

@@ -1,9 +1,12 @@
 //! What a Session-Sender sends: RFC 8762 section 4.2.
 
 use super::error::ErrorEstimateField;
-use super::layout::{COMPATIBLE_LEN, SenderLayout, put, u16_at, u32_at, u64_at};
+use super::layout::{COMPATIBLE_LEN, ReflectorLayout, SenderLayout, put, u16_at, u32_at, u64_at};
 use super::tlv::Tlvs;
 use super::{BufferTooSmall, Compatibility, ErrorEstimate, Mode, ParseError, Seq, Ssid, Timestamp};
+
+/// A reply leaves within so many seconds of its request.
+const REPLIED_WITHIN: u32 = 60;
 
 /// The base packet of a Session-Sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,18 @@ impl SenderPacket {
         let layout = SenderLayout::of(authenticated);
         let base = bytes.get(..layout.len)?;
         Some(Ssid(u16_at(base, layout.ssid)))
+    }
+
+    /// Whether the packet is itself a reply, which could make two reflectors answer each
+    /// other for ever. Where a request has zeros, or the padding of TWAMP Light, a reply
+    /// has the time at which its request arrived, which is close to the packet's own.
+    pub fn is_reply(bytes: &[u8], authenticated: bool) -> bool {
+        // Both formats have the seconds in the upper half.
+        let seconds = |at: usize| (u64_at(bytes, at) >> 32) as u32;
+        let own = seconds(SenderLayout::of(authenticated).timestamp);
+        let at = ReflectorLayout::of(authenticated).receive_timestamp;
+        let apart = own.abs_diff(seconds(at));
+        u64_at(bytes, at) != 0 && apart.min(apart.wrapping_neg()) <= REPLIED_WITHIN
     }
 
     /// Reads a request, and what follows its base packet.

@@ -104,7 +104,7 @@ fn in_memory(probes: u64) -> anyhow::Result<Cost> {
         timeout: Span::from_secs(2),
         late_window: Span::from_secs(10),
         stamp_grace: Span::from_millis(50),
-        key: None,
+        keys: None,
         error_estimate: ErrorEstimate::from_error(Span::MAX, TimestampFormat::Ntp),
         first_seq: Seq(0),
     });
@@ -230,11 +230,12 @@ fn session(seconds: u32) -> anyhow::Result<(u64, Cost)> {
             dscp: 0,
             precise: false,
             time_unit: Span::from_nanos(100),
+            authenticated: None,
             key: None,
         },
         source: Ipv4Addr::LOCALHOST.into(),
         destination: reflector(),
-        key: None,
+        keys: None,
         max_hops: 30,
     };
     let (records, batches) = sync_channel(1_024);

@@ -58,6 +58,14 @@ impl Running {
         self.finish()
     }
 
+    /// Holds it up for as long, as a host without a processor to spare would.
+    pub(crate) fn hold_up(&self, length: Duration) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        kill(pid, Signal::SIGSTOP).expect("it is our child");
+        std::thread::sleep(length);
+        kill(pid, Signal::SIGCONT).expect("it is our child");
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self) -> Finished {
         let end = Instant::now() + PATIENCE;

@@ -14,6 +14,9 @@ const ONPREM: &str = "10.1.11.0/25";
 const TIMERS: &str = "connect delay time 1; connect retry time 2; error wait time 1, 4; \
                       error forget time 10;";
 
+/// The MSEE's is 180 s; a lab has no time for that either. Three keepalives, as there.
+const HOLD: &str = "hold time 9; keepalive time 3;";
+
 /// The name of the protocol on an MSEE that speaks to its CE: the peering.
 pub(crate) const PEERING: &str = "peering";
 
@@ -23,7 +26,7 @@ pub(crate) fn socket(node: Node) -> PathBuf {
 }
 
 /// The configuration of the daemon of `node`, if it has one; it logs to `log`.
-pub(crate) fn config(node: Node, tunnel: Tunnel, log: &Path) -> Option<String> {
+pub(crate) fn config(node: Node, tunnel: Tunnel, bfd: bool, log: &Path) -> Option<String> {
     let [first, second] = TUNNELS.map(|spec| tunnel.interfaces(spec));
     let (id, body) = match node {
         Node::Fw => ("192.168.11.88", fw([first.0, second.0])),
@@ -34,6 +37,7 @@ pub(crate) fn config(node: Node, tunnel: Tunnel, log: &Path) -> Option<String> {
                 "192.168.11.1",
                 "192.168.11.17",
                 "192.168.11.18",
+                bfd,
             ),
         ),
         Node::Ce2 => (
@@ -43,6 +47,7 @@ pub(crate) fn config(node: Node, tunnel: Tunnel, log: &Path) -> Option<String> {
                 "192.168.11.3",
                 "192.168.11.21",
                 "192.168.11.22",
+                bfd,
             ),
         ),
         Node::Msee1 => (
@@ -52,6 +57,7 @@ pub(crate) fn config(node: Node, tunnel: Tunnel, log: &Path) -> Option<String> {
                 "192.168.11.17",
                 "169.254.11.0",
                 "169.254.11.1",
+                bfd,
             ),
         ),
         Node::Msee2 => (
@@ -61,6 +67,7 @@ pub(crate) fn config(node: Node, tunnel: Tunnel, log: &Path) -> Option<String> {
                 "192.168.11.21",
                 "169.254.11.2",
                 "169.254.11.3",
+                bfd,
             ),
         ),
         Node::ErGw => ("10.17.11.69", ergw()),
@@ -104,7 +111,7 @@ protocol static tunnels {{ ipv4; route {}/32 via \"{}\"; route {}/32 via \"{}\";
     for (name, gateway) in [("vpn1", VPN_GATEWAYS[0]), ("vpn2", VPN_GATEWAYS[1])] {
         text += &format!(
             "protocol bgp {name} {{
-  local {FW_BGP} as 65020; neighbor {gateway} as 65515; multihop 2; {TIMERS}
+  local {FW_BGP} as 65020; neighbor {gateway} as 65515; multihop 2; {HOLD} {TIMERS}
   ipv4 {{ import where net ~ [ {AZURE} ]; next hop self; export where net = {ONPREM}; }};
 }}\n"
         );
@@ -112,9 +119,10 @@ protocol static tunnels {{ ipv4; route {}/32 via \"{}\"; route {}/32 via \"{}\";
     text
 }
 
-fn ce(local: &str, fw: &str, er: &str, msee: &str) -> String {
+fn ce(local: &str, fw: &str, er: &str, msee: &str, bfd: bool) -> String {
+    let (watcher, watch) = watched(bfd);
     format!(
-        "{BFD}
+        "{watcher}
 protocol bgp fw {{
   local {local} as 65020; neighbor {fw} as 65020; direct; {TIMERS}
   ipv4 {{
@@ -123,7 +131,7 @@ protocol bgp fw {{
   }};
 }}
 protocol bgp {PEERING} {{
-  local {er} as 65020; neighbor {msee} as 12076; bfd on; {TIMERS}
+  local {er} as 65020; neighbor {msee} as 12076; {watch} {TIMERS}
   ipv4 {{ import where net ~ [ {AZURE} ]; next hop self; export where net = {ONPREM}; }};
 }}
 "
@@ -135,11 +143,18 @@ const BFD: &str = "protocol bfd {
   interface \"er\" { min rx interval 300 ms; min tx interval 300 ms; multiplier 3; };
 }";
 
-fn msee(er: &str, ce: &str, local: &str, gateway: &str) -> String {
+/// What watches a peering: the daemon's BFD and the peering's use of it, or the hold timer
+/// alone.
+fn watched(bfd: bool) -> (&'static str, &'static str) {
+    if bfd { (BFD, "bfd on;") } else { ("", HOLD) }
+}
+
+fn msee(er: &str, ce: &str, local: &str, gateway: &str, bfd: bool) -> String {
+    let (watcher, watch) = watched(bfd);
     format!(
-        "{BFD}
+        "{watcher}
 protocol bgp {PEERING} {{
-  local {er} as 12076; neighbor {ce} as 65020; bfd on; {TIMERS}
+  local {er} as 12076; neighbor {ce} as 65020; {watch} {TIMERS}
   ipv4 {{
     import where net = {ONPREM}; next hop self;
     # The article's routes have the path `12076 I`: private numbers are removed.
@@ -188,7 +203,7 @@ fn vpngw(local: &str, tunnel: &str) -> String {
     format!(
         "{}protocol static tunnel {{ ipv4; route {FW_BGP}/32 via \"{tunnel}\"; }}
 protocol bgp fw {{
-  local {local} as 65515; neighbor {FW_BGP} as 65020; multihop 2; {TIMERS}
+  local {local} as 65515; neighbor {FW_BGP} as 65020; multihop 2; {HOLD} {TIMERS}
   ipv4 {{ import where net = {ONPREM}; next hop self; export where net ~ [ {AZURE} ]; }};
 }}
 ",

@@ -5,6 +5,7 @@
 //! wire emulates a network with two paths and whatever a scenario does to it, by
 //! chance but reproducibly. The report is judged by the wire's own log.
 
+mod clock;
 mod edit;
 mod emulation;
 mod judge;
@@ -29,12 +30,18 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use table::Table;
 
+/// A scenario that takes minutes runs once where others run this often.
+const SELDOM: u32 = 4;
+
 /// What to try.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CampaignOptions {
-    /// Runs of each scenario
+    /// Runs of each scenario; those that take minutes run a quarter as often
     #[arg(long, default_value_t = 4, value_name = "N")]
     runs: u32,
+    /// Leave the scenarios out that take minutes
+    #[arg(long)]
+    quick: bool,
     /// Of the whole campaign: the same seed makes the same faults
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -69,7 +76,9 @@ pub fn run(options: &CampaignOptions) -> Result<ExitCode> {
         return Ok(exit_code(judgement.agrees()));
     }
     let scenarios = if options.scenario.is_empty() {
-        Scenario::all()?
+        let mut all = Scenario::all()?;
+        all.retain(|scenario| !(options.quick && scenario.seldom));
+        all
     } else {
         let named = options.scenario.iter();
         named
@@ -123,7 +132,9 @@ fn print_judgement(judgement: &Judgement) {
 
 /// Every run of every scenario, some at a time.
 fn all(sandbox: &Sandbox, options: &CampaignOptions, scenarios: &[Scenario]) -> Result<Table> {
-    let plan = (0..options.runs).flat_map(|run| scenarios.iter().map(move |s| (s, run)));
+    let plan = (0..options.runs)
+        .flat_map(|run| scenarios.iter().map(move |s| (s, run)))
+        .filter(|(s, run)| !s.seldom || run.is_multiple_of(SELDOM));
     let plan = Mutex::new(plan);
     let table = Mutex::new(Table::new(options.seed, scenarios));
     let locked = || plan.lock().unwrap_or_else(PoisonError::into_inner).next();

@@ -31,6 +31,9 @@ enum Cmd {
         /// What the tunnels are made of
         #[arg(long, default_value_t, value_enum)]
         tunnel: Tunnel,
+        /// No BFD on the circuits: BGP's hold timer, 9 s here, finds what is silent
+        #[arg(long)]
+        no_bfd: bool,
         /// Where logs and truth.jsonl go [default: `out` beside the control socket]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
@@ -75,8 +78,14 @@ enum Cmd {
     Setup,
     /// Run all tests, installing or naming what they need
     Test,
-    /// Check every dependency's licence and source
+    /// Check every dependency's licence and source, and for known faults
     Deps,
+    /// Make the record of known faults anew from a clone of RustSec's advisory database
+    Advisories {
+        /// The clone
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
 }
 
 /// Parses the command line and does what it says.
@@ -90,6 +99,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     match cli.command {
         Cmd::Up {
             tunnel,
+            no_bfd,
             out,
             detach,
         } => {
@@ -98,7 +108,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             if detach {
                 return up_detached(&dir, &client);
             }
-            up(&dir, Options { tunnel, out })?;
+            let bfd = !no_bfd;
+            up(&dir, Options { tunnel, bfd, out })?;
         }
         Cmd::Drill(options) => {
             setup::ensure(options.tunnel)?;
@@ -128,6 +139,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Cmd::Test => hopgap_lab::suite::run()?,
         Cmd::Deps => hopgap_lab::deps::check()?,
+        Cmd::Advisories { from } => hopgap_lab::deps::extract_advisories(&from)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,12 @@
-//! `cargo lab deps`: every dependency's licence and source, and crates that the
-//! build carries in more than one version.
+//! `cargo lab deps`: every dependency's licence and source, crates that the build
+//! carries in more than one version, and known faults.
 //!
 //! A small stand-in for cargo-deny that needs nothing to be installed. What is
 //! accepted stands in this file, so that accepting more is a reviewed change.
+
+mod advisories;
+
+pub use advisories::extract as extract_advisories;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -31,6 +35,7 @@ const LICENCES: &[&str] = &[
 const DUPLICATES: &[&str] = &[
     "embedded-io", // postcard carries both for its optional readers; neither is compiled in
     "getrandom",   // of ahash (parquet), ring and proptest
+    "num-bigint",  // of x509-parser (signing requests) and of parquet
     "rand_core",   // of pco's rand_xoshiro and of rand 0.10
     "syn",         // derive macros that have moved to syn 3 and those that have not
 ];
@@ -77,6 +82,7 @@ pub fn check() -> Result<()> {
             "{} packages: licences, sources and versions are accepted",
             metadata.packages.len()
         );
+        println!("{}", advisories::check()?);
         return Ok(());
     }
     bail!(

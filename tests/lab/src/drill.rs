@@ -49,6 +49,9 @@ pub struct DrillOptions {
     /// Flows of each session
     #[arg(long, default_value_t = 8)]
     pub flows: u8,
+    /// No BFD on the circuits: BGP's hold timer, 9 s here, finds what is silent
+    #[arg(long)]
+    pub no_bfd: bool,
     /// How long the fault lasts
     #[arg(long, default_value = "12s", value_name = "TIME")]
     pub hold: hopgap_proto::time::Span,
@@ -98,6 +101,7 @@ pub fn carry_out(options: &DrillOptions) -> Result<Judgement> {
         &sandbox,
         Options {
             tunnel: options.tunnel,
+            bfd: !options.no_bfd,
             out,
         },
     )?;
@@ -153,13 +157,13 @@ fn measure(
     );
     wait_for(sandbox, "the collector", || tell(&["list"]))?;
     let mut agents = Vec::new();
-    for (node, config, log) in [
-        (Node::Server, &files.onprem, "agent-onprem"),
-        (Node::Vm, &files.azure, "agent-azure"),
-    ] {
+    for files_of in &files.agents {
+        files_of.join(lab, programs, &files.plan)?;
+        let log = format!("agent-{}", files_of.name);
         let mut agent = Command::new(programs.agent());
-        agent.arg("run").arg("--config").arg(config);
-        agents.push(Process::of(lab.spawn(node, &mut agent, log)?, log));
+        agent.arg("run").arg("--config").arg(&files_of.config);
+        let child = lab.spawn(files_of.node, &mut agent, &log)?;
+        agents.push(Process::of(child, &log));
     }
     // Both have their plan, have probed, and have delivered.
     wait_for(sandbox, "records of both agents", || {

@@ -28,16 +28,19 @@ pub enum Fault {
     Grey,
     /// The primary circuit alone drops everything silently
     OneMsee,
+    /// Both peerings disabled; once on the VPN, one of its instances falls silent
+    OneVpn,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Admin,
         Self::Link,
         Self::Blackhole,
         Self::Grey,
         Self::OneMsee,
+        Self::OneVpn,
     ];
 
     /// Its name at the command line.
@@ -48,12 +51,16 @@ impl Fault {
             Self::Blackhole => "blackhole",
             Self::Grey => "grey",
             Self::OneMsee => "one-msee",
+            Self::OneVpn => "one-vpn",
         }
     }
 
     /// Whether routing moves away from the whole of ExpressRoute.
     pub fn fails_over(self) -> bool {
-        matches!(self, Self::Admin | Self::Link | Self::Blackhole)
+        matches!(
+            self,
+            Self::Admin | Self::Link | Self::Blackhole | Self::OneVpn
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use crate::bird;
 use crate::error::LabError;
 use crate::events::{self, Events, RouteMonitor, What};
 use crate::fault::Fault;
-use crate::namespace::{self, Namespace};
+use crate::namespace::{self, BRIDGE, Namespace};
 use crate::routing::Routing;
 use crate::sandbox::Sandbox;
 use crate::topology::{Node, SERVER, VM};
@@ -24,12 +24,20 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the routes.
 const LOOK: Duration = Duration::from_millis(100);
+/// The VPN has taken over by then.
+const SWITCHED: Duration = Duration::from_secs(20);
+/// On the VPN, before one of its instances fails.
+const ON_VPN: Duration = Duration::from_secs(6);
+/// Where the VPN gateway's first instance is connected to the Internet's bridge.
+const VPN_INSTANCE: &str = "vpngw1";
 
 /// What lab to build.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What the tunnels are made of.
     pub tunnel: Tunnel,
+    /// Whether BFD watches the circuits; without it BGP's hold timer is all.
+    pub bfd: bool,
     /// Where the logs and the truth go; it is created.
     pub out: PathBuf,
 }
@@ -80,7 +88,7 @@ impl Lab {
         std::fs::create_dir_all("/run/bird").map_err(LabError::io("create /run/bird"))?;
         for (node, namespace) in &namespaces {
             let log = bird_log(out, *node);
-            let Some(config) = bird::config(*node, options.tunnel, &log) else {
+            let Some(config) = bird::config(*node, options.tunnel, options.bfd, &log) else {
                 continue;
             };
             // Of an earlier lab in the same place.
@@ -248,11 +256,19 @@ impl Lab {
     fn apply(&self, fault: Fault, on: bool) -> Result<(ClockPair, i64), LabError> {
         let began = Clock::pair();
         match fault {
-            Fault::Admin => {
-                let word = if on { "disable" } else { "enable" };
-                together(&[Node::Msee1, Node::Msee2], |node| {
-                    bird::control(node, &[word, bird::PEERING]).map(|_| ())
-                })?;
+            Fault::Admin => self.set_peerings(!on)?,
+            Fault::OneVpn if on => {
+                self.set_peerings(false)?;
+                self.wait("the VPN", SWITCHED, |lab| Ok(lab.routing()?.is_vpn()))?;
+                // Long enough to be a time of its own in the report.
+                self.sandbox.sleep(ON_VPN)?;
+                self.at(Node::Internet)?
+                    .ip(&format!("link set {VPN_INSTANCE} nomaster\n"))?;
+            }
+            Fault::OneVpn => {
+                self.at(Node::Internet)?
+                    .ip(&format!("link set {VPN_INSTANCE} master {BRIDGE}\n"))?;
+                self.set_peerings(true)?;
             }
             Fault::Link => {
                 let state = if on { "down" } else { "up" };
@@ -272,6 +288,14 @@ impl Lab {
             }
         }
         Ok((began, (Clock::now() - began.mono).as_nanos()))
+    }
+
+    /// Both peerings, administratively.
+    fn set_peerings(&self, enabled: bool) -> Result<(), LabError> {
+        let word = if enabled { "enable" } else { "disable" };
+        together(&[Node::Msee1, Node::Msee2], |node| {
+            bird::control(node, &[word, bird::PEERING]).map(|_| ())
+        })
     }
 
     /// Writes a note into `truth.jsonl`.

@@ -12,7 +12,7 @@
 //! # fn main() -> Result<(), hopgap_lab::LabError> {
 //! // Starts this program again inside, and returns there only.
 //! let sandbox = Sandbox::enter()?;
-//! let options = Options { tunnel: Tunnel::Vxlan, out: "out".into() };
+//! let options = Options { tunnel: Tunnel::Vxlan, bfd: true, out: "out".into() };
 //! let lab = Lab::up(&sandbox, options)?;
 //! lab.wait_converged()?;
 //! let mut probes = lab.spawn(Node::Server, Command::new("ping").arg("10.17.11.132"), "ping")?;

@@ -16,6 +16,9 @@ const NAMES: &str = "/run/netns";
 /// in the article. The kernel's hash is the same for both directions of a flow.
 const HASH_SEED: &str = "12";
 
+/// The bridge of a node that is one.
+pub(crate) const BRIDGE: &str = "br0";
+
 /// A node's network namespace, or another host's.
 #[derive(Debug)]
 pub(crate) struct Namespace {
@@ -215,8 +218,11 @@ pub(crate) fn configure(node: Node, namespace: &Namespace) -> Result<(), LabErro
 
     let mut lines = "link set lo up\n".to_owned();
     if node.is_bridge() {
-        lines.push_str("link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n");
-        lines.push_str("link set br0 up\n");
+        let _ = writeln!(
+            lines,
+            "link add {BRIDGE} type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
+             link set {BRIDGE} up"
+        );
     }
     let interfaces = interfaces(node);
     for (interface, address) in &interfaces {
@@ -224,7 +230,7 @@ pub(crate) fn configure(node: Node, namespace: &Namespace) -> Result<(), LabErro
             let _ = writeln!(lines, "address add {address} dev {interface}");
         }
         if node.is_bridge() {
-            let _ = writeln!(lines, "link set {interface} master br0");
+            let _ = writeln!(lines, "link set {interface} master {BRIDGE}");
         }
         let _ = writeln!(lines, "link set {interface} up");
     }

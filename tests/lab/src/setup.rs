@@ -67,6 +67,7 @@ const TOOLS: &[Tool] = &[
     ),
     for_tests("tshark", "tshark"),
     for_tests("tcpdump", "tcpdump"),
+    for_tests("systemd-analyze", "systemd"),
     for_tests(
         "/usr/lib/python3/dist-packages/scapy/contrib/stamp.py",
         "python3-scapy",

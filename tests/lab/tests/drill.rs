@@ -8,11 +8,13 @@ use std::process::Command;
 
 /// Runs `cargo lab drill` and requires its exit code 0, which it gives only if every
 /// true outage lies within the report's bounds, none is invented and the paths are right.
-fn drill(fault: &str, tunnel: &str) {
-    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("drill-{fault}-{tunnel}"));
+fn drill(fault: &str, tunnel: &str, more: &[&str]) {
+    let name = format!("drill-{fault}-{tunnel}{}", more.concat());
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let output = Command::new(env!("CARGO_BIN_EXE_hopgap-lab"))
         .args(["drill", "--fault", fault, "--tunnel", tunnel, "--out"])
         .arg(&out)
+        .args(more)
         .output()
         .unwrap();
     assert!(
@@ -29,10 +31,10 @@ fn drill(fault: &str, tunnel: &str) {
 }
 
 macro_rules! drills {
-    ($($name:ident: $fault:literal over $tunnel:literal;)*) => {
+    ($($name:ident: $fault:literal over $tunnel:literal $(, $more:literal)*;)*) => {
         $(#[test]
         fn $name() {
-            drill($fault, $tunnel);
+            drill($fault, $tunnel, &[$($more),*]);
         })*
     };
 }
@@ -43,6 +45,10 @@ drills! {
     blackhole_over_vxlan: "blackhole" over "vxlan";
     grey_over_vxlan: "grey" over "vxlan";
     one_msee_over_vxlan: "one-msee" over "vxlan";
+    // The hold timer takes up to 9 s, and the VPN then has the traffic for some time.
+    blackhole_found_by_the_hold_timer: "blackhole" over "vxlan", "--no-bfd", "--hold=20s";
+    // The first instance is found by its hold timer, too.
+    one_vpn_instance_over_vxlan: "one-vpn" over "vxlan", "--hold=16s";
     admin_over_ipsec: "admin" over "ipsec";
     link_over_ipsec: "link" over "ipsec";
     blackhole_over_ipsec: "blackhole" over "ipsec";

@@ -43,7 +43,7 @@ impl Net {
             flows: 3,
             headers: 28,
             ssid: Ssid(5),
-            key: None,
+            keys: None,
             error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
             wait: WAIT,
         });
@@ -172,7 +172,7 @@ fn a_stopped_prober_begins_no_search() {
         flows: 1,
         headers: 48,
         ssid: Ssid(1),
-        key: None,
+        keys: None,
         error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
         wait: WAIT,
     });

@@ -2,9 +2,9 @@
 
 use super::Rate;
 use core::net::IpAddr;
-use hopgap_proto::plan::{Destination, Plan};
+use hopgap_proto::plan::{Destination, Plan, UnusableKey};
 use hopgap_proto::record::{AgentName, SessionName};
-use hopgap_proto::stamp::{AuthKey, Compatibility, ErrorEstimate, KeyError, Ssid};
+use hopgap_proto::stamp::{AuthKey, Compatibility, ErrorEstimate, SessionKeys, Ssid};
 use hopgap_proto::time::Span;
 
 /// What a [`Reflector`](super::Reflector) needs to know.
@@ -53,20 +53,10 @@ pub struct ReflectedSession {
     pub ssid: Ssid,
     /// Number of flows.
     pub flows: u8,
-    /// Key of requests and replies; absent: unauthenticated.
-    pub key: Option<AuthKey>,
-    /// More than this is not answered.
+    /// Keys of requests and replies; absent: unauthenticated.
+    pub keys: Option<SessionKeys>,
+    /// More than this is not answered, of probes, of traceroutes and of copies each.
     pub rate: Rate,
-}
-
-/// A session's key that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("session `{session}`: {source}")]
-pub struct UnusableKey {
-    /// The session.
-    pub session: SessionName,
-    /// What is wrong with its key.
-    pub source: KeyError,
 }
 
 impl ReflectedSession {
@@ -83,16 +73,6 @@ impl ReflectedSession {
             if !matches!(&session.to, Destination::Agent(to) if to == name) {
                 continue;
             }
-            let key = match session.key.as_deref().map(str::parse) {
-                None => None,
-                Some(Ok(key)) => Some(key),
-                Some(Err(source)) => {
-                    return Err(UnusableKey {
-                        session: session.name.clone(),
-                        source,
-                    });
-                }
-            };
             sessions.push(Self {
                 name: session.name.clone(),
                 from: from.address,
@@ -100,7 +80,7 @@ impl ReflectedSession {
                 source_port: session.source_port,
                 ssid: session.ssid.unwrap_or(Ssid(1)),
                 flows: session.flows,
-                key,
+                keys: session.keys()?,
                 rate: Rate::of_session(session.interval, session.flows),
             });
         }

@@ -3,13 +3,15 @@
 use hopgap_proto::record::{DropReason, Event, EventKind};
 use hopgap_proto::time::Mono;
 
-const REASONS: [DropReason; 6] = [
+const REASONS: [DropReason; 8] = [
     DropReason::Malformed,
     DropReason::Unauthenticated,
     DropReason::Unprovisioned,
     DropReason::LoopGuard,
     DropReason::RateLimited,
     DropReason::SendRefused,
+    DropReason::Replayed,
+    DropReason::Stranger,
 ];
 
 /// Drops since the last report.
@@ -18,9 +20,13 @@ pub(super) struct Drops([u32; REASONS.len()]);
 
 impl Drops {
     pub(super) fn count(&mut self, reason: DropReason) {
+        self.count_all(reason, 1);
+    }
+
+    pub(super) fn count_all(&mut self, reason: DropReason, more: u32) {
         for (count, of) in self.0.iter_mut().zip(REASONS) {
             if of == reason {
-                *count = count.saturating_add(1);
+                *count = count.saturating_add(more);
             }
         }
     }

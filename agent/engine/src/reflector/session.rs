@@ -1,11 +1,12 @@
 //! The state of what is answered: one counter for each flow's probes, one for its traceroutes.
 
 use super::limit::Bucket;
-use super::{Drops, OpenMode, ReflectedSession};
+use super::replay::Guard;
+use super::{Drops, LINGER, OpenMode, ReflectedSession};
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{FlowIndex, SessionName};
-use hopgap_proto::stamp::{SenderPacket, Seq, Ssid};
+use hopgap_proto::stamp::{SenderPacket, Seq, SessionKeys, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ impl Counter {
 pub(super) struct Counters {
     probes: Vec<Counter>,
     traces: Vec<Counter>,
+    /// Of replayed packets: they must not move the numbers that tell where probes were lost.
+    pub(super) replays: Counter,
 }
 
 impl Counters {
@@ -67,15 +70,36 @@ impl Counters {
     }
 }
 
+/// What kinds of a session's packets may use up, each for itself the session's rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Buckets {
+    pub(super) probes: Bucket,
+    pub(super) traces: Bucket,
+    pub(super) copies: Bucket,
+    pub(super) replays: Bucket,
+    /// Of receptions recorded without an answer: a flood must not fill the spool.
+    pub(super) unanswered: Bucket,
+}
+
+/// Keys that are no more those of the plan.
+#[derive(Clone, Debug)]
+pub(super) struct Previous {
+    pub(super) keys: Option<SessionKeys>,
+    /// Until then the sender may not have learnt of the new plan.
+    pub(super) until: Mono,
+}
+
 /// A provisioned session at work.
 #[derive(Debug)]
 pub(super) struct Provisioned {
     pub(super) name: Arc<SessionName>,
     pub(super) session: ReflectedSession,
-    pub(super) bucket: Bucket,
-    /// Of receptions recorded without an answer: a flood must not fill the spool.
-    pub(super) unanswered: Bucket,
+    /// What the session was protected with before the plan changed.
+    pub(super) previous: Option<Previous>,
+    pub(super) buckets: Buckets,
     pub(super) counters: Counters,
+    /// One for each flow.
+    pub(super) guards: Vec<Guard>,
     pub(super) drops: Drops,
     /// The plan has it no more; when it is to be forgotten.
     pub(super) retired_at: Option<Mono>,
@@ -86,22 +110,33 @@ impl Provisioned {
         let fresh = || vec![Counter::default(); usize::from(session.flows)];
         Self {
             name: Arc::new(session.name.clone()),
-            bucket: Bucket::default(),
-            unanswered: Bucket::default(),
+            previous: None,
+            buckets: Buckets::default(),
             counters: Counters {
                 probes: fresh(),
                 traces: fresh(),
+                replays: Counter::default(),
             },
+            guards: vec![Guard::default(); usize::from(session.flows)],
             drops: Drops::default(),
             retired_at: None,
             session,
         }
     }
 
-    /// The same STAMP sessions, by a new plan: they count on.
-    pub(super) fn again(self, session: ReflectedSession) -> Self {
+    /// The same STAMP sessions, by a new plan at `now`: they count on.
+    pub(super) fn again(self, session: ReflectedSession, now: Mono) -> Self {
+        let previous = if same_keys(self.session.keys.as_ref(), session.keys.as_ref()) {
+            self.previous
+        } else {
+            Some(Previous {
+                keys: self.session.keys,
+                until: now + LINGER,
+            })
+        };
         Self {
             session,
+            previous,
             retired_at: None,
             ..self
         }
@@ -116,10 +151,15 @@ impl Provisioned {
 
     /// The flow that a packet claims to be of by its SSID, as a probe or as a traceroute.
     pub(super) fn claimed_flow(&self, packet: &[u8]) -> Option<FlowIndex> {
-        let ssid = SenderPacket::peek_ssid(packet, self.session.key.is_some())?;
-        let own = ssid.0 & !TRACE_SSID_BIT;
-        let flow = u8::try_from(own.checked_sub(self.session.ssid.0)?).ok()?;
-        (flow < self.session.flows).then_some(FlowIndex(flow))
+        let claimed = |authenticated| {
+            let ssid = SenderPacket::peek_ssid(packet, authenticated)?;
+            let own = ssid.0 & !TRACE_SSID_BIT;
+            let flow = u8::try_from(own.checked_sub(self.session.ssid.0)?).ok()?;
+            (flow < self.session.flows).then_some(FlowIndex(flow))
+        };
+        let now = self.session.keys.is_some();
+        let before = self.previous.as_ref().map(|p| p.keys.is_some());
+        claimed(now).or_else(|| before.filter(|b| *b != now).and_then(claimed))
     }
 
     /// Whether `other` is the same STAMP sessions, so that they count on.
@@ -127,11 +167,13 @@ impl Provisioned {
         let key = |s: &ReflectedSession| (s.from, s.source_port, s.ssid, s.flows);
         self.session.name == other.name && key(&self.session) == key(other)
     }
+}
 
-    /// Whether an SSID is that of the flow's traceroutes; `None` where it is not the flow's.
-    pub(super) fn traced(&self, flow: FlowIndex, ssid: Ssid) -> Option<bool> {
-        let own = crate::sender::ssid_of(self.session.ssid, flow);
-        (ssid.0 & !TRACE_SSID_BIT == own.0).then(|| is_trace(ssid))
+fn same_keys(a: Option<&SessionKeys>, b: Option<&SessionKeys>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.is_same(b),
+        (None, None) => true,
+        _ => false,
     }
 }
 

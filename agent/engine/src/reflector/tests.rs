@@ -1,8 +1,15 @@
+//! What a reflector answers, and what it records.
+
+mod flood;
+mod keys;
+mod loops;
+
 use super::*;
 use hopgap_proto::plan::{Destination, Plan};
-use hopgap_proto::record::{EventKind, StampSource};
+use hopgap_proto::record::{EventKind, FlowIndex, StampSource};
 use hopgap_proto::stamp::{
-    Mode, ReflectorPacket, SenderPacket, Seq, Ssid, Timestamp, TimestampFormat,
+    AuthKey, Compatibility, Mode, ReflectorPacket, SenderPacket, Seq, SessionKeys, Ssid, Timestamp,
+    TimestampFormat,
 };
 use proptest::prelude::*;
 
@@ -26,7 +33,7 @@ fn session() -> ReflectedSession {
         source_port: 50_000,
         ssid: Ssid(100),
         flows: 4,
-        key: None,
+        keys: None,
         rate: Rate { per_second: 1_000 },
     }
 }
@@ -49,14 +56,18 @@ fn open_mode() -> OpenMode {
 
 fn request(seq: u32, ssid: u16, mode: Mode<'_>) -> Vec<u8> {
     let mut bytes = vec![0; mode.base_len()];
+    request_at(seq, ssid, WALL, mode, &mut bytes);
+    bytes
+}
+
+fn request_at(seq: u32, ssid: u16, sent: Wall, mode: Mode<'_>, bytes: &mut [u8]) {
     let packet = SenderPacket {
         sequence: Seq(seq),
-        timestamp: Timestamp::from_wall(WALL, TimestampFormat::Ntp),
+        timestamp: Timestamp::from_wall(sent, TimestampFormat::Ntp),
         error_estimate: estimate(),
         ssid: Ssid(ssid),
     };
-    packet.write(mode, &mut bytes).unwrap();
-    bytes
+    packet.write(mode, bytes).unwrap();
 }
 
 fn give(
@@ -172,6 +183,11 @@ const TRACE_BIT: u16 = hopgap_proto::plan::TRACE_SSID_BIT;
 #[test]
 fn only_provisioned_sessions_are_answered() {
     let mut r = reflector(vec![session()], None);
+    let stranger = ([10, 1, 11, 11].into(), 50_000);
+    assert_eq!(
+        ask(&mut r, &request(0, 100, Mode::Open), stranger, 1),
+        Err(DropReason::Stranger)
+    );
     let mut refused = |ssid, from| {
         assert_eq!(
             ask(&mut r, &request(0, ssid, Mode::Open), from, 1),
@@ -179,7 +195,6 @@ fn only_provisioned_sessions_are_answered() {
             "{ssid} {from:?}"
         );
     };
-    refused(100, ([10, 1, 11, 11].into(), 50_000));
     refused(99, (PEER, 49_999));
     refused(104, (PEER, 50_004));
     refused(101, (PEER, 50_000));
@@ -187,8 +202,8 @@ fn only_provisioned_sessions_are_answered() {
     assert_eq!(
         drops(&mut r, 2_000),
         [
-            (false, DropReason::Unprovisioned, 3),
-            (true, DropReason::Unprovisioned, 2)
+            (false, DropReason::Stranger, 1),
+            (true, DropReason::Unprovisioned, 4)
         ]
     );
 }
@@ -217,7 +232,7 @@ fn a_keyed_session_answers_its_key_only() {
     let key: AuthKey = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
     let other: AuthKey = "100102030405060708090a0b0c0d0e0f".parse().unwrap();
     let mut keyed = session();
-    keyed.key = Some(key.clone());
+    keyed.keys = Some(SessionKeys::shared(key.clone()));
     let mut r = reflector(vec![keyed], None);
     let from = (PEER, 50_000);
     let wrong = request(0, 100, Mode::Authenticated(&other));
@@ -301,7 +316,7 @@ fn counting_outlives_the_bgp_hold_time_and_a_new_plan() {
     r.handle_timeout(at(1_232_002));
     assert_eq!(
         ask(&mut r, &bytes, from, 1_232_003),
-        Err(DropReason::Unprovisioned)
+        Err(DropReason::Stranger)
     );
 }
 
@@ -343,8 +358,8 @@ fn a_new_plan_loses_no_count_of_drops_and_the_end_reports_the_last() {
     assert_eq!(
         drops(&mut r, 1_000),
         [
-            (false, DropReason::Unprovisioned, 1),
-            (true, DropReason::Malformed, 2)
+            (true, DropReason::Malformed, 2),
+            (true, DropReason::Unprovisioned, 1)
         ]
     );
     ask(&mut r, &[0; 43], (PEER, 50_000), 1_001).unwrap_err();
@@ -479,6 +494,7 @@ fn planned(name: &str, from: &str, to: &str) -> hopgap_proto::plan::SessionPlan 
         dscp: 0,
         precise: false,
         time_unit: Span::from_nanos(100),
+        authenticated: Some(false),
         key: None,
     }
 }
@@ -526,9 +542,14 @@ fn a_session_is_known_by_its_ssid_where_a_nat_changes_its_ports() {
         ("10.1.11.11".parse().unwrap(), 61_234, 102),
     ];
     for (from, port, ssid) in refused {
+        let reason = if from == PEER {
+            DropReason::Unprovisioned
+        } else {
+            DropReason::Stranger
+        };
         assert_eq!(
             ask(&mut r, &request(8, ssid, Mode::Open), (from, port), 2),
-            Err(DropReason::Unprovisioned)
+            Err(reason)
         );
     }
     // And never a port from which a reflector answers.

@@ -27,7 +27,7 @@ fn config() -> SenderConfig {
         timeout: MS * 500,
         late_window: MS * 1_000,
         stamp_grace: MS * 50,
-        key: None,
+        keys: None,
         error_estimate: ErrorEstimate::from_error(MS, TimestampFormat::Ntp),
         first_seq: Seq(0),
     }

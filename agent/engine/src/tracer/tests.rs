@@ -21,7 +21,7 @@ fn config(flows: u8) -> TracerConfig {
         source: "10.1.11.10:50000".parse().unwrap(),
         target: format!("{TARGET}:862").parse().unwrap(),
         ssid: Ssid(100),
-        key: None,
+        keys: None,
         error_estimate: ErrorEstimate::from_error(MS, TimestampFormat::Ntp),
         dscp: 46,
         max_ttl: 30,

@@ -10,7 +10,7 @@
 mod sim;
 
 use hopgap_proto::record::{EventKind, FlowIndex, Probe, ProbeFate, Reply, StampSource};
-use hopgap_proto::stamp::Seq;
+use hopgap_proto::stamp::{Seq, SessionKeys};
 use hopgap_proto::time::Span;
 use proptest::prelude::*;
 use sim::{Direction, Outcome, Scenario, TrueReply, run};
@@ -225,7 +225,8 @@ fn a_restarted_reflector_is_noticed_once_a_flow() {
 #[test]
 fn authenticated_sessions_work_alike() {
     let mut scenario = hostile(7);
-    scenario.key = Some("000102030405060708090a0b0c0d0e0f".parse().unwrap());
+    let key = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
+    scenario.keys = Some(SessionKeys::per_direction(&key));
     check(&run(&scenario));
 }
 
@@ -311,7 +312,7 @@ proptest! {
             oversleep: MS * oversleep,
             restarts: vec![],
             first_seq: Seq(first_seq),
-            key: None,
+            keys: None,
         });
         check(&outcome);
         prop_assert_eq!(restarts(&outcome), 0);

@@ -8,7 +8,7 @@ use hopgap_engine::reflector::{
 };
 use hopgap_engine::sender::{Output, Sender, SenderConfig};
 use hopgap_proto::record::{Event, FlowIndex, Probe, Reception, Stamp, StampSource};
-use hopgap_proto::stamp::{AuthKey, ErrorEstimate, Seq, Ssid, TimestampFormat};
+use hopgap_proto::stamp::{ErrorEstimate, Seq, SessionKeys, Ssid, TimestampFormat};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ pub(crate) struct Scenario {
     /// The reflector is started anew at these times.
     pub(crate) restarts: Vec<Span>,
     pub(crate) first_seq: Seq,
-    pub(crate) key: Option<AuthKey>,
+    pub(crate) keys: Option<SessionKeys>,
 }
 
 impl Default for Scenario {
@@ -110,7 +110,7 @@ impl Default for Scenario {
             oversleep: Span::ZERO,
             restarts: vec![],
             first_seq: Seq(0),
-            key: None,
+            keys: None,
         }
     }
 }
@@ -186,7 +186,7 @@ fn reflector(scenario: &Scenario) -> Reflector {
         source_port: SOURCE_PORT,
         ssid: Ssid(7),
         flows: scenario.flows,
-        key: scenario.key.clone(),
+        keys: scenario.keys.clone(),
         rate: Rate::of_session(scenario.interval, scenario.flows),
     }];
     Reflector::new(config)
@@ -203,7 +203,7 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
         timeout: scenario.timeout,
         late_window: Span::from_secs(10),
         stamp_grace: Span::from_millis(50),
-        key: scenario.key.clone(),
+        keys: scenario.keys.clone(),
         error_estimate: estimate(),
         first_seq: scenario.first_seq,
     });

@@ -4,7 +4,8 @@
 //! the probe of its flow and number whose *expected* arrival is nearest. What is
 //! expected comes from the reflector's wall clock in replies to other probes sent
 //! close by; only a run without a single reply is placed by the two hosts' wall
-//! clocks, with a wider tolerance.
+//! clocks, with a wider tolerance. The reflector's wall clock is taken without its steps
+//! throughout ([`Steady`]).
 //!
 //! A probe that is not in the log is known to be lost on the way out only where the
 //! log is known to be there: between the reflector run's first and last evidence.
@@ -12,9 +13,10 @@
 //! the log is taken to be complete only up to [`UNSHIPPED`] before the agent's last
 //! clock reading.
 
+use super::steady::Steady;
 use super::{Logged, Run, Sample, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
-use hopgap_proto::record::{AgentName, DropReason, EventKind, Reception, RunId};
+use hopgap_proto::record::{AgentName, DropReason, Event, EventKind, Reception, RunId};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
@@ -88,8 +90,7 @@ pub(crate) struct ReflectorLog {
     pub(crate) strays: u64,
     /// What the reflector's events say, on its wall clock.
     pub(crate) events: Vec<(Wall, EventKind)>,
-    /// When it held back how many probes, logged ones and others, by its rate limit or
-    /// because its program did not fetch them in time.
+    /// When it held back how many packets, logged ones and others, for whatever reason.
     pub(crate) held_back: Vec<HeldBack>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
@@ -104,6 +105,55 @@ pub(crate) struct HeldBack {
     pub(crate) span: (Wall, Wall),
     /// How many.
     pub(crate) count: u64,
+    /// Whose packets they were.
+    pub(crate) whose: Whose,
+}
+
+/// What is known of packets that were held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The session's.
+    Its,
+    /// They came from the session's host, but for what proves it: the session's, if the two
+    /// agents do not agree on its key or something on the way changes its packets, or
+    /// somebody else's.
+    Perhaps,
+}
+
+impl Whose {
+    /// `None` where each is on record by itself, and for those of strangers.
+    fn of(reason: DropReason) -> Option<Self> {
+        match reason {
+            DropReason::RateLimited => Some(Self::Its),
+            DropReason::Malformed
+            | DropReason::Unauthenticated
+            | DropReason::Unprovisioned
+            | DropReason::LoopGuard
+            | DropReason::Replayed => Some(Self::Perhaps),
+            DropReason::SendRefused | DropReason::Stranger => None,
+        }
+    }
+}
+
+/// What one run of the reflecting agent recorded.
+struct Reflector<'a> {
+    agent: &'a AgentName,
+    parts: &'a [&'a ReflectorRun],
+    events: Vec<Event>,
+    timeline: Timeline,
+}
+
+impl<'a> Reflector<'a> {
+    fn of(agent: &'a AgentName, parts: &'a [&'a ReflectorRun]) -> Self {
+        let events = merged(parts.iter().flat_map(|p| &p.events));
+        let clocks = clocks(parts.iter().flat_map(|p| &p.clocks), &events);
+        Self {
+            agent,
+            parts,
+            timeline: Timeline::new(clocks, &events),
+            events,
+        }
+    }
 }
 
 /// One arrival: sequence number, wall clock, TTL, whether it was answered; the
@@ -123,15 +173,24 @@ impl ReflectorLog {
         runs: &mut [Run],
         reflectors: &BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>>,
     ) -> Self {
+        let reflectors: Vec<Reflector<'_>> = reflectors
+            .iter()
+            .map(|((_, agent), parts)| Reflector::of(agent, parts))
+            .collect();
+        let steady = Steady::of(reflectors.iter().map(|r| (r.agent, &r.timeline)));
+        for run in &mut *runs {
+            steady.correct(run);
+        }
         let mut log = Self {
             anchors: runs.iter().map(Anchors::of).collect(),
             ..Self::default()
         };
         let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();
         let mut previous_end: BTreeMap<&AgentName, Wall> = BTreeMap::new();
-        for (number, ((_, agent), parts)) in (0..).zip(reflectors) {
-            if let Some((begin, end)) = log.add_run(number, parts, &mut arrivals) {
-                let before = previous_end.entry(agent).or_insert(end);
+        for (number, reflector) in reflectors.iter().enumerate() {
+            let at = |at: Mono| steady.at(number, &reflector.timeline, at);
+            if let Some((begin, end)) = log.add_run(number, reflector, at, &mut arrivals) {
+                let before = previous_end.entry(reflector.agent).or_insert(end);
                 if *before < begin {
                     log.not_running.push((*before, begin));
                 }
@@ -159,18 +218,22 @@ impl ReflectorLog {
         self.heard = Some((from.min(first), to.max(last)));
     }
 
-    /// Adds one run of the reflector; its first and last evidence.
+    /// Adds one run of the reflector, of which `utc` dates the records; its first and last
+    /// evidence.
     fn add_run(
         &mut self,
-        number: u32,
-        parts: &[&ReflectorRun],
+        number: usize,
+        reflector: &Reflector<'_>,
+        utc: impl Fn(Mono) -> Wall,
         arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
     ) -> Option<(Wall, Wall)> {
-        let events = merged(parts.iter().flat_map(|p| &p.events));
-        let timeline = Timeline::new(
-            clocks(parts.iter().flat_map(|p| &p.clocks), &events),
-            &events,
-        );
+        let Reflector {
+            parts,
+            events,
+            timeline,
+            ..
+        } = reflector;
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         self.present = true;
         let (first_reading, last_reading) = (timeline.first_reading()?, timeline.last_reading()?);
 
@@ -184,7 +247,7 @@ impl ReflectorLog {
             last_reception = last_reception.max(Some(r.received.at));
             arrivals.entry(r.flow.0).or_default().push(Arrival {
                 seq: r.seq.0,
-                at: timeline.utc(r.received.at),
+                at: utc(r.received.at),
                 ttl: r.ttl,
                 answered: r.reflector_seq.is_some(),
                 logged: (number, r.received.at),
@@ -192,10 +255,10 @@ impl ReflectorLog {
         }
         let mut last = last_reading.max(last_reception.unwrap_or(Mono::MIN));
         let mut complete = (last_reading - UNSHIPPED).max(last_reception.unwrap_or(Mono::MIN));
-        for event in &events {
+        for event in events {
             begin = begin.min(event.at);
             last = last.max(event.at);
-            let at = timeline.utc(event.at);
+            let at = utc(event.at);
             match event.kind {
                 EventKind::SessionStopped | EventKind::ReflectorStopped => {
                     complete = complete.max(event.at);
@@ -204,20 +267,27 @@ impl ReflectorLog {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
                     self.holes.push((at - reach, at + UNSHIPPED));
                 }
-                EventKind::ReflectorDropped {
-                    reason: DropReason::RateLimited,
-                    count,
-                } => self.held_back.push(HeldBack {
-                    span: (at - REPORTED_WITHIN, at),
-                    count: u64::from(count),
-                }),
+                // Block by block it held what came up to so long before it was closed.
+                EventKind::BlocksLost { from, to, .. } => {
+                    let from = from.map_or(Wall::MIN, |from| from - UNSHIPPED);
+                    self.holes.push((from, to));
+                }
+                EventKind::ReflectorDropped { reason, count } => {
+                    self.held_back
+                        .extend(Whose::of(reason).map(|whose| HeldBack {
+                            span: (at - REPORTED_WITHIN, at),
+                            count: u64::from(count),
+                            whose,
+                        }));
+                }
                 EventKind::ReceiveOverflow {
                     flow: None,
                     since,
                     count,
                 } => self.held_back.push(HeldBack {
-                    span: (timeline.utc(since) - NEAR, at + NEAR),
+                    span: (utc(since) - NEAR, at + NEAR),
                     count: u64::from(count),
+                    whose: Whose::Its,
                 }),
                 _ => {}
             }
@@ -225,8 +295,8 @@ impl ReflectorLog {
         }
         self.steps
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
-        let (begin, last) = (timeline.utc(begin), timeline.utc(last));
-        self.covered.push((begin, timeline.utc(complete)));
+        let (begin, last) = (utc(begin), utc(last));
+        self.covered.push((begin, utc(complete)));
         Some((begin, last))
     }
 

@@ -37,18 +37,20 @@ impl Timeline {
         let mut previous = Mono::MIN;
         for pair in pairs {
             let begun = group.first().copied();
-            if begun.is_some_and(|offset| (pair.offset() - offset).abs() > NOISE) {
+            if let Some(offset) = begun.filter(|o| (pair.offset() - *o).abs() > NOISE) {
                 segments.push(segment(from, &mut group));
-                // Between the two readings the step's own event says when it was.
-                from = events
-                    .iter()
-                    .rev()
-                    .find(|e| {
-                        matches!(e.kind, EventKind::ClockStepped(_))
-                            && previous < e.at
-                            && e.at <= pair.mono
-                    })
-                    .map_or(pair.mono, |e| e.at);
+                // Between the two readings the steps' own events say when they were.
+                let steps = stepped(events, previous, pair.mono);
+                let (between, last) = steps_to(pair.offset() - offset, &steps);
+                let mut at = segments.last().map_or(offset, |s| s.offset);
+                for (step, by) in between {
+                    from = *step;
+                    at += *by;
+                    if last.is_some_and(|last| last != from) {
+                        segments.push(Segment { from, offset: at });
+                    }
+                }
+                from = last.unwrap_or(pair.mono);
             }
             group.push(pair.offset());
             previous = pair.mono;
@@ -73,6 +75,12 @@ impl Timeline {
         Wall::from_nanos(at.as_nanos()) + offset
     }
 
+    /// `at` on UTC, as if the clock had never been stepped after the first reading.
+    pub(crate) fn unstepped(&self, at: Mono) -> Wall {
+        let offset = self.segments.first().map_or(Span::ZERO, |s| s.offset);
+        Wall::from_nanos(at.as_nanos()) + offset
+    }
+
     /// Whether there was any reading: without one, UTC is not known.
     pub(crate) fn is_known(&self) -> bool {
         !self.segments.is_empty()
@@ -94,6 +102,28 @@ impl Timeline {
             [a, b] => Some((b.from, b.offset - a.offset)),
             _ => None,
         })
+    }
+}
+
+/// The steps that are on record after `from` and not after `to`.
+fn stepped(events: &[Event], from: Mono, to: Mono) -> Vec<(Mono, Span)> {
+    let steps = events.iter().filter_map(|e| match e.kind {
+        EventKind::ClockStepped(by) if from < e.at && e.at <= to => Some((e.at, by)),
+        _ => None,
+    });
+    steps.collect()
+}
+
+/// All steps between two readings, where they explain the difference of these, and when
+/// the last one was. Where they do not, some went unrecorded: none is believed but that
+/// the last one was when it says.
+fn steps_to(difference: Span, steps: &[(Mono, Span)]) -> (&[(Mono, Span)], Option<Mono>) {
+    let sum: Span = steps.iter().map(|(_, by)| *by).sum();
+    let last = steps.last().map(|(at, _)| *at);
+    if (sum - difference).abs() <= NOISE {
+        (steps, last)
+    } else {
+        (&[], last)
     }
 }
 

@@ -144,7 +144,9 @@ fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
             EventKind::ReflectorRestarted { .. } => restarts += 1,
             EventKind::StrayReplies { count } => strays += u64::from(count),
             EventKind::ReceiveOverflow { count, .. } => overflowed += u64::from(count),
-            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(blocks),
+            EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
+                lost_blocks += u64::from(blocks);
+            }
             _ => {}
         }
     }
@@ -280,7 +282,9 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
             EventKind::ReflectorDropped { reason, count } => {
                 *dropped.entry(*reason).or_default() += u64::from(*count);
             }
-            EventKind::RecordsLost { blocks } => lost_blocks += u64::from(*blocks),
+            EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
+                lost_blocks += u64::from(*blocks);
+            }
             _ => {}
         }
     }
@@ -293,6 +297,13 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
         ));
     }
     for (reason, n) in dropped {
+        if reason == DropReason::Replayed {
+            out.push(format!(
+                "Session `{name}`: the reflector `{to}` took {} for copies of earlier ones, by their number or by their sender's time; none counts as an arrival. Somebody replays them, or the sender's clock was set back.",
+                counted(n, "packet", "packets")
+            ));
+            continue;
+        }
         out.push(format!(
             "Session `{name}`: the reflector `{to}` did not answer {}: {}.",
             counted(n, "packet", "packets"),
@@ -396,8 +407,10 @@ fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::Malformed => "it could not be read as a STAMP packet",
         DropReason::Unauthenticated => "its HMAC was absent or wrong",
         DropReason::Unprovisioned => "it belonged to no provisioned session",
-        DropReason::LoopGuard => "its source port was a reflector's",
+        DropReason::LoopGuard => "it came from a reflector's port, or was itself a reply",
         DropReason::RateLimited => "its source exceeded the reflector's rate",
         DropReason::SendRefused => "the reflector's own kernel refused the reply",
+        DropReason::Replayed => "it was a copy of an earlier one",
+        DropReason::Stranger => "it came from a host of which no session is planned",
     }
 }

@@ -1,7 +1,7 @@
 use crate::findings::{Counts, Direction, DirectionSource, VerdictResult};
 use crate::scenario::sent_at;
 use crate::scenario::{World, line, world};
-use hopgap_proto::record::{Event, EventKind, FlowIndex};
+use hopgap_proto::record::{DropReason, Event, EventKind, FlowIndex};
 use hopgap_proto::time::Span;
 
 fn counts(world: &World) -> Counts {
@@ -180,6 +180,41 @@ fn a_hole_in_the_log_is_not_taken_for_loss_on_the_way_out() {
 }
 
 #[test]
+fn what_the_agent_lost_of_an_earlier_time_is_no_data_of_that_time() {
+    // Replies lost after 30 s, of which the reflector logged the requests; its spool lost
+    // just that block, and it says so at the very end. Its counter tells nothing.
+    let mut input = world(&[line(&format!("{0}rrrr{0}", ".".repeat(3_000)))]).input();
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.reflector_seq.0 = 0;
+        }
+    }
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 4, 0));
+    let log = &mut input.sessions[0].reflector[0];
+    log.receptions
+        .retain(|r| !(3_000..3_004).contains(&r.seq.0));
+    let at = log.receptions.last().unwrap().received.at;
+    let told = |input: &mut crate::input::Input, from: Option<i64>, to: i64| {
+        let wall = |seconds| crate::scenario::UTC + Span::from_secs(seconds);
+        let kind = hopgap_proto::record::EventKind::BlocksLost {
+            blocks: 1,
+            from: from.map(wall),
+            to: wall(to),
+        };
+        let event = hopgap_proto::record::Event { at, kind };
+        input.sessions[0].reflector[0].events = vec![event];
+        let found = crate::analyse(input);
+        let said = |c: &String| c.contains("1 block of records were lost by the agent itself");
+        assert!(found.caveats.iter().any(said), "{:?}", found.caveats);
+        lost(&found.sessions[0].counts)
+    };
+    assert_eq!(told(&mut input, Some(35), 40), (0, 0, 4));
+    assert_eq!(told(&mut input, None, 40), (0, 0, 4));
+    // Of another time it excuses nothing.
+    assert_eq!(told(&mut input, Some(50), 60), (4, 0, 0));
+}
+
+#[test]
 fn a_reflector_that_did_not_run_is_no_loss() {
     // The agent dies after 5 s and is back after 8 s.
     let mut world = world(&[line(&format!(
@@ -317,6 +352,84 @@ fn what_the_rate_limit_held_back_without_logging_it_is_no_loss() {
         };
     }
     assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (8, 0, 0));
+}
+
+/// Three seconds of probes, one every 10 ms, of which the reflector turns away those of
+/// the second one; it counts `count` and gives `reason`.
+fn turned_away(fates: &str, reason: DropReason, count: u32) -> crate::findings::Findings {
+    assert_eq!(fates.len(), 300);
+    let mut input = world(&[line(fates)]).input();
+    let log = &mut input.sessions[0].reflector[0];
+    let first = log.receptions[0].received.at;
+    log.events.push(Event {
+        at: first + Span::from_millis(2_002),
+        kind: EventKind::ReflectorDropped { reason, count },
+    });
+    crate::analyse(&input)
+}
+
+#[test]
+fn what_a_reflector_turned_away_is_no_loss_whatever_the_reason() {
+    let fates = format!("{}{}{}", ".".repeat(100), "x".repeat(100), ".".repeat(100));
+    let all = [
+        DropReason::Malformed,
+        DropReason::Unauthenticated,
+        DropReason::Unprovisioned,
+        DropReason::LoopGuard,
+        DropReason::RateLimited,
+        DropReason::Replayed,
+    ];
+    for reason in all {
+        // With the packets of its traceroutes beside its probes.
+        for count in [100, 130] {
+            let found = turned_away(&fates, reason, count);
+            let c = &found.sessions[0].counts;
+            assert_eq!(
+                (lost(c), c.dropped_by_policy),
+                ((0, 0, 0), 100),
+                "{reason:?}"
+            );
+            assert!(found.sessions[0].flows[0].outages.is_empty(), "{reason:?}");
+            let told =
+                |c: &String| c.contains("the reflector `azure`") && c.contains(&count.to_string());
+            assert!(found.caveats.iter().any(told), "{:?}", found.caveats);
+        }
+    }
+}
+
+#[test]
+fn forged_packets_excuse_no_outage() {
+    let fates = format!("{}{}{}", ".".repeat(100), "x".repeat(100), ".".repeat(100));
+    for reason in [
+        DropReason::Malformed,
+        DropReason::Unauthenticated,
+        DropReason::Replayed,
+        DropReason::Unprovisioned,
+        DropReason::LoopGuard,
+    ] {
+        // A flood, and a few packets of anybody.
+        for count in [60, 100_000] {
+            let found = turned_away(&fates, reason, count);
+            let c = &found.sessions[0].counts;
+            assert_eq!(
+                (lost(c), c.dropped_by_policy),
+                ((100, 0, 0), 0),
+                "{reason:?}"
+            );
+            let told =
+                |c: &String| c.contains("the reflector `azure`") && c.contains(&count.to_string());
+            assert!(found.caveats.iter().any(told), "{:?}", found.caveats);
+        }
+    }
+}
+
+#[test]
+fn what_strangers_sent_excuses_nothing() {
+    let fates = format!("{}{}{}", ".".repeat(100), "x".repeat(100), ".".repeat(100));
+    for count in [99, 100, 101, 150] {
+        let c = turned_away(&fates, DropReason::Stranger, count).sessions[0].counts;
+        assert_eq!((lost(&c), c.dropped_by_policy), ((100, 0, 0), 0));
+    }
 }
 
 #[test]

@@ -200,10 +200,20 @@ fn other_kinds_keep_every_nanosecond() {
             ],
             reached_at: None,
         }]),
-        BlockBody::Events(vec![Event {
-            at: Mono::from_nanos(-5),
-            kind: EventKind::RecordsLost { blocks: 9 },
-        }]),
+        BlockBody::Events(vec![
+            Event {
+                at: Mono::from_nanos(-5),
+                kind: EventKind::RecordsLost { blocks: 9 },
+            },
+            Event {
+                at: Mono::from_nanos(-4),
+                kind: EventKind::BlocksLost {
+                    blocks: 3,
+                    from: None,
+                    to: Wall::from_nanos(7),
+                },
+            },
+        ]),
         BlockBody::Echoes(
             "msee-1".parse().unwrap(),
             vec![Echo {

@@ -274,6 +274,32 @@ fn error_estimates_are_the_smallest_that_hold_the_error() {
     assert_eq!(one.with_synchronised(true).to_bits(), 0x8f84);
 }
 
+/// `HMAC(HMAC(key, label || 01), octets 0 to 95)`, by the same program.
+#[test]
+fn the_keys_of_each_direction_are_derived_as_written() {
+    let key = key();
+    let keys = SessionKeys::per_direction(&key);
+    let tag = |key: &AuthKey| {
+        let mut bytes = [0; AUTHENTICATED_LEN];
+        sender(TimestampFormat::Ntp)
+            .write(Mode::Authenticated(key), &mut bytes)
+            .unwrap();
+        bytes[96..]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(
+        [tag(keys.keys().request), tag(keys.keys().reply)],
+        [
+            "3248d8285ebbf84aa3c38bb0930b8e6f",
+            "bb77e7c46b112657d285f109be58c3b6"
+        ]
+    );
+    assert!(keys.is_same(&SessionKeys::per_direction(&key)));
+    assert!(!keys.is_same(&SessionKeys::shared(key)));
+}
+
 #[test]
 fn keys_are_checked_and_never_shown() {
     assert_eq!(

@@ -43,6 +43,45 @@ fn with(extension: &[&str]) -> Vec<u8> {
 }
 
 #[test]
+fn a_reply_is_known_as_one_and_a_request_is_not() {
+    let key = key();
+    for (mode, security) in [
+        (Mode::Open, Security::OPEN),
+        (
+            Mode::Authenticated(&key),
+            Security::Authenticated(Keys::shared(&key)),
+        ),
+    ] {
+        for format in [TimestampFormat::Ntp, TimestampFormat::Ptp] {
+            let error = ErrorEstimate::from_error(crate::time::Span::ZERO, format);
+            let now = Wall::from_nanos(1_790_000_000_000_000_000);
+            let mut asked = vec![0; mode.base_len()];
+            let packet = SenderPacket {
+                timestamp: Timestamp::from_wall(now, format),
+                error_estimate: error,
+                ..base()
+            };
+            packet.write(mode, &mut asked).unwrap();
+            let authenticated = mode.is_authenticated();
+            assert!(!SenderPacket::is_reply(&asked, authenticated));
+            for held in [0, 59] {
+                let sent = now + crate::time::Span::from_secs(held);
+                let context = ReplyContext::stateless(now, sent, error);
+                let (_, reply) = answer(&asked, security, &context);
+                assert!(SenderPacket::is_reply(&reply, authenticated));
+            }
+        }
+        // Whatever is shorter has no such place.
+        for len in 0..mode.base_len() {
+            assert!(!SenderPacket::is_reply(
+                &vec![0; len],
+                mode.is_authenticated()
+            ));
+        }
+    }
+}
+
+#[test]
 fn each_type_is_answered_by_what_the_reflector_knows() {
     let bytes = request(&[
         Body::Location(Location::REQUEST),

@@ -53,7 +53,36 @@ pub(super) fn router(path: usize, hop: u8) -> Ipv4Addr {
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     bad: bool,
+    /// Of a bucket: how many are left. Of a queue: how many wait.
     tokens: Option<(f64, Mono)>,
+}
+
+impl Memory {
+    /// Whether a token bucket that is refilled at `rate` has one left now.
+    fn takes_token(&mut self, rate: f64, burst: u32, now: Mono) -> bool {
+        let burst = f64::from(burst);
+        let (tokens, since) = self.tokens.unwrap_or((burst, now));
+        let tokens = (tokens + (now - since).as_secs_f64() * rate).min(burst);
+        let conforms = tokens >= 1.0;
+        let left = if conforms { tokens - 1.0 } else { tokens };
+        self.tokens = Some((left, now));
+        conforms
+    }
+
+    /// Whether a queue that is emptied at `rate` has room for one more now.
+    fn has_room(&mut self, rate: f64, holds: u32, now: Mono) -> bool {
+        let (waiting, since) = self.tokens.unwrap_or((0.0, now));
+        let waiting = (waiting - (now - since).as_secs_f64() * rate).max(0.0);
+        let room = waiting + 1.0 <= f64::from(holds);
+        self.tokens = Some((if room { waiting + 1.0 } else { waiting }, now));
+        room
+    }
+
+    /// How long the newest in such a queue waits.
+    fn waits(&self, rate: f64) -> Span {
+        let waiting = self.tokens.map_or(0.0, |(waiting, _)| waiting);
+        std::time::Duration::try_from_secs_f64(waiting / rate).map_or(Span::ZERO, Span::from)
+    }
 }
 
 /// The network.
@@ -121,7 +150,8 @@ impl Network {
             })
         };
         if ttl <= 1 {
-            return lost(answer(1, Trouble::Expired).into_iter().collect());
+            let answer = answer(1, Trouble::Expired).filter(|_| self.answers(side, at, enter));
+            return lost(answer.into_iter().collect());
         }
         if self.loses(side, at, enter, flow) {
             return lost(Vec::new());
@@ -130,11 +160,13 @@ impl Network {
             let hop = ttl.min(path.routers);
             let answer = answer(hop, Trouble::Expired);
             // The error, too, has to come through.
+            let answer = answer.filter(|_| self.answers(side, at, enter));
             let answer = answer.filter(|_| !self.loses(1 - side, at, enter, flow));
             return lost(answer.into_iter().collect());
         }
         if edit::ip_length(&bytes) > path.mtu && edit::must_stay_whole(&bytes) {
-            let answer = answer(1, Trouble::TooBig(path.mtu)).filter(|_| !path.black_hole);
+            let answer = answer(1, Trouble::TooBig(path.mtu))
+                .filter(|_| !path.black_hole && self.answers(side, at, enter));
             return lost(answer.into_iter().collect());
         }
         edit::set_ttl(&mut bytes, ttl - u8::try_from(hops).unwrap_or(u8::MAX));
@@ -198,19 +230,28 @@ impl Network {
                     memory.bad ^= rng.f64() < turns;
                     memory.bad && rng.f64() < loss
                 }
-                Act::Police { rate, burst } => {
-                    let burst = f64::from(burst);
-                    let (tokens, since) = memory.tokens.unwrap_or((burst, enter));
-                    let tokens = (tokens + (enter - since).as_secs_f64() * rate).min(burst);
-                    let conforms = tokens >= 1.0;
-                    let left = if conforms { tokens - 1.0 } else { tokens };
-                    memory.tokens = Some((left, enter));
-                    !conforms
-                }
+                Act::Police { rate, burst } => !memory.takes_token(rate, burst, enter),
+                Act::Queue { rate, holds } => !memory.has_room(rate, holds, enter),
                 _ => false,
             };
         }
         loses
+    }
+
+    /// Whether routers have an ICMP error to spare for this side.
+    fn answers(&mut self, side: usize, at: Span, now: Mono) -> bool {
+        let steps = self.program.steps.iter().zip(&mut self.memory);
+        let mut answers = true;
+        for (step, memory) in steps {
+            if let Act::IcmpLimit { rate, burst } = step.act
+                && step.is_on(at)
+                && step.way.is_from(side)
+                && let Some(memory) = memory.get_mut(side)
+            {
+                answers &= memory.takes_token(rate, burst, now);
+            }
+        }
+        answers
     }
 
     fn chance(
@@ -233,6 +274,16 @@ impl Network {
     fn due(&mut self, side: usize, at: Span, enter: Mono, number: usize, path: &PathSpec) -> Mono {
         let jitter = Span::from_nanos(self.rng.i64(0..=path.jitter.as_nanos().max(0)));
         let mut due = enter + path.delay + jitter;
+        for (step, memory) in self.program.steps.iter().zip(&self.memory) {
+            if !step.is_on(at) || !step.way.is_from(side) {
+                continue;
+            }
+            match (&step.act, memory.get(side), step.until) {
+                (Act::Queue { rate, .. }, Some(memory), _) => due += memory.waits(*rate),
+                (Act::Hold, _, Some(until)) => due = due.max(enter + (until - at)),
+                _ => {}
+            }
+        }
         if let Some(newest) = self.newest.get_mut(number).and_then(|n| n.get_mut(side)) {
             due = due.max(*newest);
             *newest = due;

@@ -11,12 +11,13 @@ mod paths;
 mod report;
 mod sizes;
 
+use super::clock::HostClock;
 use super::program::Program;
 use super::run::{Down, Record};
 use super::scenario::Scenario;
 use super::truth::{FlowTruth, Probe, Truth};
 use anyhow::{Context, Result};
-use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::time::{Mono, Span, Wall};
 use report::{Flow, Point, Report};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -160,6 +161,7 @@ fn compare(
             downs: &record.downs,
             begin: record.begin(),
             offset,
+            clock: record.clock_of(flow.side),
             window,
             truth: flow,
             found,
@@ -176,7 +178,7 @@ fn compare(
             format!("{} flows, not {expected}", truth.flows.len()),
         );
     }
-    judgement.compare_delays(scenario, truth, report, window);
+    judgement.compare_delays(scenario, record, truth, report, window);
     judgement.compare_sizes(scenario, report);
     Ok(judgement)
 }
@@ -188,6 +190,8 @@ struct View<'a> {
     downs: &'a [Down],
     begin: Mono,
     offset: Span,
+    /// The sender's clocks, where they are not the machine's.
+    clock: Option<&'a HostClock>,
     window: (Mono, Mono),
     truth: &'a FlowTruth,
     found: &'a Flow,
@@ -201,7 +205,7 @@ impl View<'_> {
         let sent = point.sent.mono(self.offset);
         let distance = |place: &usize| {
             let probe = self.truth.probes.get(*place);
-            probe.map(|probe| (probe.out.enter - sent).abs())
+            probe.map(|probe| (self.shown(probe.out.enter) - sent).abs())
         };
         let same = self.truth.probes.iter().enumerate();
         let same = same.filter(|(_, p)| p.seq == point.seq).map(|(i, _)| i);
@@ -212,6 +216,13 @@ impl View<'_> {
     /// Whether a killed agent took with it what was known of the probe.
     fn is_forgotten(&self, probe: &Probe) -> bool {
         self.is_around(probe, FORGETS, |down| down.killed)
+    }
+
+    /// Whether the reflecting agent did not run when the probe was sent, or was just
+    /// starting. Of a loss then the report may claim nothing; what it claims must be true.
+    fn is_open(&self, probe: &Probe) -> bool {
+        let reflector = 1 - self.truth.side;
+        self.is_around(probe, Span::ZERO, |down| down.side == Some(reflector))
     }
 
     /// Whether an agent did not run when the probe was sent.
@@ -226,10 +237,30 @@ impl View<'_> {
             .any(|down| which(down) && at >= down.from - before && at <= down.until + STARTS)
     }
 
+    /// What the sender's clock showed then, on the monotonic clock that UTC is ahead of.
+    fn shown(&self, at: Mono) -> Mono {
+        shown(self.clock, self.offset, at)
+    }
+
+    /// A length of time that the report gives, by the machine's clocks.
+    fn true_span(&self, nanos: i64) -> Span {
+        let span = Span::from_nanos(nanos);
+        self.clock.map_or(span, |clock| clock.true_span(span))
+    }
+
     /// Whether what was sent then is in the report for certain.
     fn is_inside(&self, sent: Mono) -> bool {
+        let sent = self.shown(sent);
         sent >= self.window.0 + EDGE && sent <= self.window.1 - EDGE
     }
+}
+
+/// The UTC that a host's clock showed at an instant of the machine's, on the monotonic
+/// clock that UTC is `offset` ahead of.
+fn shown(clock: Option<&HostClock>, offset: Span, at: Mono) -> Mono {
+    let Some(clock) = clock else { return at };
+    let utc = clock.wall(Wall::from_nanos(at.as_nanos()) + offset);
+    Mono::from_nanos((utc - offset).as_nanos())
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub(crate) enum Act {
     Loss(f64),
     Gilbert { begins: f64, ends: f64, loss: f64 },
     Police { rate: f64, burst: u32 },
+    Queue { rate: f64, holds: u32 },
+    Hold,
+    IcmpLimit { rate: f64, burst: u32 },
     Duplicate(f64),
     Reorder { share: f64, by: Span },
     Path(usize),
@@ -124,6 +127,15 @@ fn act(event: &EventSpec, scenario: &Scenario, rng: &mut fastrand::Rng) -> Act {
             loss: share(loss.draw(rng)),
         },
         What::Police { rate, burst } => Act::Police {
+            rate: rate.draw(rng),
+            burst: burst.draw(rng),
+        },
+        What::Queue { rate, holds } => Act::Queue {
+            rate: rate.draw(rng),
+            holds: holds.draw(rng),
+        },
+        What::Hold => Act::Hold,
+        What::IcmpLimit { rate, burst } => Act::IcmpLimit {
             rate: rate.draw(rng),
             burst: burst.draw(rng),
         },

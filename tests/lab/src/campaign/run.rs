@@ -1,5 +1,6 @@
 //! One run: a world, a program, a report, a judgement.
 
+use super::clock::HostClock;
 use super::emulation::Network;
 use super::judge::{self, Judgement};
 use super::program::{Act, Program};
@@ -42,6 +43,9 @@ pub(super) struct Record {
     /// When agents did not run.
     #[serde(default)]
     pub(super) downs: Vec<Down>,
+    /// The clocks of `b`, where they are not the machine's.
+    #[serde(default)]
+    pub(super) clock: Option<HostClock>,
 }
 
 /// When an agent did not run, counted from the beginning of the program.
@@ -53,12 +57,20 @@ pub(super) struct Down {
     pub(super) until: Span,
     /// Whether it was killed.
     pub(super) killed: bool,
+    /// Whose agent; `None` in records of before this was kept.
+    #[serde(default)]
+    pub(super) side: Option<usize>,
 }
 
 impl Record {
     /// When the program began.
     pub(super) fn begin(&self) -> Mono {
         Mono::from_nanos(self.begin_ns)
+    }
+
+    /// The clocks of the host on this side, where they are not the machine's.
+    pub(super) fn clock_of(&self, side: usize) -> Option<&HostClock> {
+        self.clock.as_ref().filter(|_| side == side_of(Host::B))
     }
 }
 
@@ -82,9 +94,13 @@ pub(super) fn carry_out(
     let names: Vec<String> = scenario.paths.iter().map(|p| p.name.clone()).collect();
     let network = Network::new(scenario, &program, seed);
     let wire = Wire::start(WIRES, network, &names, dir)?;
-    let measured = measure(sandbox, scenario, &program, &world, &wire);
+    let measured = measure(sandbox, scenario, seed, &program, &world, &wire);
     wire.stop()?;
-    let (begin, downs) = measured?;
+    let Measured {
+        begin,
+        downs,
+        clock,
+    } = measured?;
     let record = Record {
         scenario: scenario.name.clone(),
         seed,
@@ -92,6 +108,7 @@ pub(super) fn carry_out(
         wall_minus_mono_ns: Clock::pair().offset().as_nanos(),
         program,
         downs,
+        clock,
     };
     write(dir, "run.json", &serde_json::to_vec_pretty(&record)?)?;
     report_and_judge(&programs, dir)
@@ -140,13 +157,23 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 /// The agents of both hosts, those that run.
 type Agents = [Option<Process>; 2];
 
+/// What is known after the measurement.
+struct Measured {
+    begin: Mono,
+    downs: Vec<Down>,
+    clock: Option<HostClock>,
+}
+
 fn measure(
     sandbox: &Sandbox,
     scenario: &Scenario,
+    seed: u64,
     program: &Program,
     world: &World,
     wire: &Wire,
-) -> Result<(Mono, Vec<Down>)> {
+) -> Result<Measured> {
+    let drawn = scenario.clock.b.map(|c| c.draw(seed, Clock::pair()));
+    let proxies = drawn.map(|(clock, _)| world.proxies(clock)).transpose()?;
     let collector = world.collector()?;
     wait_for(sandbox, "the collector", || {
         world.ask(&["drill", "list"]).map(drop)
@@ -159,11 +186,20 @@ fn measure(
     sandbox.sleep(BEFORE)?;
     let begin = Clock::now() + Span::from_millis(20);
     wire.begin(begin);
+    let clock = drawn.map(|(mut clock, step)| {
+        if let Some(step) = step {
+            clock.step_at(begin + step);
+        }
+        clock
+    });
+    if let (Some(proxies), Some(clock)) = (&proxies, clock) {
+        proxies.set_clock(clock);
+    }
     let mut downs: Vec<Down> = Vec::new();
     for (at, act, begins) in host_events(program) {
         sleep_until(sandbox, begin + at)?;
         let killed = matches!(act, Act::Kill(_));
-        if killed || matches!(act, Act::Restart(_)) {
+        if let Act::Kill(host) | Act::Restart(host) = act {
             let now = Clock::now() - begin;
             match downs.last_mut() {
                 Some(down) if !begins => down.until = now,
@@ -171,6 +207,7 @@ fn measure(
                     from: at,
                     until: now,
                     killed,
+                    side: Some(side_of(host)),
                 }),
             }
         }
@@ -183,7 +220,11 @@ fn measure(
         agent.end(Duration::from_secs(15))?;
     }
     collector.end(Duration::from_secs(10))?;
-    Ok((begin, downs))
+    Ok(Measured {
+        begin,
+        downs,
+        clock,
+    })
 }
 
 fn sleep_until(sandbox: &Sandbox, at: Mono) -> Result<()> {

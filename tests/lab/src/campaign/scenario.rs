@@ -2,6 +2,7 @@
 //!
 //! What is written `"0.3s..2s"` is drawn anew for each run.
 
+use super::clock::ClocksSpec;
 use anyhow::{Context, Result, bail, ensure};
 use hopgap_proto::time::Span;
 use serde::de::{Deserializer, Error as _};
@@ -116,6 +117,9 @@ pub(crate) struct Scenario {
     /// How long is measured.
     #[serde(default = "eight_seconds")]
     pub(crate) lasts: Span,
+    /// Takes minutes: runs once where others run four times, and not with `--quick`.
+    #[serde(default)]
+    pub(crate) seldom: bool,
     /// Time between two probes of a flow.
     #[serde(default = "ten_milliseconds")]
     pub(crate) interval: Span,
@@ -134,6 +138,9 @@ pub(crate) struct Scenario {
     /// The paths; both directions begin on the first.
     #[serde(default = "article", rename = "path")]
     pub(crate) paths: Vec<PathSpec>,
+    /// Hosts whose clocks are not the machine's.
+    #[serde(default)]
+    pub(crate) clock: ClocksSpec,
     /// What happens.
     #[serde(default, rename = "event")]
     pub(crate) events: Vec<EventSpec>,
@@ -232,6 +239,23 @@ pub(crate) enum What {
         /// Packets a second.
         rate: Range<f64>,
         /// Packets at once.
+        burst: Range<u32>,
+    },
+    /// A queue before a slow link: packets wait, and are lost where there is no room.
+    Queue {
+        /// Packets a second that leave it.
+        rate: Range<f64>,
+        /// Packets that it holds.
+        holds: Range<u32>,
+    },
+    /// Everything waits until the end, then comes at once.
+    Hold,
+    /// Routers answer no more than this, all together, to each side: ICMP errors have a
+    /// token bucket of their own in every router.
+    IcmpLimit {
+        /// Answers a second.
+        rate: Range<f64>,
+        /// Answers at once.
         burst: Range<u32>,
     },
     /// This share arrives twice, in per cent.
@@ -361,16 +385,23 @@ impl Scenario {
         for path in &self.paths {
             ensure!(path.routers > 0, "path `{}` has no router", path.name);
         }
+        if let Some(clock) = &self.clock.b {
+            clock.check()?;
+        }
         for (number, event) in self.events.iter().enumerate() {
             let number = number + 1;
             match &event.what {
                 What::Path(name) if self.path(name).is_none() => {
                     bail!("event {number} names the path `{name}`, which there is not");
                 }
-                What::Stop(_) | What::Restart(_) | What::Kill(_) | What::NoRoute(_)
+                What::Stop(_)
+                | What::Restart(_)
+                | What::Kill(_)
+                | What::NoRoute(_)
+                | What::Hold
                     if event.lasts.is_none() =>
                 {
-                    bail!("event {number} happens to a host and has no end; give it `for`");
+                    bail!("event {number} must have an end; give it `for`");
                 }
                 _ => {}
             }

@@ -1,12 +1,15 @@
 //! The little world of one run: two hosts, the management network beside the
 //! network under test, and the programs at the hosts.
 
+use super::clock::{HostClock, Proxies};
 use super::emulation::{HOST_MAC, PROBES, ROUTER_MAC, router};
 use super::scenario::{Host, Scenario};
 use crate::drill::Programs;
 use crate::drill::stage::{Process, quoted};
+use crate::error::LabError;
 use crate::namespace::{Namespace, ip_batch};
 use anyhow::{Context, Result};
+use hopgap_proto::time::Span;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,8 +24,12 @@ pub(super) const ADDRESSES: [&str; 2] = ["10.1.0.10", "10.2.0.10"];
 /// Their sessions.
 pub(super) const SESSIONS: [&str; 2] = ["a-b", "b-a"];
 const GATEWAYS: [&str; 2] = ["10.1.0.1", "10.2.0.1"];
+/// A reply that comes later is late.
+pub(super) const TIMEOUT: Span = Span::from_secs(1);
 /// The collector, at `a`, by the management network and by its own host.
-const COLLECTOR: &str = "http://10.9.0.1:8620";
+const COLLECTOR: &str = "10.9.0.1:8620";
+/// What stands before it where a host has clocks of its own.
+const PROXY: &str = "10.9.0.1:8622";
 const HERE: &str = "http://127.0.0.1:8620";
 const SECRETS: [&str; 2] = [
     "a-0123456789abcdef0123456789abcdef",
@@ -114,8 +121,12 @@ impl World {
         write("plan.toml", &plan(scenario, &self.store()))?;
         for (name, secret) in NAMES.iter().zip(SECRETS) {
             write(&format!("{name}.secret"), secret)?;
+            let collector = match scenario.clock.b {
+                Some(_) => PROXY,
+                None => COLLECTOR,
+            };
             let text = format!(
-                "name = \"{name}\"\ncollector = \"{COLLECTOR}\"\nsecret_file = {}\nstate_dir = {}\nblock = \"1s\"\n",
+                "name = \"{name}\"\ncollector = \"http://{collector}\"\nsecret_file = {}\nstate_dir = {}\nblock = \"1s\"\n",
                 quoted(&self.dir.join("etc").join(format!("{name}.secret"))),
                 quoted(&self.dir.join("state").join(name)),
             );
@@ -146,6 +157,18 @@ impl World {
         command.arg("serve").arg("--plan");
         command.arg(self.dir.join("etc/plan.toml"));
         self.start(0, command, "collector")
+    }
+
+    /// Stands between the agents and the collector, as hosts of which `b` has this clock.
+    pub(super) fn proxies(&self, clock: HostClock) -> Result<Proxies> {
+        let address = |text: &str| text.parse().context("not an address");
+        let (listen, collector) = (address(PROXY)?, address(COLLECTOR)?);
+        let started = self.hosts[0].inside(|| {
+            Proxies::start(clock, listen, collector).map_err(LabError::io(format!(
+                "listen on {listen} for the campaign's agents"
+            )))
+        });
+        Ok(started?)
     }
 
     /// Starts the agent of this host.
@@ -198,7 +221,7 @@ fn route(verb: &str, side: usize) -> String {
 /// routers and its length.
 fn plan(scenario: &Scenario, store: &Path) -> String {
     let mut text = format!(
-        "[collector]\nlisten = \"0.0.0.0:8620\"\nstore = {}\n",
+        "[collector]\nlisten = \"0.0.0.0:8620\"\nplain_http = true\nstore = {}\n",
         quoted(store)
     );
     for (name, address) in NAMES.iter().zip(ADDRESSES) {
@@ -211,15 +234,17 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
         if side == 1 && !scenario.both {
             break;
         }
+        // Not authenticated: emulated clocks rewrite what packets say of time on their way.
         let _ = write!(
             text,
             "[[session]]\nname = \"{session}\"\nfrom = \"{}\"\nto = \"{}\"\ninterval = \"{}\"\n\
-             flows = {}\nsource_port = {PROBES}\ntimeout = \"1s\"\ntrace_interval = \"{}\"\n\
-             path_mtu_interval = \"{}\"\n",
+             flows = {}\nsource_port = {PROBES}\ntimeout = \"{}\"\ntrace_interval = \"{}\"\n\
+             path_mtu_interval = \"{}\"\nauthenticated = false\n",
             NAMES[side],
             NAMES[1 - side],
             scenario.interval.to_config_text(),
             scenario.flows,
+            TIMEOUT.to_config_text(),
             scenario.trace_interval.to_config_text(),
             scenario.path_mtu_interval.to_config_text(),
         );

@@ -1,18 +1,20 @@
 //! The drill's properties: its files, its processes, its progress line.
 
-use super::DrillOptions;
+use super::{DrillOptions, Programs};
+use crate::lab::Lab;
+use crate::topology::Node;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// The collector as the whole lab reaches it: at the server, so that the VM's agent
 /// delivers through the path under test.
-pub(super) const COLLECTOR_URL: &str = "http://10.1.11.10:8620";
+pub(super) const COLLECTOR_URL: &str = "https://10.1.11.10:8621";
 /// The collector as its own host reaches it: drills are for programs there.
 pub(super) const HERE: &str = "http://127.0.0.1:8620";
 
@@ -52,9 +54,45 @@ impl Stage {
 /// What the programs are started with.
 pub(super) struct Files {
     pub(super) plan: PathBuf,
-    pub(super) onprem: PathBuf,
-    pub(super) azure: PathBuf,
+    pub(super) agents: Vec<AgentFiles>,
     pub(super) store: PathBuf,
+}
+
+/// What an agent is started with.
+pub(super) struct AgentFiles {
+    pub(super) name: &'static str,
+    pub(super) node: Node,
+    pub(super) config: PathBuf,
+    token: PathBuf,
+    state: PathBuf,
+}
+
+impl AgentFiles {
+    /// Joins the collector as the README has it: a token made at the collector, used on
+    /// the agent's host, through the network.
+    pub(super) fn join(&self, lab: &Lab, programs: &Programs, plan: &Path) -> Result<()> {
+        let mut create = Command::new(programs.collector());
+        create
+            .args(["token", "create", "--agent", self.name, "--plan"])
+            .arg(plan)
+            .arg("--output")
+            .arg(&self.token);
+        let mut join = Command::new(programs.agent());
+        join.args(["join", COLLECTOR_URL, "--token-file"])
+            .arg(&self.token)
+            .arg("--state-dir")
+            .arg(&self.state);
+        for (node, command) in [(Node::Server, &mut create), (self.node, &mut join)] {
+            let output = lab.run(node, command)?;
+            if !output.status.success() {
+                bail!(
+                    "{command:?} failed: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn write_files(out: &Path, options: &DrillOptions) -> Result<Files> {
@@ -70,7 +108,8 @@ pub(super) fn write_files(out: &Path, options: &DrillOptions) -> Result<Files> {
     }
     let store = state.join("store");
     let text = PLAN
-        .replace("\"127.0.0.1:8620\"", "\"0.0.0.0:8620\"")
+        // The first one is `listen`, the second `api_listen`.
+        .replacen("\"127.0.0.1:8620\"", "\"0.0.0.0:8621\"", 1)
         .replace("\"/var/lib/hopgap\"", &quoted(&store))
         .replace(
             "interval = \"10ms\"",
@@ -81,37 +120,34 @@ pub(super) fn write_files(out: &Path, options: &DrillOptions) -> Result<Files> {
         .replace(
             "trace_interval",
             "path_mtu_interval = \"2s\"\ntrace_interval",
-        )
-        .replace("# secret_file", "secret_file");
+        );
     let plan = etc.join("plan.toml");
     std::fs::write(&plan, text).with_context(|| format!("cannot write {}", plan.display()))?;
-    let mut configs = Vec::new();
-    for name in ["onprem", "azure"] {
-        let secret = etc.join(format!("{name}.secret"));
-        std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&secret)
-            .and_then(|mut file| writeln!(file, "{name}-0123456789abcdef0123456789abcdef"))
-            .with_context(|| format!("cannot write {}", secret.display()))?;
+    let mut agents = Vec::new();
+    for (name, node) in [("onprem", Node::Server), ("azure", Node::Vm)] {
+        let state = state.join(name);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&state)
+            .with_context(|| format!("cannot create {}", state.display()))?;
         let config = etc.join(format!("{name}.toml"));
         let text = format!(
-            "name = \"{name}\"\ncollector = \"{COLLECTOR_URL}\"\nsecret_file = {}\nstate_dir = {}\nblock = \"2s\"\n",
-            quoted(&secret),
-            quoted(&state.join(name)),
+            "name = \"{name}\"\ncollector = \"{COLLECTOR_URL}\"\nstate_dir = {}\nblock = \"2s\"\n",
+            quoted(&state),
         );
         std::fs::write(&config, text)
             .with_context(|| format!("cannot write {}", config.display()))?;
-        configs.push(config);
+        agents.push(AgentFiles {
+            name,
+            node,
+            config,
+            token: etc.join(format!("{name}.token")),
+            state,
+        });
     }
-    let azure = configs.pop().context("two configurations")?;
-    let onprem = configs.pop().context("two configurations")?;
     Ok(Files {
         plan,
-        onprem,
-        azure,
+        agents,
         store,
     })
 }

@@ -62,3 +62,49 @@ fn what_is_too_large_comes_back_as_an_error() {
     assert_eq!(fate.leaving[0].side, 0);
     assert!(carry(&mut network, 0, 1, frame(255, 1450)).lost.is_none());
 }
+
+#[test]
+fn a_queue_delays_before_it_overflows() {
+    let mut network =
+        network("[[event]]\nat = \"0s\"\nwhat = { queue = { rate = 100, holds = 5 } }\n");
+    // Eight at once, of which five find room, each 10 ms behind the other.
+    let fates: Vec<Fate> = (0..8)
+        .map(|_| carry(&mut network, 0, 0, frame(255, 72)))
+        .collect();
+    let due: Vec<i64> = fates
+        .iter()
+        .flat_map(|fate| &fate.leaving)
+        .map(|l| l.due.as_nanos() / 1_000_000)
+        .collect();
+    assert_eq!(due, [15, 25, 35, 45, 55]);
+    // Half of them have left after 25 ms.
+    let fate = carry(&mut network, 0, 25, frame(255, 72));
+    assert_eq!(fate.leaving[0].due.as_nanos() / 1_000_000, 25 + 35 + 5);
+}
+
+#[test]
+fn what_is_held_comes_at_once_and_in_order() {
+    let mut network = network("[[event]]\nat = \"1s\"\nfor = \"2s\"\nwhat = \"hold\"\n");
+    for (millis, due) in [(999, 1004), (1000, 3000), (2998, 3003), (3000, 3005)] {
+        let fate = carry(&mut network, 0, millis, frame(255, 72));
+        assert_eq!(fate.leaving[0].due.as_nanos() / 1_000_000, due, "{millis}");
+    }
+}
+
+#[test]
+fn routers_answer_as_much_as_they_may() {
+    let mut network =
+        network("[[event]]\nat = \"0s\"\nwhat = { icmp-limit = { rate = 1, burst = 3 } }\n");
+    let answers = |network: &mut Network, millis| {
+        (0..5)
+            .filter(|_| !carry(network, 0, millis, frame(2, 72)).leaving.is_empty())
+            .count()
+    };
+    assert_eq!(answers(&mut network, 0), 3);
+    assert_eq!(answers(&mut network, 2000), 2);
+    // What goes through is not touched.
+    assert_eq!(
+        carry(&mut network, 0, 2000, frame(255, 72)).leaving.len(),
+        1
+    );
+}

@@ -1,9 +1,11 @@
 //! One-way delays against the wire's own, on one clock.
 
 use super::report::{Latency, Report, may_be};
-use super::{DIRECTIONS, Judgement};
+use super::{DIRECTIONS, Judgement, shown};
+use crate::campaign::run::Record;
 use crate::campaign::scenario::Scenario;
 use crate::campaign::truth::{Probe, Truth};
+use crate::campaign::world::TIMEOUT;
 use hopgap_proto::time::{Mono, Span};
 
 /// Between a kernel's stamp and the wire, both ends together, on a busy machine.
@@ -16,10 +18,12 @@ impl Judgement {
     pub(super) fn compare_delays(
         &mut self,
         scenario: &Scenario,
+        record: &Record,
         truth: &Truth,
         report: &Report,
         window: (Mono, Mono),
     ) {
+        let offset = Span::from_nanos(record.wall_minus_mono_ns);
         for session in &report.findings.sessions {
             for pair in &session.latency {
                 if pair.round_trip.count < ENOUGH {
@@ -44,13 +48,23 @@ impl Judgement {
                         path.is_some_and(|path| may_be(names[direction], &path.name))
                     })
                 };
+                // What a late reply says is no latency.
+                let in_time = |probe: &&Probe| {
+                    let back = probe.back.and_then(|back| back.exit);
+                    back.is_some_and(|back| back - probe.out.enter <= TIMEOUT)
+                };
                 let probes: Vec<&Probe> = truth
                     .flows
                     .iter()
                     .filter(|flow| flow.session() == session.session)
-                    .flat_map(|flow| &flow.probes)
-                    .filter(|p| p.out.enter >= window.0 && p.out.enter <= window.1)
+                    .flat_map(|flow| flow.probes.iter().map(|p| (record.clock_of(flow.side), p)))
+                    .filter(|(clock, p)| {
+                        let sent = shown(*clock, offset, p.out.enter);
+                        sent >= window.0 && sent <= window.1
+                    })
+                    .map(|(_, p)| p)
                     .filter(on_pair)
+                    .filter(in_time)
                     .collect();
                 let bound = Span::from_nanos(delays.bound_ns);
                 for (direction, said) in [&delays.forward, &delays.reverse].into_iter().enumerate()

@@ -106,8 +106,8 @@ impl Judgement {
             "{}, {} outage of probes {first} to {last}",
             view.label, outage.direction
         );
-        let edge = !view.is_inside(outage.first_lost.sent.mono(view.offset))
-            || !view.is_inside(outage.last_lost.sent.mono(view.offset));
+        let inside = |place: usize| view.is_inside(view.truth.probes[place].out.enter);
+        let edge = !inside(*range.start()) || !inside(*range.end());
         let Some(direction) = said.filter(|d| has(*d)) else {
             if edge {
                 return;
@@ -132,9 +132,11 @@ impl Judgement {
             return;
         };
         self.directions.count(true);
-        let lost = view.truth.probes[range.clone()].iter();
-        let lost = lost.filter(|p| p.lost(direction) == Some(true)).count();
-        if lost as u64 != outage.lost {
+        let probes = view.truth.probes[range.clone()].iter();
+        let probes = probes.filter(|p| p.lost(direction) == Some(true));
+        let open = probes.clone().filter(|p| view.is_open(p)).count() as u64;
+        let lost = probes.count() as u64;
+        if !(lost - open..=lost).contains(&outage.lost) {
             let what = format!("{} lost are reported; truly {lost} were", outage.lost);
             self.wrong(&label, what);
         }
@@ -151,8 +153,8 @@ impl Judgement {
     }
 
     fn compare_bounds(&mut self, view: &View<'_>, label: &str, outage: &Outage, truly: &Edges) {
-        let least = Span::from_nanos(outage.at_least_ns);
-        let Some(most) = outage.at_most_ns.map(Span::from_nanos) else {
+        let least = view.true_span(outage.at_least_ns);
+        let Some(most) = outage.at_most_ns.map(|nanos| view.true_span(nanos)) else {
             self.durations.count(false);
             self.wrong(label, "reported without an end or a beginning; it had both");
             return;
@@ -181,7 +183,12 @@ impl Judgement {
         let (Some(good), Some(again)) = (&outage.last_good, &outage.first_good) else {
             return;
         };
-        let mono = |p: &super::Point| p.sent.mono(view.offset);
+        // A clock of its own is judged by its own: there, when the wire saw the probe.
+        let seen = |p: &super::Point| view.place(p).map(|i| view.truth.probes[i].out.enter);
+        let mono = |p: &super::Point| match view.clock {
+            None => p.sent.mono(view.offset),
+            Some(_) => seen(p).unwrap_or(p.sent.mono(view.offset)),
+        };
         let start = middle(mono(good), mono(&outage.first_lost));
         let end = middle(mono(&outage.last_lost), mono(again));
         let interval = view.scenario.interval.as_secs_f64();

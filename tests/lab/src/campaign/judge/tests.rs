@@ -2,8 +2,9 @@
 
 use super::{Judgement, Record, Report, Scenario, Truth, compare};
 use crate::campaign::program::Program;
+use crate::campaign::run::Down;
 use crate::campaign::truth::{FlowTruth, Passage, Probe};
-use hopgap_proto::time::Mono;
+use hopgap_proto::time::{Mono, Span};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -85,6 +86,10 @@ fn report() -> Value {
 
 /// Judges the right report after it was changed at the place of this JSON pointer.
 fn judged(changes: &[(&str, Value)]) -> Judgement {
+    judged_with(Vec::new(), changes)
+}
+
+fn judged_with(downs: Vec<Down>, changes: &[(&str, Value)]) -> Judgement {
     let mut report = report();
     for (place, value) in changes {
         *report.pointer_mut(place).expect("a place") = value.clone();
@@ -97,7 +102,8 @@ fn judged(changes: &[(&str, Value)]) -> Judgement {
         begin_ns: 0,
         wall_minus_mono_ns: 0,
         program: Program::draw(&scenario, 1),
-        downs: Vec::new(),
+        downs,
+        clock: None,
     };
     compare(&scenario, &record, &truth(), &report).expect("a window")
 }
@@ -231,4 +237,35 @@ fn a_path_mtu_is_the_smaller_one_and_a_black_hole_is_silent() {
     assert_eq!(sizes(1450, "silent"), (4, 4));
     assert_eq!(sizes(1450, "router"), (3, 4));
     assert_eq!(sizes(1449, "silent"), (3, 4));
+}
+
+#[test]
+fn a_starting_reflector_excuses_silence_but_no_wrong_claim() {
+    let of = |side: usize| {
+        vec![Down {
+            from: Span::from_millis(805),
+            until: Span::from_millis(850),
+            killed: false,
+            side: Some(side),
+        }]
+    };
+    let said = |lost: u64| {
+        [
+            (format!("{FLOW}/counts/lost_forward"), json!(lost)),
+            (of_outage("lost"), json!(lost)),
+            (of_outage("loss_periods/0/lost"), json!(lost)),
+        ]
+    };
+    let faults = |downs: Vec<Down>, lost: u64| {
+        let said = said(lost);
+        let changes: Vec<_> = said.iter().map(|(p, v)| (p.as_str(), v.clone())).collect();
+        judged_with(downs, &changes).faults.len()
+    };
+    // Probes 81 to 90 were lost while the reflector did not run or was starting.
+    assert_eq!(faults(of(1), 20), 0);
+    assert_eq!(faults(of(1), 30), 0);
+    assert_eq!(faults(of(1), 19), 3);
+    assert_eq!(faults(of(1), 31), 3);
+    assert_eq!(faults(of(0), 20), 3, "the sender's start is no excuse");
+    assert_eq!(faults(Vec::new(), 20), 3);
 }

@@ -31,7 +31,7 @@ impl Judgement {
                 }
             }
         }
-        let moved = matches!(fault, Fault::Admin | Fault::Link | Fault::Blackhole);
+        let moved = fault.fails_over();
         for (found, wanted, name) in [(found[0], true, "a circuit"), (found[1], moved, "the VPN")] {
             if wanted && !found {
                 self.faults

@@ -1,0 +1,340 @@
+//! What is answered, and what is not.
+//!
+//! The order is that of the costs, so that a flood is turned away early: source port,
+//! session by address, size, SSID, HMAC, rate. Only what is authentic uses up a session's
+//! rate, and only what is no copy uses up that of its probes: traceroutes, copies and
+//! replays have a rate of their own each.
+
+use super::config::ReflectedSession;
+use super::limit::Bucket;
+use super::replay::Freshness;
+use super::session::{self, Counter, Provisioned};
+use super::{Datagram, Output, Reflector, Settings, Ticket, Verdict};
+use crate::sender::ssid_of;
+use hopgap_proto::plan::TRACE_SSID_BIT;
+use hopgap_proto::record::{DropReason, FlowIndex, Reception};
+use hopgap_proto::stamp::{
+    Compatibility, DscpSet, Keys, Numbering, ParseError, ReplyContext, Request, Security,
+    SenderPacket, Seq, SessionKeys,
+};
+use hopgap_proto::time::Wall;
+use std::sync::Arc;
+
+/// STAMP's and TWAMP's port (RFC 8762 section 4.1): nobody measures from it.
+const WELL_KNOWN_PORT: u16 = 862;
+/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
+const FIRST_USER_PORT: u16 = 1024;
+/// Sources of open mode whose rate is kept at a time: a flood from made-up addresses must
+/// not fill the memory.
+const MOST_SOURCES: usize = 65_536;
+
+impl Reflector {
+    /// The verdict, and whose session it was.
+    pub(super) fn judge(
+        &mut self,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> (Verdict, Option<usize>) {
+        let port = datagram.from.port();
+        let loops = port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port);
+        if !loops
+            && let Some((i, flow)) = self
+                .provisioned(datagram)
+                .or_else(|| self.renumbered(datagram))
+        {
+            let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
+            return (verdict, Some(i));
+        }
+        if loops && self.open.is_some() {
+            return (Verdict::Drop(DropReason::LoopGuard), None);
+        }
+        if self.open.is_some() {
+            return (self.judge_open(datagram, sending, reply), None);
+        }
+        match (self.nearest(datagram), loops) {
+            (None, _) => (Verdict::Drop(DropReason::Stranger), None),
+            (host, true) => (Verdict::Drop(DropReason::LoopGuard), host),
+            (host, false) => (Verdict::Drop(DropReason::Unprovisioned), host),
+        }
+    }
+
+    /// The session whose packet it may have been before something on the way changed it:
+    /// one of the same host, by its SSID if any has it.
+    fn nearest(&self, datagram: &Datagram<'_>) -> Option<usize> {
+        let ip = datagram.from.ip().to_canonical();
+        let of_host = |s: &Provisioned| s.session.from == ip;
+        let claimed = |s: &Provisioned| of_host(s) && s.claimed_flow(datagram.bytes).is_some();
+        let sessions = &self.sessions;
+        let by_ssid = sessions.iter().position(claimed);
+        by_ssid.or_else(|| sessions.iter().position(of_host))
+    }
+
+    /// The session and flow that the packet is of: by its address and port, and where a
+    /// session that was there before the plan changed has them too, by its SSID.
+    fn provisioned(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
+        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
+        let flow_of = |i: usize| self.sessions.get(i)?.flow_of(ip, port);
+        let present = self
+            .index
+            .range((ip, 0)..=(ip, port))
+            .next_back()
+            .and_then(|(_, i)| Some((*i, flow_of(*i)?)));
+        if self.index.len() == self.sessions.len() {
+            return present;
+        }
+        let is_of = |(i, flow): &(usize, FlowIndex)| {
+            let session = self.sessions.get(*i);
+            session.and_then(|s| s.claimed_flow(datagram.bytes)) == Some(*flow)
+        };
+        let retired = || {
+            let sessions = self.sessions.iter().enumerate();
+            sessions
+                .filter(|(_, s)| s.retired_at.is_some())
+                .filter_map(|(i, s)| Some((i, s.flow_of(ip, port)?)))
+                .find(is_of)
+        };
+        present.filter(is_of).or_else(retired).or(present)
+    }
+
+    /// The session and flow that the packet is of by its address and SSID alone, where a
+    /// NAT on the way has given it another port (RFC 8972 section 3: the SSID identifies
+    /// a session).
+    fn renumbered(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
+        let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
+        if port < FIRST_USER_PORT {
+            return None;
+        }
+        self.sessions.iter().enumerate().find_map(|(i, session)| {
+            if session.session.from != ip || session.session.reflector_port == port {
+                return None;
+            }
+            Some((i, session.claimed_flow(datagram.bytes)?))
+        })
+    }
+
+    fn judge_provisioned(
+        &mut self,
+        index: usize,
+        flow: FlowIndex,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let Some(provisioned) = self.sessions.get_mut(index) else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let Provisioned {
+            name,
+            session,
+            previous,
+            buckets,
+            counters,
+            guards,
+            drops,
+            ..
+        } = provisioned;
+        let now = datagram.received.at;
+        let previous = previous.as_ref().filter(|p| now < p.until);
+        let keys = previous.map(|p| p.keys.as_ref());
+        let request = match read(session, flow, session.keys.as_ref(), datagram.bytes) {
+            Ok(request) => request,
+            // A sender that has not learnt of the new plan yet.
+            Err(reason) => match keys.map(|keys| read(session, flow, keys, datagram.bytes)) {
+                Some(Ok(request)) => request,
+                _ => return Verdict::Drop(reason),
+            },
+        };
+        let packet = *request.packet();
+        let traced = session::is_trace(packet.ssid);
+        let freshness = match guards.get_mut(usize::from(flow.0)) {
+            Some(guard) if !traced && request.is_authenticated() => {
+                let sent = packet.timestamp.to_wall(datagram.received_wall);
+                guard.judge(packet.sequence, sent, now)
+            }
+            _ => Freshness::Fresh,
+        };
+        let is_arrival = !traced && freshness != Freshness::Replayed;
+        let bucket = match (traced, freshness) {
+            (true, _) => &mut buckets.traces,
+            (false, Freshness::Fresh) => &mut buckets.probes,
+            (false, Freshness::Copy) => &mut buckets.copies,
+            (false, Freshness::Replayed) => &mut buckets.replays,
+        };
+        let rate = session.rate;
+        if !bucket.admits(rate, now) {
+            if is_arrival && buckets.unanswered.admits(rate, now) {
+                let reception = reception_of(&request, flow, datagram, None);
+                self.outputs
+                    .push_back(Output::Reception(Arc::clone(name), reception));
+            }
+            return Verdict::Drop(match freshness {
+                Freshness::Replayed => DropReason::Replayed,
+                Freshness::Fresh | Freshness::Copy => DropReason::RateLimited,
+            });
+        }
+        let counter = match freshness {
+            Freshness::Replayed => {
+                drops.count(DropReason::Replayed);
+                Some(&mut counters.replays)
+            }
+            Freshness::Fresh | Freshness::Copy => counters.of(flow, traced),
+        };
+        let Some(counter) = counter else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        let Some((dscp, seq)) = answer(&self.config, &request, counter, datagram, sending, reply)
+        else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        let mut ticket = Ticket {
+            reception: None,
+            session: Some(index),
+        };
+        if traced {
+            self.totals.traced += 1;
+        } else {
+            self.totals.answered += 1;
+        }
+        if is_arrival {
+            ticket.reception = Some(self.drained + self.outputs.len() as u64);
+            let reception = reception_of(&request, flow, datagram, Some(seq));
+            self.outputs
+                .push_back(Output::Reception(Arc::clone(name), reception));
+        }
+        Verdict::Reply { dscp, ticket }
+    }
+
+    fn judge_open(
+        &mut self,
+        datagram: &Datagram<'_>,
+        sending: Wall,
+        reply: &mut Vec<u8>,
+    ) -> Verdict {
+        let Some(open) = &mut self.open else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        // Whoever answers on another well-known port could be made to answer the reply.
+        if datagram.from.port() < FIRST_USER_PORT {
+            return Verdict::Drop(DropReason::LoopGuard);
+        }
+        let (now, idle_timeout) = (datagram.received.at, self.config.idle_timeout);
+        let mode = &open.mode;
+        let keys = mode.key.as_ref().map(Keys::shared);
+        if SenderPacket::is_reply(datagram.bytes, keys.is_some()) {
+            return Verdict::Drop(DropReason::LoopGuard);
+        }
+        let security = security_of(keys);
+        let request = match Request::parse(datagram.bytes, security, mode.compatibility) {
+            Ok(request) => request,
+            Err(error) => return Verdict::Drop(reason_of(error)),
+        };
+        let from = (datagram.from.ip().to_canonical(), datagram.from.port());
+        let ssid = request.packet().ssid;
+        if open.sources.len() >= MOST_SOURCES && !open.sources.contains_key(&from.0) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
+        if !bucket.admits(mode.rate, now) {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let sessions = &mut open.sessions;
+        let Some(counter) =
+            sessions.of((from.0, from.1, ssid), mode.max_sessions, now, idle_timeout)
+        else {
+            return Verdict::Drop(DropReason::Unprovisioned);
+        };
+        match answer(&self.config, &request, counter, datagram, sending, reply) {
+            Some((dscp, _)) => {
+                if session::is_trace(ssid) {
+                    self.totals.traced += 1;
+                } else {
+                    self.totals.answered += 1;
+                }
+                let ticket = Ticket {
+                    reception: None,
+                    session: None,
+                };
+                Verdict::Reply { dscp, ticket }
+            }
+            None => Verdict::Drop(DropReason::Malformed),
+        }
+    }
+}
+
+fn reception_of(
+    request: &Request<'_, '_>,
+    flow: FlowIndex,
+    datagram: &Datagram<'_>,
+    reflector_seq: Option<Seq>,
+) -> Reception {
+    Reception {
+        flow,
+        seq: request.packet().sequence,
+        received: datagram.received,
+        ttl: datagram.ttl,
+        reflector_seq,
+    }
+}
+
+/// Writes the reply. Returns the DSCP that it must have and the number that it got.
+fn answer(
+    config: &Settings,
+    request: &Request<'_, '_>,
+    counter: &mut Counter,
+    datagram: &Datagram<'_>,
+    sending: Wall,
+    reply: &mut Vec<u8>,
+) -> Option<(Option<u8>, Seq)> {
+    let count = counter.count(datagram.received.at, config.idle_timeout);
+    let context = ReplyContext {
+        received_ttl: datagram.ttl,
+        received_tos: datagram.tos,
+        numbering: Numbering::Stateful {
+            sequence: count.seq,
+            follow_up: None,
+        },
+        counters: Some((count.packets, count.packets)),
+        addresses: Some((datagram.from, datagram.to)),
+        permitted_dscp: DscpSet::NONE,
+        ..ReplyContext::stateless(datagram.received_wall, sending, config.error_estimate)
+    };
+    reply.clear();
+    reply.resize(datagram.bytes.len(), 0);
+    let written = request.reply(&context, reply).ok()?;
+    reply.truncate(written.len);
+    // Both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
+    // section 4.4): else the way back would be measured in another queue.
+    let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
+    Some((dscp, count.seq))
+}
+
+/// A session's packet, as far as its own bytes show that it is one.
+fn read<'a, 'k>(
+    session: &ReflectedSession,
+    flow: FlowIndex,
+    keys: Option<&'k SessionKeys>,
+    bytes: &'a [u8],
+) -> Result<Request<'a, 'k>, DropReason> {
+    let authenticated = keys.is_some();
+    let ssid = SenderPacket::peek_ssid(bytes, authenticated).ok_or(DropReason::Malformed)?;
+    if ssid.0 & !TRACE_SSID_BIT != ssid_of(session.ssid, flow).0 {
+        return Err(DropReason::Unprovisioned);
+    }
+    if SenderPacket::is_reply(bytes, authenticated) {
+        return Err(DropReason::LoopGuard);
+    }
+    let security = security_of(keys.map(SessionKeys::keys));
+    Request::parse(bytes, security, Compatibility::Strict).map_err(reason_of)
+}
+
+fn security_of(keys: Option<Keys<'_>>) -> Security<'_> {
+    keys.map_or(Security::OPEN, Security::Authenticated)
+}
+
+fn reason_of(error: ParseError) -> DropReason {
+    match error {
+        ParseError::WrongHmac => DropReason::Unauthenticated,
+        ParseError::TooShort { .. } | ParseError::ZeroMultiplier(_) => DropReason::Malformed,
+    }
+}

@@ -1,0 +1,196 @@
+//! What the spool drops, and how it counts what it dropped.
+
+use super::segment::{self, Piece};
+use super::{Cursor, Lost, Spool, quarantine};
+use hopgap_proto::time::{Span, Wall};
+use std::ops::ControlFlow;
+use tracing::warn;
+
+/// Ages are looked at this often.
+const AGED_EVERY: Span = Span::from_secs(60);
+
+impl Spool {
+    /// Removes the segments of which the collector has everything.
+    pub(super) fn drop_acknowledged(&mut self) {
+        let (cursor, newest) = (self.cursor, self.newest_number());
+        let disk = &*self.disk;
+        self.leftover.retain(|name| disk.remove(name).is_err());
+        let mut refused = None;
+        let mut passed = true;
+        // From the front only: numbers without a gap tell that nothing is missing.
+        self.segments.retain(|s| {
+            passed &= s.number != newest && (s.length == 0 || cursor >= s.end());
+            if passed && s.memory.is_none() {
+                // One that stays is tried again with the next acknowledgement.
+                if refused.is_some() {
+                    return true;
+                }
+                if let Err(error) = disk.remove(&s.name()) {
+                    refused = Some((s.name(), error));
+                    return true;
+                }
+            }
+            !passed
+        });
+        if let Some((name, error)) = refused {
+            self.complain("remove", &name, error);
+        }
+    }
+
+    pub(super) fn drop_beyond_bounds(&mut self) {
+        self.drop_beyond_max_bytes();
+        self.drop_old();
+    }
+
+    pub(super) fn drop_old_now_and_then(&mut self) {
+        if self.now - self.aged >= AGED_EVERY {
+            self.aged = self.now;
+            self.drop_old();
+        }
+    }
+
+    fn drop_old(&mut self) {
+        let now = self.disk.now();
+        let max_age = self.options.max_age.to_std().unwrap_or_default();
+        while self.segments.len() > 1
+            && self.segments.first().is_some_and(|s| {
+                let age = now.duration_since(s.written);
+                age.is_ok_and(|age| age > max_age)
+            })
+        {
+            self.drop_segment(0, "holds what is too old");
+        }
+    }
+
+    pub(super) fn drop_beyond_max_bytes(&mut self) {
+        while self.segments.len() > 1 && self.bytes() > self.options.max_bytes {
+            self.drop_segment(0, "is full");
+        }
+    }
+
+    /// Drops of what is in memory, the oldest first, but not the newest segment.
+    pub(super) fn drop_beyond_max_memory(&mut self) {
+        loop {
+            let in_memory = self.segments.iter().enumerate();
+            let in_memory: Vec<_> = in_memory
+                .filter_map(|(i, s)| s.memory.as_ref().map(|m| (i, super::length(m.len()))))
+                .collect();
+            let bytes: u64 = in_memory.iter().map(|m| m.1).sum();
+            match in_memory.first() {
+                Some(&(oldest, _)) if in_memory.len() > 1 && bytes > self.options.max_memory => {
+                    self.drop_segment(oldest, "has no disk and is full");
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Drops a segment and counts what of it was not delivered.
+    fn drop_segment(&mut self, index: usize, why: &str) {
+        let (mut blocks, mut known) = (0_u32, Vec::new());
+        let mut damage = Vec::new();
+        let Some(dropped) = self.segments.get(index) else {
+            return;
+        };
+        let start = dropped.start_at(self.cursor);
+        let counted = dropped.scan(&*self.disk, start, |offset, piece| {
+            match piece {
+                Piece::Whole(raw) => {
+                    blocks = blocks.saturating_add(1);
+                    known.extend(segment::closed(raw));
+                }
+                Piece::Damaged { length } => damage.push((offset, length)),
+            }
+            ControlFlow::Continue(())
+        });
+        let name = dropped.name();
+        let in_memory = dropped.memory.is_some();
+        let written = segment::wall(dropped.written);
+        if let Err(error) = counted {
+            warn!("the spool cannot read {name}: {error}");
+            // How many more they were is not known; that there were some is.
+            blocks = blocks.saturating_add(1);
+            known.clear();
+        }
+        self.count_damage(index, &damage);
+        if blocks > 0 {
+            warn!(
+                "the spool {why}: {blocks} blocks that the collector does not have are dropped with {}",
+                self.disk.path(&name).display()
+            );
+        }
+        let complete = known.len() == usize::try_from(blocks).unwrap_or(usize::MAX);
+        self.lost.add(Lost {
+            blocks,
+            from: match known.iter().min() {
+                Some(&first) if complete => Some(first),
+                _ => self.written_before(index),
+            },
+            to: match known.iter().max() {
+                Some(&last) if complete => last,
+                _ => written,
+            },
+        });
+        if !in_memory && let Err(error) = self.disk.remove(&name) {
+            self.complain("remove", &name, error);
+            self.leftover.push(name);
+        }
+        self.forget(index);
+    }
+
+    /// Sets a segment aside that cannot be read. How many blocks were in it is not
+    /// known: it counts as one.
+    pub(super) fn set_aside(&mut self, number: u64) {
+        let Some(index) = self.segments.iter().position(|s| s.number == number) else {
+            return;
+        };
+        let Some(segment) = self.segments.get(index) else {
+            return;
+        };
+        let lost = Lost {
+            blocks: 1,
+            from: self.written_before(index),
+            to: segment::wall(segment.written),
+        };
+        let name = segment.name();
+        self.lost.add(lost);
+        if let Err(error) = quarantine::move_whole(&*self.disk, &name) {
+            warn!("{name} cannot be set aside: {error}");
+        }
+        self.forget(index);
+    }
+
+    /// Takes a segment out of the list, and the cursor over it where it was the oldest.
+    fn forget(&mut self, index: usize) {
+        let gone = self.segments.remove(index);
+        if index == 0 {
+            self.cursor = self.cursor.max(Cursor::start_of(gone.number + 1));
+        }
+    }
+
+    /// Counts one loss for each stretch of segments that are not there and that the
+    /// collector does not have: how many blocks were in them is not known.
+    pub(super) fn count_gaps(&mut self) {
+        let mut gaps: Vec<(Wall, Wall)> = Vec::new();
+        for pair in self.segments.windows(2) {
+            if let [a, b] = pair
+                && b.number - a.number > 1
+                && b.number > self.cursor.segment
+            {
+                warn!(
+                    "the spool's segments {} to {} are missing; how many blocks were in them is not known",
+                    a.number + 1,
+                    b.number - 1
+                );
+                gaps.push((segment::wall(a.written), segment::wall(b.written)));
+            }
+        }
+        for (from, to) in gaps {
+            self.lost.add(Lost {
+                blocks: 1,
+                from: Some(from),
+                to,
+            });
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The one request of an agent that has no certificate yet.
+
+use super::{UplinkError, failure, json, success, tls};
+use hopgap_proto::uplink::{CONTROL_TYPE, Certified, JOIN_PATH, JoinRequest, JoinToken};
+
+/// Asks the collector at `base`, such as `https://10.1.11.10:8621`, for this agent's first
+/// certificate, by a signing request (PKCS #10, PEM). The token is sent only after the
+/// collector has proved, with a certificate of the authority that the token pins, that it
+/// is the one that made it.
+///
+/// # Errors
+/// When the collector cannot be reached, is another than the one that made the token, or
+/// refuses.
+pub fn join(base: &str, token: &JoinToken, request: &str) -> Result<Certified, UplinkError> {
+    let base = base.trim_end_matches('/');
+    let insecure = |why| UplinkError::Insecure {
+        url: base.to_owned(),
+        why,
+    };
+    let authority = tls::pinned_authority(base, token.authority).map_err(insecure)?;
+    let body = serde_json::to_vec(&JoinRequest {
+        token: token.to_text(),
+        request: request.to_owned(),
+    })
+    .unwrap_or_default();
+    let response = tls::stranger(&authority)
+        .post(format!("{base}{JOIN_PATH}"))
+        .header("content-type", CONTROL_TYPE)
+        .send(&body[..])
+        .map_err(|error| failure(base, JOIN_PATH, error))?;
+    let bytes = success(base, JOIN_PATH, response, body.len())?;
+    json(base, JOIN_PATH, &bytes)
+}

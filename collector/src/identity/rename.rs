@@ -1,0 +1,91 @@
+//! Another name for an agent: its certificate stays, for it does not hold the name.
+
+use super::IdentityError;
+use super::catalogue::{Catalogue, name};
+use hopgap_proto::record::AgentName;
+use hopgap_proto::time::Wall;
+use rusqlite::params;
+
+/// An agent that was renamed, whose records still have the old name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renaming {
+    id: i64,
+    /// The name that its records have.
+    pub old: AgentName,
+    /// The name that they are to have.
+    pub new: AgentName,
+}
+
+impl Catalogue {
+    /// Gives an agent another name. Its records follow by [`Self::renamings`]; until the
+    /// plan and the agent's own configuration say the new name, it is let in to deliver.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::NoAgent`], [`IdentityError::NameTaken`], or when the database fails.
+    pub fn rename(
+        &mut self,
+        old: &AgentName,
+        new: &AgentName,
+        now: Wall,
+    ) -> Result<(), IdentityError> {
+        let tx = self.begin()?;
+        let taken: i64 = tx.query_row(
+            "SELECT count(*) FROM agent WHERE name = ?1",
+            [new.as_str()],
+            |row| row.get(0),
+        )?;
+        if taken > 0 {
+            return Err(IdentityError::NameTaken(new.clone()));
+        }
+        // A name that it had before is its own again; one of another agent is that one's no more.
+        tx.execute("DELETE FROM former WHERE name = ?1", [new.as_str()])?;
+        tx.execute(
+            "INSERT INTO former (name, agent, at) SELECT name, id, ?2 FROM agent WHERE name = ?1",
+            params![old.as_str(), now.as_nanos()],
+        )?;
+        let renamed = tx.execute(
+            "UPDATE agent SET name = ?2 WHERE name = ?1",
+            params![old.as_str(), new.as_str()],
+        )?;
+        if renamed == 0 {
+            return Err(IdentityError::NoAgent(old.clone()));
+        }
+        tx.execute(
+            "INSERT INTO renaming (old, new) VALUES (?1, ?2)",
+            params![old.as_str(), new.as_str()],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// The renamings that the records have not followed yet, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn renamings(&self) -> Result<Vec<Renaming>, IdentityError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT id, old, new FROM renaming ORDER BY id")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Renaming {
+                id: row.get(0)?,
+                old: name(row, 1)?,
+                new: name(row, 2)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The records have followed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn renamed(&mut self, renaming: &Renaming) -> Result<(), IdentityError> {
+        self.db
+            .execute("DELETE FROM renaming WHERE id = ?1", [renaming.id])?;
+        Ok(())
+    }
+}

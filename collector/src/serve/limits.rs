@@ -1,0 +1,273 @@
+//! Limits on what one peer may ask for: how often, how much, over how many connections
+//! and for how long. Whoever goes beyond one is refused, and each refusal is counted by
+//! its cause, so that the status tells a limit from a fault.
+
+mod connections;
+mod rates;
+
+pub(super) use connections::{Bounds, Connections, Ends, Place};
+
+use super::App;
+use super::reply::Failure;
+use axum::Extension;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hopgap_proto::uplink::ErrorCode;
+use rates::{Pace, Rates};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// What programs and people ask of the API.
+const API_PACE: Pace = Pace {
+    every: Duration::from_millis(50),
+    burst: 40,
+};
+
+/// What agents ask: many may stand behind one address, and one that delivers a backlog
+/// asks as fast as it is answered.
+const UPLINK_PACE: Pace = Pace {
+    every: Duration::from_millis(2),
+    burst: 1_000,
+};
+
+/// Why a request or a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Too many requests from one peer.
+    Rate,
+    /// A body or a header that is too large.
+    Body,
+    /// Too many connections, of one peer or of all.
+    Connections,
+    /// A request that did not come, or an answer that was not taken, in time.
+    Time,
+    /// A token that is absent, wrong or not for this.
+    Token,
+    /// A request that a page of another site may have made.
+    CrossSite,
+}
+
+impl Cause {
+    const ALL: [Self; 6] = [
+        Self::Rate,
+        Self::Body,
+        Self::Connections,
+        Self::Time,
+        Self::Token,
+        Self::CrossSite,
+    ];
+}
+
+/// What was refused since the start, by its cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedBody {
+    /// Requests beyond the rate of their peer.
+    pub rate: u64,
+    /// Requests whose body or header was too large.
+    pub body: u64,
+    /// Connections beyond the limit of their peer or of all.
+    pub connections: u64,
+    /// Connections cut because a request did not come, or an answer was not taken, in time.
+    pub time: u64,
+    /// Requests to the API with a token that is absent, wrong or not for this.
+    pub token: u64,
+    /// Requests to the API that a page of another site may have made.
+    pub cross_site: u64,
+}
+
+impl fmt::Display for RefusedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "rate {}, body {}, connections {}, time {}, token {}, cross-site {}",
+            self.rate, self.body, self.connections, self.time, self.token, self.cross_site
+        )
+    }
+}
+
+/// The limits of one collector, and what was refused because of them.
+#[derive(Debug)]
+pub(super) struct Limits {
+    api: Rates,
+    uplink: Rates,
+    counts: [AtomicU64; Cause::ALL.len()],
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            api: Rates::new(API_PACE),
+            uplink: Rates::new(UPLINK_PACE),
+            counts: Default::default(),
+        }
+    }
+}
+
+impl Limits {
+    /// Counts a refusal.
+    pub(super) fn count(&self, cause: Cause) {
+        // There is a place for each: the lookup cannot fail.
+        if let Some(count) = self.counts.get(cause as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was refused so far.
+    pub(super) fn refused(&self) -> RefusedBody {
+        let [rate, body, connections, time, token, cross_site] =
+            Cause::ALL.map(|cause| self.of(cause));
+        RefusedBody {
+            rate,
+            body,
+            connections,
+            time,
+            token,
+            cross_site,
+        }
+    }
+
+    fn of(&self, cause: Cause) -> u64 {
+        self.counts
+            .get(cause as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Whether a peer that was let in may ask the API once more.
+    pub(super) fn pace_api(&self, peer: IpAddr) -> Result<(), Failure> {
+        pace(&self.api, peer)
+    }
+}
+
+fn pace(rates: &Rates, peer: IpAddr) -> Result<(), Failure> {
+    if rates.take(whose(peer), Instant::now()) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ErrorCode::Busy,
+        "too many requests come from this address",
+        "wait a second and ask less often",
+    )
+    .with_status(StatusCode::TOO_MANY_REQUESTS)
+    .caused_by(Cause::Rate))
+}
+
+/// Whose an address is, as far as limits go: an IPv6 host has a whole /64 to choose from
+/// (RFC 4291 section 2.5.4).
+fn whose(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// Stands before all requests: holds agents to their pace, counts what was refused, and
+/// gives every answer the headers that keep a browser from making more of it than it is.
+/// The API holds its own pace after it has judged who asks, so that what a page of another
+/// site sends through a browser costs the people who use that browser nothing.
+pub(super) async fn guard(
+    State(app): State<App>,
+    Extension(ends): Extension<Ends>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let paced = if request.uri().path().starts_with("/api/") {
+        Ok(())
+    } else {
+        pace(&app.limits.uplink, ends.peer.ip())
+    };
+    let mut response = match paced {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    };
+    if let Some(cause) = response.extensions().get::<Cause>() {
+        app.limits.count(*cause);
+        tracing::debug!("a request of {} was refused: {cause:?}", ends.peer);
+    }
+    let status = response.status();
+    let headers = response.headers_mut();
+    for (name, value) in ANSWER_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Nothing is kept by caches, taken for what it is not, embedded or run.
+const ANSWER_HEADERS: [(HeaderName, &str); 4] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
+
+/// A whole body of at most `limit` bytes that comes within `time`.
+pub(super) async fn read_body(body: Body, limit: usize, time: Duration) -> Result<Bytes, Failure> {
+    match timeout(time, collect(body, limit)).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(
+            ErrorCode::Busy,
+            format!("the body did not come within {} s", time.as_secs()),
+            "send it again",
+        )
+        .caused_by(Cause::Time)),
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+    let too_large = || {
+        Failure::new(
+            ErrorCode::TooLarge,
+            format!("the body is larger than {limit} bytes"),
+            "send it in parts",
+        )
+    };
+    // What is announced is refused before it is sent.
+    let announced = body.size_hint().lower();
+    if usize::try_from(announced).map_or(true, |n| n > limit) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| {
+            Failure::new(
+                ErrorCode::Malformed,
+                format!("the body broke off: {error}"),
+                "send it again",
+            )
+        })?;
+        // What is no data are trailers, which say nothing here.
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > limit {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests;

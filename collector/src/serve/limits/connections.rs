@@ -1,0 +1,297 @@
+//! Connections: how many one peer and all may hold, and how long each phase of one may
+//! take. It speaks HTTP/1.1 over any stream, so that TLS can stand below it.
+
+mod phase;
+
+use super::{Cause, Limits, whose};
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use phase::{Observed, Phase, Progress};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
+
+/// The most that one request's header may have, and that is read ahead, in bytes.
+const HEADER_BYTES: usize = 64 << 10;
+/// After a failure to accept, such as for want of file descriptors.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The two ends of a connection; IPv4 as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::serve) struct Ends {
+    /// Who asks.
+    pub(in crate::serve) peer: SocketAddr,
+    /// The address of this host that was asked.
+    pub(in crate::serve) local: SocketAddr,
+}
+
+impl Ends {
+    /// Of a connection that was accepted.
+    pub(in crate::serve) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
+        let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
+        Self {
+            peer: canonical(peer),
+            local: canonical(local),
+        }
+    }
+
+    /// Whether both are on this host. A packet from outside cannot pretend it: the kernel
+    /// drops what comes in with one of the host's own addresses as its source.
+    pub(in crate::serve) fn are_here(&self) -> bool {
+        let (peer, local) = (self.peer.ip(), self.local.ip());
+        (peer.is_loopback() && local.is_loopback()) || peer == local
+    }
+}
+
+/// How many connections there may be, and how long their phases may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::serve) struct Bounds {
+    /// Connections from other hosts at a time. Those of this host are apart: whoever
+    /// fills all places cannot keep its people out.
+    pub(in crate::serve) all: usize,
+    /// Connections of one peer at a time.
+    pub(in crate::serve) of_one: usize,
+    /// How long each phase may take.
+    pub(in crate::serve) times: Times,
+}
+
+/// How long each phase of a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::serve) struct Times {
+    /// From the first byte of a request, or from the accepting of the connection, to the
+    /// end of the request's header.
+    pub(in crate::serve) header: Duration,
+    /// Between two requests.
+    pub(in crate::serve) idle: Duration,
+    /// From the end of a header to the answer. A bound for what has none of its own: a
+    /// body has [`super::read_body`]'s, a plan is held a minute.
+    pub(in crate::serve) request: Duration,
+    /// Until the peer has taken the answer.
+    pub(in crate::serve) answer: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            all: 512,
+            of_one: 64,
+            times: Times {
+                header: Duration::from_secs(10),
+                idle: Duration::from_secs(60),
+                request: Duration::from_secs(180),
+                answer: Duration::from_secs(30),
+            },
+        }
+    }
+}
+
+/// The connections of one listener. A second listener has its own: who fills the places of
+/// one leaves the other's free.
+#[derive(Clone, Debug)]
+pub(in crate::serve) struct Connections {
+    bounds: Bounds,
+    limits: Arc<Limits>,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    from_elsewhere: usize,
+    by_peer: BTreeMap<IpAddr, usize>,
+}
+
+/// A connection's place; free again when dropped.
+#[derive(Debug)]
+pub(in crate::serve) struct Place {
+    held: Arc<Mutex<Held>>,
+    whose: IpAddr,
+    from_elsewhere: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if self.from_elsewhere {
+            held.from_elsewhere -= 1;
+        }
+        if let Some(count) = held.by_peer.get_mut(&self.whose) {
+            *count -= 1;
+            if *count == 0 {
+                held.by_peer.remove(&self.whose);
+            }
+        }
+    }
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connections {
+    /// Refusals are counted in `limits`.
+    pub(in crate::serve) fn new(limits: Arc<Limits>, bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            limits,
+            held: Arc::default(),
+        }
+    }
+
+    /// A place for a connection, which is to be held as long as that is open; `None`,
+    /// and counted, where its peer or all have too many.
+    pub(in crate::serve) fn admit(&self, ends: Ends) -> Option<Place> {
+        let mut held = lock(&self.held);
+        let whose = whose(ends.peer.ip());
+        let from_elsewhere = !ends.are_here();
+        let of_one = held.by_peer.get(&whose).copied().unwrap_or(0);
+        let full = from_elsewhere && held.from_elsewhere >= self.bounds.all;
+        if full || of_one >= self.bounds.of_one {
+            self.limits.count(Cause::Connections);
+            tracing::debug!("a connection of {} was refused", ends.peer);
+            return None;
+        }
+        held.from_elsewhere += usize::from(from_elsewhere);
+        held.by_peer.insert(whose, of_one + 1);
+        Some(Place {
+            held: Arc::clone(&self.held),
+            whose,
+            from_elsewhere,
+        })
+    }
+
+    /// Answers without TLS until `stopping`, then waits until requests have finished.
+    pub(in crate::serve) async fn serve(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        mut stopping: channel::Receiver<bool>,
+    ) {
+        let mut running = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = running.join_next() => continue,
+                _ = stopping.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Without one it is closed at once.
+                    let Some((ends, place)) = self.place_for(&stream, peer) else {
+                        continue;
+                    };
+                    let (these, router) = (self.clone(), router.clone());
+                    let stopping = stopping.clone();
+                    running.spawn(async move {
+                        these.answer(stream, ends, router, stopping).await;
+                        drop(place);
+                    });
+                }
+                // The peer's fault, and over.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!("cannot accept a connection: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        while running.join_next().await.is_some() {}
+    }
+
+    fn place_for(&self, stream: &TcpStream, peer: SocketAddr) -> Option<(Ends, Place)> {
+        // Where there is no local address any more, the connection is gone.
+        let ends = Ends::new(peer, stream.local_addr().ok()?);
+        let place = self.admit(ends)?;
+        // Small answers are not to wait for more.
+        let _ = stream.set_nodelay(true);
+        Some((ends, place))
+    }
+
+    /// Answers the requests of one connection until it ends, a phase of it takes too long,
+    /// or `stopping` and its request has finished. Requests carry [`Ends`].
+    pub(in crate::serve) async fn answer<S>(
+        &self,
+        stream: S,
+        ends: Ends,
+        router: Router,
+        mut stopping: channel::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let progress = Progress::begin();
+        let stream = Observed::new(stream, progress.clone());
+        let asked = progress.clone();
+        let router = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            asked.enter(Phase::Asked);
+            request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(ConnectInfo(ends.peer));
+            let answering = router.call(request);
+            let asked = asked.clone();
+            async move {
+                let answer = answering.await;
+                asked.enter(Phase::Answering);
+                answer
+            }
+        });
+        let connection = http1::Builder::new()
+            .max_header_size(HEADER_BYTES)
+            .max_buf_size(HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let mut overdue = pin!(progress.overdue(self.bounds.times));
+        let stopped = async move {
+            // Where the sender is gone, the service is, too.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let mut ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            phase = overdue.as_mut() => return self.cut(ends, phase),
+            () = stopped => None,
+        };
+        if ended.is_none() {
+            connection.as_mut().graceful_shutdown();
+            ended = tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                phase = overdue.as_mut() => return self.cut(ends, phase),
+            };
+        }
+        if let Some(Err(error)) = ended {
+            if error.is_parse_too_large() {
+                self.limits.count(Cause::Body);
+            }
+            tracing::debug!("a connection of {} broke: {error}", ends.peer);
+        }
+    }
+
+    fn cut(&self, ends: Ends, phase: Phase) {
+        // Who is idle did nothing wrong.
+        if phase != Phase::Idle {
+            self.limits.count(Cause::Time);
+        }
+        tracing::debug!("a connection of {} was cut: {phase:?}", ends.peer);
+    }
+}
+
+/// Whether a failure to accept is about the connection, not about this host.
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+#[cfg(test)]
+mod tests;

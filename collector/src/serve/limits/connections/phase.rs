@@ -1,0 +1,162 @@
+//! In which phase a connection is, seen from its stream and its requests.
+
+use super::Times;
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch as channel;
+use tokio::time::{Instant, timeout_at};
+
+/// A phase of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is open, and nothing has come yet.
+    Opened,
+    /// The first bytes of a header have come.
+    Header,
+    /// A header has come whole; the body may be coming, the answer is being found.
+    Asked,
+    /// The answer is on its way.
+    Answering,
+    /// The answer was taken, and nothing has come since.
+    Idle,
+}
+
+impl Phase {
+    fn time(self, times: &Times) -> std::time::Duration {
+        match self {
+            Self::Opened | Self::Header => times.header,
+            Self::Asked => times.request,
+            Self::Answering => times.answer,
+            Self::Idle => times.idle,
+        }
+    }
+}
+
+/// The phase of one connection, and since when.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Arc<channel::Sender<(Phase, Instant)>>);
+
+impl Progress {
+    /// Of a connection that was just accepted.
+    pub(super) fn begin() -> Self {
+        Self(Arc::new(channel::Sender::new((
+            Phase::Opened,
+            Instant::now(),
+        ))))
+    }
+
+    /// A new phase begins.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.0.send_replace((phase, Instant::now()));
+    }
+
+    /// Bytes have come. Those of a body, and of a request behind another, begin nothing.
+    fn heard(&self) {
+        self.0.send_if_modified(|(phase, since)| match phase {
+            // The time of the first header runs since the connection is open.
+            Phase::Opened => {
+                *phase = Phase::Header;
+                true
+            }
+            Phase::Idle => {
+                *phase = Phase::Header;
+                *since = Instant::now();
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// All that was written has left.
+    fn flushed(&self) {
+        self.0.send_if_modified(|(phase, since)| {
+            let done = *phase == Phase::Answering;
+            if done {
+                *phase = Phase::Idle;
+                *since = Instant::now();
+            }
+            done
+        });
+    }
+
+    /// Done when a phase takes longer than it may, with that phase.
+    pub(super) fn overdue(&self, times: Times) -> impl Future<Output = Phase> + use<> {
+        let mut progress = self.0.subscribe();
+        async move {
+            loop {
+                let (phase, since) = *progress.borrow_and_update();
+                let until = since + phase.time(&times);
+                match timeout_at(until, progress.changed()).await {
+                    Ok(Ok(())) => {}
+                    // The connection is gone with its progress.
+                    Ok(Err(_)) => std::future::pending().await,
+                    Err(_) => return phase,
+                }
+            }
+        }
+    }
+}
+
+/// A stream that tells the progress what passes.
+pub(super) struct Observed<S> {
+    stream: S,
+    progress: Progress,
+}
+
+impl<S> Observed<S> {
+    pub(super) fn new(stream: S, progress: Progress) -> Self {
+        Self { stream, progress }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.progress.heard();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.progress.flushed();
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
