@@ -13,7 +13,7 @@
 //! [`seal`] moves whole hours of probes and receptions into Parquet: the file is complete
 //! and flushed under its name before one transaction swaps it for the blobs.
 
-
+pub mod audit;
 mod block;
 mod drill;
 mod error;

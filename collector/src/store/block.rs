@@ -101,7 +101,7 @@ impl Incoming {
 
     /// A block with its encoding.
     fn of(block: &Block, payload: Vec<u8>) -> Self {
-        let (kind, tally) = tally(block);
+        let (kind, tally) = tally_of(block);
         Self {
             header: block.header.clone(),
             kind,
@@ -112,7 +112,8 @@ impl Incoming {
     }
 }
 
-fn tally(block: &Block) -> (Kind, Tally) {
+/// What a block holds, in short.
+pub(super) fn tally_of(block: &Block) -> (Kind, Tally) {
     let range = Range::default();
     let mut fates = [0_u32; 3];
     let (kind, count, range) = match &block.body {
