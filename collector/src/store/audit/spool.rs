@@ -105,12 +105,19 @@ impl SpoolFrames {
             };
             this.segments += 1;
             for item in FrameReader::new(&bytes) {
-                let (raw, key, payload) = match item {
-                    Ok(frame) => (frame.raw, key(frame.payload), Some(frame.payload)),
-                    Err(FrameError::NewerVersion { offset, length, .. })
-                    | Err(FrameError::UnknownKind { offset, length, .. }) => {
-                        let raw = bytes.get(offset..offset + length).unwrap_or_default();
-                        (raw, None, None)
+                let (end, key, crc, raw) = match item {
+                    Ok(frame) => {
+                        let key = key(frame.payload);
+                        let raw = key.is_none().then(|| frame.raw.to_owned());
+                        (frame.end(), key, crc32fast::hash(frame.payload), raw)
+                    }
+                    Err(
+                        FrameError::NewerVersion { offset, length, .. }
+                        | FrameError::UnknownKind { offset, length, .. },
+                    ) => {
+                        let end = offset + length;
+                        let raw = bytes.get(offset..end).unwrap_or_default();
+                        (end, None, 0, Some(raw.to_owned()))
                     }
                     // The end of what is being written, or was when the agent was killed.
                     Err(FrameError::Torn { .. }) => continue,
@@ -119,12 +126,11 @@ impl SpoolFrames {
                         continue;
                     }
                 };
-                let end = raw.as_ptr_range().end as usize - bytes.as_ptr() as usize;
                 let end = u64::try_from(end).unwrap_or(u64::MAX);
                 this.frames.push(SpoolFrame {
-                    crc: crc32fast::hash(payload.unwrap_or_default()),
-                    raw: key.is_none().then(|| raw.to_owned()),
                     key,
+                    crc,
+                    raw,
                     acknowledged: cursor.is_some_and(|cursor| (*number, end) <= cursor),
                 });
             }
