@@ -149,7 +149,10 @@ fn verdict(audit: &Audit) -> Verdict {
             count(audit.segment_faults.len()),
             "sealed files do not hold what the catalogue says",
         ),
-        (sums.kept_aside, "frames could not be used and were kept aside"),
+        (
+            sums.kept_aside,
+            "frames could not be used and were kept aside",
+        ),
         (sums.probes_twice, "records of probes are there twice"),
         (sums.probes_missing, "probes have no record"),
         (

@@ -244,7 +244,9 @@ impl Reader {
                 .collect();
             let expired = expired(&tx, run.id)?;
             audit.expired = expired.iter().map(|(a, b)| b - a + 1).sum();
-            let mut there = waiting.remove(&(run.name.clone(), run.run)).unwrap_or_default();
+            let mut there = waiting
+                .remove(&(run.name.clone(), run.run))
+                .unwrap_or_default();
             for (first, last) in &expired {
                 there.extend(*first..=*last);
             }
@@ -372,12 +374,7 @@ fn keeps_checksums(tx: &Transaction<'_>) -> Result<bool, StoreError> {
     Ok(super::schema::version(tx)? >= 2)
 }
 
-fn entries(
-    tx: &Transaction<'_>,
-    run: i64,
-    from: Wall,
-    to: Wall,
-) -> Result<Vec<Entry>, StoreError> {
+fn entries(tx: &Transaction<'_>, run: i64, from: Wall, to: Wall) -> Result<Vec<Entry>, StoreError> {
     let crc = if keeps_checksums(tx)? { "crc" } else { "NULL" };
     let mut statement = tx.prepare(&format!(
         "SELECT id, number, kind, session, closed_mono, closed_wall, records, answered,

@@ -154,7 +154,10 @@ fn cursor(dir: &Path) -> Option<(u64, u64)> {
 pub(super) fn waiting(spools: &[SpoolFrames]) -> BTreeMap<(AgentName, RunId), BTreeSet<u64>> {
     let mut numbers: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
     let frames = spools.iter().flat_map(|spool| &spool.frames);
-    for key in frames.filter(|f| !f.acknowledged).filter_map(|f| f.key.as_ref()) {
+    for key in frames
+        .filter(|f| !f.acknowledged)
+        .filter_map(|f| f.key.as_ref())
+    {
         let run = numbers.entry((key.agent.clone(), key.run)).or_default();
         run.insert(key.number);
     }
@@ -187,7 +190,11 @@ pub(super) fn check(tx: &Transaction<'_>, spool: &SpoolFrames) -> Result<SpoolAu
          LEFT JOIN payload ON payload.block = block.id
          WHERE run.started = ?2 AND (agent.name = ?1 OR NOT EXISTS (
            SELECT 1 FROM agent WHERE name = ?1))",
-        crc = if super::keeps_checksums(tx)? { "crc" } else { "NULL" },
+        crc = if super::keeps_checksums(tx)? {
+            "crc"
+        } else {
+            "NULL"
+        },
     ))?;
     let mut aside = tx.prepare("SELECT 1 FROM refused WHERE data = ?1")?;
     for frame in &spool.frames {
