@@ -244,3 +244,32 @@ fn frames_of_a_spool_are_stored_or_wait_or_are_missing() {
     let error = SpoolFrames::read(&spool.0.join("none")).unwrap_err();
     assert!(error.to_string().contains("cannot read the spool"));
 }
+
+#[test]
+fn a_store_of_version_1_is_audited_as_it_is_and_brought_up_to_date() {
+    let dir = Dir::new();
+    let mut all = blocks(4);
+    let lost = all.remove(1);
+    drop(store(&dir, &all));
+    Connection::open(dir.0.join("hopgap.db"))
+        .unwrap()
+        .execute_batch(
+            "ALTER TABLE block DROP COLUMN crc; DROP TABLE expired; PRAGMA user_version = 1",
+        )
+        .unwrap();
+    let numbers = |found: &Audit| -> Vec<u64> {
+        let missing = &found.agents[0].runs[0].missing;
+        missing.iter().map(|m| m.first).collect()
+    };
+    assert_eq!(numbers(&audit(&dir)), [1]);
+    // The writer brings it up to date, and what comes then has its checksum.
+    let mut store = Store::open(&dir.0).unwrap();
+    store.append(&[encoded(&lost)], TWO).unwrap();
+    let found = audit(&dir);
+    assert!(found.is_whole(), "{found:?}");
+    let kept: i64 = Connection::open(dir.0.join("hopgap.db"))
+        .unwrap()
+        .query_row("SELECT count(crc) FROM block", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 1);
+}

@@ -103,7 +103,7 @@ impl Truth {
     pub(super) fn flip(&self, side: usize, rng: &mut fastrand::Rng) -> Result<bool> {
         use std::os::unix::fs::FileExt as _;
         let dir = spool(&self.dir, side);
-        let Some((at, offset)) = cursor(&dir) else {
+        let Some((at, _)) = cursor(&dir) else {
             return Ok(false);
         };
         let mut segments = numbers(&dir);
@@ -113,7 +113,6 @@ impl Truth {
         let Some(number) = rng.choice(&waiting) else {
             return Ok(false);
         };
-        let _ = offset;
         // By its second name, which stays.
         let path = kept(&self.dir, side).join(file_name(*number));
         let Ok(bytes) = std::fs::read(&path) else {
