@@ -2,7 +2,7 @@
 
 use super::super::segment::{Origin, Segment};
 use super::super::{Kind, Reader, StoreError};
-use super::RunEntry;
+use super::catalogue::RunEntry;
 use hopgap_proto::record::{Probe, Reception, RunId};
 use hopgap_proto::time::Wall;
 use rusqlite::{Transaction, params};

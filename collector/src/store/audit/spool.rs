@@ -1,6 +1,7 @@
 //! An agent's spool, held against the store.
 
 use super::super::StoreError;
+use super::catalogue::keeps_checksums;
 use hopgap_proto::frame::{FrameError, FrameReader};
 use hopgap_proto::record::{AgentName, Block, BlockKey, RunId};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -177,7 +178,7 @@ pub(super) fn check(tx: &Transaction<'_>, spool: &SpoolFrames) -> Result<SpoolAu
         different: Vec::new(),
         damaged: spool.damaged,
     };
-    let expired = if super::keeps_checksums(tx)? {
+    let expired = if keeps_checksums(tx)? {
         "EXISTS (SELECT 1 FROM expired WHERE expired.run = run.id AND ?3 BETWEEN first AND last)"
     } else {
         "0"
@@ -190,11 +191,7 @@ pub(super) fn check(tx: &Transaction<'_>, spool: &SpoolFrames) -> Result<SpoolAu
          LEFT JOIN payload ON payload.block = block.id
          WHERE run.started = ?2 AND (agent.name = ?1 OR NOT EXISTS (
            SELECT 1 FROM agent WHERE name = ?1))",
-        crc = if super::keeps_checksums(tx)? {
-            "crc"
-        } else {
-            "NULL"
-        },
+        crc = if keeps_checksums(tx)? { "crc" } else { "NULL" },
     ))?;
     let mut aside = tx.prepare("SELECT 1 FROM refused WHERE data = ?1")?;
     for frame in &spool.frames {
