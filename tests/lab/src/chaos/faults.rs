@@ -6,6 +6,8 @@ use crate::drill::stage::{Process, both_deliver};
 use crate::drill::wait_for;
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, ensure};
+use hopgap_net::clock::Clock;
+use hopgap_proto::time::Wall;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -27,6 +29,8 @@ pub(super) struct Counts {
     pub(super) cuts: [u64; 4],
     /// Times that a disk was full.
     pub(super) full: BTreeMap<Program, u64>,
+    /// When each disk was full, on the wall clock.
+    pub(super) fulls: Vec<(Program, Wall, Wall)>,
     /// Bits flipped.
     pub(super) flips: u64,
     /// Bytes that agents could not deliver at the end.
@@ -162,6 +166,7 @@ impl Run<'_> {
 
     /// Takes all room that a disk has left.
     fn fill(&mut self, program: Program) -> Result<()> {
+        let begun = Clock::pair().wall;
         let path = self.filler(program);
         let mut file = std::fs::File::create(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
@@ -179,11 +184,17 @@ impl Run<'_> {
             }
         }
         *self.counts.full.entry(program).or_default() += 1;
+        let now = Clock::pair().wall;
+        self.counts.fulls.push((program, begun, now));
         Ok(())
     }
 
     fn free(&mut self, program: Program) -> Result<()> {
         self.disks.remove(&program);
+        let newest = self.counts.fulls.iter_mut().rev();
+        if let Some(full) = newest.into_iter().find(|full| full.0 == program) {
+            full.2 = Clock::pair().wall;
+        }
         let path = self.filler(program);
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
     }

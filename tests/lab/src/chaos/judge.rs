@@ -4,6 +4,7 @@ use super::faults::Counts;
 use super::world::{Program, World};
 use anyhow::{Context, Result};
 use hopgap_proto::record::{Block, BlockBody, BlockKey, FlowIndex, Probe, RunId, SessionName};
+use hopgap_proto::time::Span;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,6 +27,9 @@ pub(super) struct Judgement {
     probes: u64,
     /// Blocks that were recorded, are not there, and were not damaged by a flip.
     lost: Vec<BlockKey>,
+    /// Blocks that were in an agent's memory only, because its disk was full, when it was
+    /// killed: they were seen in a request that was cut, and nowhere else.
+    memory_only: u64,
     /// Blocks that a flip cost.
     flipped_lost: u64,
     flipped: u64,
@@ -74,7 +78,7 @@ impl Judgement {
             let _ = writeln!(out, "| {what} | {n} |");
         };
         row("what", 0);
-        let rows: [(&str, u64); 27] = [
+        let rows: [(&str, u64); 28] = [
             ("kills of agents", of(&c.kills, true)),
             ("kills of the collector", of(&c.kills, false)),
             (
@@ -101,6 +105,10 @@ impl Judgement {
             ("deliveries refused because the block was there", self.again),
             ("blocks that a flipped bit hit", self.flipped),
             ("of them not stored", self.flipped_lost),
+            (
+                "blocks in memory only, because the disk was full, when their agent was killed",
+                self.memory_only,
+            ),
             (
                 "**blocks lost**",
                 u64::try_from(self.lost.len()).unwrap_or(u64::MAX),
@@ -168,10 +176,12 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
     it.unseen = numbers.values().map(|(seen, end)| end - seen).sum();
 
     let stored = read_store(world, &mut it)?;
-    for key in frames.blocks.keys() {
+    for (key, payload) in &frames.blocks {
         if !stored.contains_key(key) {
             if frames.flipped.contains(key) {
                 it.flipped_lost += 1;
+            } else if !frames.on_disk.contains(key) && was_full(&it.counts, key, payload)? {
+                it.memory_only += 1;
             } else {
                 it.lost.push(key.clone());
             }
@@ -217,6 +227,16 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
     let spools = audit["spools"].as_array().context("no spools")?;
     it.waiting = spools.iter().filter_map(|s| s["waiting"].as_u64()).sum();
     Ok(it)
+}
+
+/// Whether a block was closed while its agent's disk was full, or so shortly after that
+/// the agent had not tried the disk again.
+fn was_full(counts: &Counts, key: &BlockKey, payload: &[u8]) -> Result<bool> {
+    let closed = Block::peek(payload)?.header.closed.wall;
+    let again = Span::from_millis(1_500);
+    Ok(counts.fulls.iter().any(|(program, from, until)| {
+        program.name() == key.agent.as_str() && *from <= closed && closed <= *until + again
+    }))
 }
 
 /// A block as the store has it.

@@ -21,6 +21,8 @@ pub(super) struct Frames {
     pub(super) changed: BTreeSet<BlockKey>,
     /// Blocks that passed the proxy, and how often.
     pub(super) passes: BTreeMap<BlockKey, u64>,
+    /// Blocks that were on their agent's disk.
+    pub(super) on_disk: BTreeSet<BlockKey>,
     /// Blocks of which a bit was flipped before they were delivered.
     pub(super) flipped: BTreeSet<BlockKey>,
     /// Frames whose payload is no block.
@@ -56,7 +58,9 @@ impl Frames {
     /// Takes a segment's frames in; the keys of those that were there.
     fn segment(&mut self, bytes: &[u8]) {
         for frame in FrameReader::new(bytes).flatten() {
-            self.saw(frame.payload);
+            if let Some(key) = self.saw(frame.payload) {
+                self.on_disk.insert(key);
+            }
         }
     }
 }
