@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod drill;
 mod identity;
 mod report;
@@ -45,6 +46,8 @@ enum Command {
     Drill(drill::DrillCommand),
     /// Report on a drill or on any stretch of time
     Report(report::ReportArgs),
+    /// Check that everything that agents delivered is there, once and whole
+    Audit(audit::AuditArgs),
     /// Let agents join: make, list and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -137,10 +140,14 @@ enum Failure {
     Report(#[from] ReportError),
     #[error(transparent)]
     Query(#[from] crate::query::QueryError),
+    #[error(transparent)]
+    Spool(#[from] crate::store::audit::SpoolError),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
     Usage(String),
+    #[error("{0}")]
+    NotWhole(String),
 }
 
 /// An instant on the command line.
@@ -182,6 +189,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Drill(command) => drill::run(command),
         Command::Report(args) => report::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Token(command) => token::run(command),
         Command::Agent(command) => identity::run(command),
         Command::Status { server, json } => {

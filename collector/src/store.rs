@@ -13,6 +13,7 @@
 //! [`seal`] moves whole hours of probes and receptions into Parquet: the file is complete
 //! and flushed under its name before one transaction swaps it for the blobs.
 
+pub mod audit;
 mod block;
 mod drill;
 mod error;
@@ -188,8 +189,9 @@ fn append(
     let mut by_agent: BTreeMap<i64, (Appended, Wall)> = BTreeMap::new();
     let mut catalogue = tx.prepare_cached(
         "INSERT INTO block (run, number, kind, session, closed_mono, closed_wall,
-                            first, last, hour, records, answered, unanswered, refused, received)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                            first, last, hour, records, answered, unanswered, refused, received,
+                            crc)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (run, number) DO NOTHING",
     )?;
     let mut payload = tx.prepare_cached("INSERT INTO payload (block, data) VALUES (?1, ?2)")?;
@@ -217,6 +219,7 @@ fn append(
             tally.unanswered,
             tally.refused,
             now.as_nanos(),
+            block.crc,
         ])?;
         let (sum, newest) = by_agent
             .entry(agent)

@@ -31,6 +31,18 @@ impl Kind {
         }
     }
 
+    /// The kind of that number; `None` where there is none.
+    pub(super) const fn of(code: i64) -> Option<Self> {
+        match code {
+            1 => Some(Self::Probes),
+            2 => Some(Self::Receptions),
+            3 => Some(Self::Traces),
+            4 => Some(Self::Events),
+            5 => Some(Self::Echoes),
+            _ => None,
+        }
+    }
+
     /// Its name, in paths and messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -71,6 +83,8 @@ pub struct Incoming {
     pub tally: Tally,
     /// Its encoding, as it came.
     pub payload: Vec<u8>,
+    /// CRC-32 (IEEE) of the encoding, as in the header of its frame.
+    pub crc: u32,
 }
 
 impl Incoming {
@@ -87,17 +101,19 @@ impl Incoming {
 
     /// A block with its encoding.
     fn of(block: &Block, payload: Vec<u8>) -> Self {
-        let (kind, tally) = tally(block);
+        let (kind, tally) = tally_of(block);
         Self {
             header: block.header.clone(),
             kind,
             tally,
+            crc: crc32fast::hash(&payload),
             payload,
         }
     }
 }
 
-fn tally(block: &Block) -> (Kind, Tally) {
+/// What a block holds, in short.
+pub(super) fn tally_of(block: &Block) -> (Kind, Tally) {
     let range = Range::default();
     let mut fates = [0_u32; 3];
     let (kind, count, range) = match &block.body {

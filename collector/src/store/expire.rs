@@ -29,6 +29,17 @@ impl Store {
             "INSERT OR IGNORE INTO garbage (path) SELECT path FROM segment WHERE last < ?1 AND sealed < ?1",
             [before],
         )?;
+        // What is deleted is not missing: runs of numbers, each as one row.
+        tx.execute(
+            "INSERT INTO expired (run, first, last)
+             SELECT run, min(number), max(number) FROM (
+               SELECT run, number, number - row_number() OVER (PARTITION BY run ORDER BY number) AS island
+               FROM block WHERE last < ?1 AND received < ?1 AND
+               (segment IS NULL OR segment IN
+                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1)))
+             GROUP BY run, island",
+            [before],
+        )?;
         tx.execute(
             "DELETE FROM payload WHERE block IN (SELECT id FROM block WHERE last < ?1 AND received < ?1 AND
                (segment IS NULL OR segment IN

@@ -5,7 +5,12 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The newest version of the tables that this program knows.
-pub(super) const VERSION: i64 = 1;
+///
+/// | version | what it added |
+/// |---|---|
+/// | 1 | everything |
+/// | 2 | `block.crc`, so that a block is known by its bytes when it is sealed, too; `expired` |
+pub(super) const VERSION: i64 = 2;
 
 /// Marks a database as hopgap's own: "hgap".
 const APPLICATION: i64 = 0x6867_6170;
@@ -15,6 +20,9 @@ const APPLICATION: i64 = 0x6867_6170;
 ///
 /// `agent.newest` is the latest closing time of a block, on the agent's own clock.
 /// `refused` keeps frames aside that are whole but cannot be used.
+/// `block.crc` is the CRC-32 (IEEE) of the payload as it came, null where version 1 took it in.
+/// `expired` are the numbers of blocks that were deleted because of their age: they are
+/// not missing.
 /// `payload` is apart from `block` so that listing blocks touches no blobs, and both are
 /// rowid tables because blobs in a WITHOUT ROWID table cost double.
 const TABLES: &str = "
@@ -78,6 +86,7 @@ CREATE TABLE block (
   received INTEGER NOT NULL,
   segment INTEGER REFERENCES segment,
   damaged INTEGER NOT NULL DEFAULT 0,
+  crc INTEGER,
   UNIQUE (run, number)
 );
 CREATE INDEX block_by_time ON block (session, kind, last);
@@ -111,7 +120,18 @@ CREATE TABLE drill (
 );
 ";
 
-/// Sets a connection of the writer up and creates the tables where they are missing.
+/// What version 2 added.
+const EXPIRED: &str = "
+CREATE TABLE expired (
+  run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL
+);
+CREATE INDEX expired_by_run ON expired (run);
+";
+
+/// Sets a connection of the writer up, creates the tables where they are missing and
+/// brings those of an older version up to date.
 pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError> {
     check(db, dir)?;
     // Before the first table: a database's page size is fixed by it. Blocks are tens of KiB.
@@ -121,10 +141,16 @@ pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError>
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "cache_size", -16_384)?;
     db.busy_timeout(std::time::Duration::from_secs(10))?;
-    if version(db)? == 0 {
+    let found = version(db)?;
+    if found < VERSION {
         let tx = db.transaction()?;
-        tx.execute_batch(TABLES)?;
-        tx.pragma_update(None, "application_id", APPLICATION)?;
+        if found == 0 {
+            tx.execute_batch(TABLES)?;
+            tx.pragma_update(None, "application_id", APPLICATION)?;
+        } else {
+            tx.execute_batch("ALTER TABLE block ADD COLUMN crc INTEGER")?;
+        }
+        tx.execute_batch(EXPIRED)?;
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()?;
     }
@@ -156,6 +182,6 @@ pub(super) fn check(db: &Connection, dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn version(db: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }

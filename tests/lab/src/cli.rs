@@ -45,6 +45,8 @@ enum Cmd {
     Drill(hopgap_lab::drill::DrillOptions),
     /// Try to prove the analysis wrong: many small networks, each judged by its truth
     Campaign(hopgap_lab::campaign::CampaignOptions),
+    /// Try to make a record get lost: kill, cut and fill disks, then count
+    Chaos(hopgap_lab::chaos::ChaosOptions),
     /// Make a fault in the running lab
     Fault {
         /// Which
@@ -116,6 +118,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             return hopgap_lab::drill::run(&options);
         }
         Cmd::Campaign(options) => return hopgap_lab::campaign::run(&options),
+        Cmd::Chaos(options) => return hopgap_lab::chaos::run(&options),
         Cmd::Fault { fault } => println!("{}", client.ask(Request::Fault(fault))?),
         Cmd::Heal { wait } => {
             println!("{}", client.ask(Request::Heal)?);

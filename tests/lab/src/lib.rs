@@ -30,6 +30,7 @@
 
 mod bird;
 pub mod campaign;
+pub mod chaos;
 pub mod control;
 pub mod deps;
 pub mod drill;

@@ -1,0 +1,293 @@
+//! What was recorded, held against what is stored.
+
+use super::faults::Counts;
+use super::world::{Program, World};
+use anyhow::{Context, Result};
+use hopgap_proto::record::{Block, BlockBody, BlockKey, FlowIndex, Probe, RunId, SessionName};
+use hopgap_proto::time::Span;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// What is known at the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Judgement {
+    counts: Counts,
+    cut: (u64, u64),
+    made: u64,
+    records_made: u64,
+    stored: u64,
+    records_stored: u64,
+    /// Deliveries of a block that was stored already.
+    again: u64,
+    /// Blocks that are there more than once.
+    doubled: u64,
+    /// Records of probes that are there more than once.
+    probes_doubled: u64,
+    probes: u64,
+    /// Blocks that were recorded, are not there, and were not damaged by a flip.
+    lost: Vec<BlockKey>,
+    /// Blocks that were in an agent's memory only, because its disk was full, when it was
+    /// killed: they were seen in a request that was cut, and nowhere else.
+    memory_only: u64,
+    /// Blocks that a flip cost.
+    flipped_lost: u64,
+    flipped: u64,
+    /// Blocks that are there with other bytes than were recorded.
+    different: Vec<BlockKey>,
+    /// Blocks that are there and were never recorded.
+    never: Vec<BlockKey>,
+    /// Numbers that nobody saw below the highest one of their run.
+    unseen: u64,
+    /// Blocks that agents recorded under a key that they had used.
+    changed: u64,
+    unreadable: u64,
+    audit: String,
+    audit_whole: bool,
+    waiting: u64,
+}
+
+impl Judgement {
+    /// Whether nothing was lost and nothing doubled.
+    pub(super) fn holds(&self) -> bool {
+        self.lost.is_empty()
+            && self.different.is_empty()
+            && self.never.is_empty()
+            && self.doubled == 0
+            && self.probes_doubled == 0
+            && self.unseen == 0
+            && self.changed == 0
+            && self.unreadable == 0
+            && self.counts.undelivered == 0
+            && self.waiting == 0
+            && self.audit_whole
+    }
+
+    /// For people.
+    pub(super) fn table(&self, seed: u64, minutes: f64) -> String {
+        let of = |map: &BTreeMap<Program, u64>, agents: bool| -> u64 {
+            let picked = map
+                .iter()
+                .filter(|(p, _)| matches!(p, Program::Agent(_)) == agents);
+            picked.map(|(_, n)| n).sum()
+        };
+        let c = &self.counts;
+        let [refused, blackholed, mid_request, before_answer] = c.cuts;
+        let mut out = format!("`cargo lab chaos --minutes {minutes} --seed {seed}`\n\n");
+        let mut row = |what: &str, n: u64| {
+            let _ = writeln!(out, "| {what} | {n} |");
+        };
+        row("what", 0);
+        let rows: [(&str, u64); 28] = [
+            ("kills of agents", of(&c.kills, true)),
+            ("kills of the collector", of(&c.kills, false)),
+            (
+                "agents that ended by themselves and were started again",
+                of(&c.ended, true),
+            ),
+            ("collectors that did", of(&c.ended, false)),
+            ("times the way was refused", refused),
+            ("times it was a black hole", blackholed),
+            (
+                "times requests were cut, and answers",
+                mid_request + before_answer,
+            ),
+            ("requests cut in their midst", self.cut.0),
+            ("answers cut after the collector had stored", self.cut.1),
+            ("times an agent's disk was full", of(&c.full, true)),
+            ("times the collector's disk was full", of(&c.full, false)),
+            ("bits flipped in spools", c.flips),
+            ("**blocks made**", self.made),
+            ("records made", self.records_made),
+            ("**blocks stored**", self.stored),
+            ("records stored", self.records_stored),
+            ("probes stored", self.probes),
+            ("deliveries refused because the block was there", self.again),
+            ("blocks that a flipped bit hit", self.flipped),
+            ("of them not stored", self.flipped_lost),
+            (
+                "blocks in memory only, because the disk was full, when their agent was killed",
+                self.memory_only,
+            ),
+            (
+                "**blocks lost**",
+                u64::try_from(self.lost.len()).unwrap_or(u64::MAX),
+            ),
+            ("**blocks doubled**", self.doubled),
+            ("**records of probes doubled**", self.probes_doubled),
+            (
+                "blocks stored with other bytes",
+                u64::try_from(self.different.len()).unwrap_or(u64::MAX),
+            ),
+            (
+                "blocks stored that were never made",
+                u64::try_from(self.never.len()).unwrap_or(u64::MAX),
+            ),
+            ("numbers in the midst of a run that nobody saw", self.unseen),
+            ("bytes not delivered at the end", c.undelivered),
+        ];
+        for (what, n) in rows {
+            row(what, n);
+        }
+        let mut out = out.replace("| what | 0 |", "| | |\n|---|---:|");
+        let _ = writeln!(out, "\n`hopgap-collector audit`: {}", self.audit);
+        for (what, keys) in [
+            ("lost", &self.lost),
+            ("different", &self.different),
+            ("never made", &self.never),
+        ] {
+            for key in keys.iter().take(20) {
+                let _ = writeln!(
+                    out,
+                    "- {what}: block {} of run {} of {}",
+                    key.number, key.run.0, key.agent
+                );
+            }
+        }
+        let verdict = if self.holds() {
+            "nothing was lost and nothing doubled"
+        } else {
+            "THIS IS NOT RIGHT"
+        };
+        let _ = writeln!(out, "\n{verdict}");
+        out
+    }
+}
+
+/// Judges a run whose programs have ended.
+pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
+    let mut it = Judgement {
+        counts,
+        cut: world.proxy.cut(),
+        ..Judgement::default()
+    };
+    let frames = world.truth.gather()?;
+    it.made = u64::try_from(frames.blocks.len())?;
+    it.changed = u64::try_from(frames.changed.len())?;
+    it.unreadable = frames.unreadable;
+    it.flipped = u64::try_from(frames.flipped.len())?;
+    let mut numbers: BTreeMap<(String, RunId), (u64, u64)> = BTreeMap::new();
+    for (key, payload) in &frames.blocks {
+        it.records_made += u64::try_from(Block::peek(payload)?.rows)?;
+        let run = numbers.entry((key.agent.to_string(), key.run)).or_default();
+        run.0 += 1;
+        run.1 = run.1.max(key.number + 1);
+    }
+    it.unseen = numbers.values().map(|(seen, end)| end - seen).sum();
+
+    let stored = read_store(world, &mut it)?;
+    for (key, payload) in &frames.blocks {
+        if !stored.contains_key(key) {
+            if frames.flipped.contains(key) {
+                it.flipped_lost += 1;
+            } else if !frames.on_disk.contains(key) && was_full(&it.counts, key, payload)? {
+                it.memory_only += 1;
+            } else {
+                it.lost.push(key.clone());
+            }
+        }
+    }
+    let mut probes: BTreeMap<(RunId, SessionName, FlowIndex, u32), Vec<Probe>> = BTreeMap::new();
+    for (key, bytes) in &stored {
+        let Some(made) = frames.blocks.get(key) else {
+            it.never.push(key.clone());
+            continue;
+        };
+        match bytes {
+            Stored::Bytes(bytes) if bytes != made => it.different.push(key.clone()),
+            Stored::Sealed(crc) if *crc != crc_of(made) => it.different.push(key.clone()),
+            _ => {}
+        }
+        let block = Block::decode(made)?;
+        it.records_stored += u64::try_from(block.body.rows())?;
+        if let (Some(session), BlockBody::Probes(rows)) = (block.header.session, block.body) {
+            for row in rows {
+                it.probes += 1;
+                let number = (key.run, session.clone(), row.flow, row.seq.0);
+                // A reply that comes late is a second record of its probe, and another one.
+                let known = probes.entry(number).or_default();
+                if known.contains(&row) {
+                    it.probes_doubled += 1;
+                }
+                known.push(row);
+            }
+        }
+    }
+    drop(frames);
+
+    let output = world.audit()?;
+    let audit: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!(
+            "the audit failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+    })?;
+    it.audit_whole = output.status.success() && audit["whole"] == true;
+    it.audit = audit["verdict"].as_str().unwrap_or_default().to_owned();
+    let spools = audit["spools"].as_array().context("no spools")?;
+    it.waiting = spools.iter().filter_map(|s| s["waiting"].as_u64()).sum();
+    Ok(it)
+}
+
+/// Whether a block was closed while its agent's disk was full, or so shortly after that
+/// the agent had not tried the disk again.
+fn was_full(counts: &Counts, key: &BlockKey, payload: &[u8]) -> Result<bool> {
+    let closed = Block::peek(payload)?.header.closed.wall;
+    let again = Span::from_millis(1_500);
+    Ok(counts.fulls.iter().any(|(program, from, until)| {
+        program.name() == key.agent.as_str() && *from <= closed && closed <= *until + again
+    }))
+}
+
+/// A block as the store has it.
+enum Stored {
+    Bytes(Vec<u8>),
+    /// The checksum of what was sealed.
+    Sealed(u32),
+}
+
+fn crc_of(payload: &[u8]) -> u32 {
+    // The frame's header has it.
+    let mut frame = Vec::new();
+    if hopgap_proto::frame::append(&mut frame, hopgap_proto::frame::FrameKind::Block, payload)
+        .is_err()
+    {
+        return 0;
+    }
+    u32::from_le_bytes([frame[12], frame[13], frame[14], frame[15]])
+}
+
+/// All blocks of the store, without the collector's help.
+fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, Stored>> {
+    let path = world.store().join("hopgap.db");
+    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let mut statement = db.prepare(
+        "SELECT agent.name, run.started, number, crc, data
+         FROM block JOIN run ON run.id = block.run JOIN agent ON agent.id = run.agent
+         LEFT JOIN payload ON payload.block = block.id",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut stored = BTreeMap::new();
+    let mut twice = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        let agent: String = row.get(0)?;
+        let key = BlockKey {
+            agent: agent.parse().context("not an agent's name")?,
+            run: RunId(row.get::<_, i64>(1)?.cast_unsigned()),
+            number: row.get::<_, i64>(2)?.cast_unsigned(),
+        };
+        let bytes = match row.get::<_, Option<Vec<u8>>>(4)? {
+            Some(bytes) => Stored::Bytes(bytes),
+            None => Stored::Sealed(row.get(3)?),
+        };
+        it.stored += 1;
+        if stored.insert(key.clone(), bytes).is_some() {
+            twice.insert(key);
+        }
+    }
+    it.doubled = u64::try_from(twice.len())?;
+    let again: i64 = db.query_row("SELECT sum(duplicates) FROM agent", [], |row| row.get(0))?;
+    it.again = again.cast_unsigned();
+    Ok(stored)
+}
