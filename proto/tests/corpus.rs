@@ -1,50 +1,56 @@
-//! Runs the committed corpus of the fuzz targets, so that what fuzzing once found
-//! stays found without a nightly compiler.
+//! Runs the committed corpus of the fuzz targets of this crate's parsers.
 
-#[path = "../../tests/fuzz/src/targets.rs"]
-mod targets;
+#[path = "../../tests/fuzz/src/control.rs"]
+mod control;
+#[path = "../../tests/fuzz/src/packets.rs"]
+mod packets;
+#[path = "../../tests/fuzz/src/records.rs"]
+mod records;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the crate does no I/O; its corpus is files"
+)]
+#[path = "../../tests/fuzz/src/replay.rs"]
+mod replay;
 
-use std::path::{Path, PathBuf};
-
-fn replay(target: &str, run: fn(&[u8])) -> std::io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fuzz/corpus")
-        .join(target);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    files.sort();
-    assert!(files.len() >= 5, "{} has lost its seeds", folder.display());
-    for file in files {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the crate does no I/O; its corpus is files"
-        )]
-        let bytes = std::fs::read(&file)?;
-        // Cut short anywhere, too.
-        for len in 0..=bytes.len() {
-            run(&bytes[..len]);
-        }
-    }
-    Ok(())
-}
+use replay::replay;
 
 #[test]
 fn stamp_sender() -> std::io::Result<()> {
-    replay("stamp_sender", targets::stamp_sender)
+    replay("stamp_sender", None, packets::stamp_sender)
 }
 
 #[test]
 fn stamp_reflector() -> std::io::Result<()> {
-    replay("stamp_reflector", targets::stamp_reflector)
+    replay("stamp_reflector", None, packets::stamp_reflector)
 }
 
 #[test]
 fn tlv() -> std::io::Result<()> {
-    replay("tlv", targets::tlv)
+    replay("tlv", None, packets::tlv)
 }
 
 #[test]
 fn icmp_quote() -> std::io::Result<()> {
-    replay("icmp_quote", targets::icmp_quote)
+    replay("icmp_quote", None, packets::icmp_quote)
+}
+
+#[test]
+fn frames() -> std::io::Result<()> {
+    replay("frames", None, records::frames)
+}
+
+#[test]
+fn block() -> std::io::Result<()> {
+    replay("block", Some(256), records::block)
+}
+
+#[test]
+fn messages() -> std::io::Result<()> {
+    replay("messages", None, control::messages)
+}
+
+#[test]
+fn plan_file() -> std::io::Result<()> {
+    replay("plan_file", None, control::plan_file)
 }

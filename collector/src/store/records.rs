@@ -260,12 +260,25 @@ impl Reader {
                     None => misnamed = true,
                 }
             };
-            Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
-                if current.as_ref() != Some(&origin) {
-                    flush(current.replace(origin), &mut gathered);
+            let mut read = || {
+                Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
+                    if current.as_ref() != Some(&origin) {
+                        flush(current.replace(origin), &mut gathered);
+                    }
+                    gathered.push(row);
+                })
+            };
+            // Some damage makes the Parquet reader panic. It holds no state of ours, and what
+            // was gathered so far is dropped with the error.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut read)) {
+                Ok(read) => read?,
+                Err(_) => {
+                    return Err(StoreError::Damaged {
+                        path,
+                        what: "the Parquet reader gave up on it".to_owned(),
+                    });
                 }
-                gathered.push(row);
-            })?;
+            }
             flush(current, &mut gathered);
             if misnamed {
                 return Err(StoreError::Damaged {
