@@ -19,7 +19,7 @@ mod world;
 
 use crate::drill::Programs;
 use crate::error::LabError;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{NEW_NAMESPACES, Sandbox};
 use anyhow::{Context, Result, bail, ensure};
 use judge::Judgement;
 use program::seed_of;
@@ -185,15 +185,7 @@ fn one(scenario: &Scenario, seed: u64, options: &CampaignOptions) -> Result<Judg
     let program = std::env::current_exe().context("cannot find this program's file")?;
     let mut command = Command::new("unshare");
     command
-        .args([
-            "-n",
-            "-m",
-            "-p",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ])
+        .args(NEW_NAMESPACES)
         .arg(program)
         .args(["campaign", "--one", &seed.to_string(), "--scenario"])
         .arg(&scenario.file)

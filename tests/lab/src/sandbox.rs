@@ -175,6 +175,18 @@ fn links() -> Result<Vec<String>, LabError> {
         .collect())
 }
 
+/// What `unshare` is told, before the program: new network, mount and PID namespaces whose
+/// first process takes all others with it.
+pub(crate) const NEW_NAMESPACES: [&str; 7] = [
+    "-n",
+    "-m",
+    "-p",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--",
+];
+
 /// The command that starts `program` in new namespaces.
 fn unshare(program: &std::path::Path) -> Result<Command, LabError> {
     let mut command = if favoured() {
@@ -188,15 +200,7 @@ fn unshare(program: &std::path::Path) -> Result<Command, LabError> {
         command.arg("-Ur");
     }
     command
-        .args([
-            "-n",
-            "-m",
-            "-p",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ])
+        .args(NEW_NAMESPACES)
         .arg(program)
         .env(INSIDE, netns()?);
     Ok(command)
