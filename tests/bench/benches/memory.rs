@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 const PLAN: &str = r#"
 [collector]
 listen = "0.0.0.0:8620"
+plain_http = true
 
 [[agent]]
 name = "near"
