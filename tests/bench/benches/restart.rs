@@ -15,10 +15,11 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const PLAN: &str = r#"
 [collector]
@@ -126,6 +127,7 @@ fn measure(options: &Options, world: &World) -> anyhow::Result<()> {
         // Both agents' records come, and then more of them, since the last start.
         let before = stored(world)?.context("the collector is there")?;
         wait_until("both agents deliver", || {
+            std::thread::sleep(Duration::from_millis(200));
             let now = stored(world)?.unwrap_or_default();
             let more = |name| now.get(name) > before.get(name);
             Ok(more("near") && more("far"))
@@ -256,11 +258,13 @@ fn start(world: &World, dir: &Path, store: &Path) -> anyhow::Result<(Running, Re
     ];
     let begun = Instant::now();
     let running = world.near.start(&program, &arguments)?;
-    // Without a pause between: each try is a program's start, some milliseconds.
-    while stored(world)?.is_none() {
+    // A connection costs less than a try of the command line, whose rate is bounded.
+    let listens = || TcpStream::connect(("127.0.0.1", 8620)).is_ok();
+    while !world.near.inside(|| Ok(listens()))? || stored(world)?.is_none() {
         if begun.elapsed().as_secs() > 60 {
             bail!("the collector did not answer within a minute");
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
     let wall = begun.elapsed().as_secs_f64();
     let (cpu, read_mib) = spent(running.pid())?;

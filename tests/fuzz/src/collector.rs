@@ -6,6 +6,7 @@ use hopgap_proto::record::synthetic::Synthetic;
 use hopgap_proto::time::{Span, Wall};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// The plan as its author wrote it.
 pub(crate) fn collector_plan(bytes: &[u8]) {
@@ -67,8 +68,21 @@ thread_local! {
     static SEALED: OnceCell<Sealed> = const { OnceCell::new() };
 }
 
-/// A sealed file of the store.
+/// A sealed file of the store. A panic of the crate `parquet` is a damaged file to the store,
+/// which catches it; the fuzzer would end at it. Any other stays what it is.
 pub(crate) fn segment(bytes: &[u8]) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic
+                .location()
+                .is_some_and(|at| at.file().contains("/parquet-"))
+            {
+                before(panic);
+            }
+        }));
+    });
     SEALED.with(|sealed| {
         let sealed = sealed.get_or_init(|| match Sealed::new() {
             Some(sealed) => sealed,
