@@ -67,7 +67,15 @@ fn version_of(program: &Path) -> Option<String> {
 }
 
 fn cargo(arguments: &[&str], target_dir: &Path) {
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Of the tests' own package: build scripts that look at it would run anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
         .args(arguments)
         .env("CARGO_TARGET_DIR", target_dir)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

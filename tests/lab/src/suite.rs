@@ -14,7 +14,7 @@ use std::process::Command;
 pub fn run() -> Result<()> {
     setup::ensure_for_tests()?;
     step(&["test", "--workspace", "--doc", "--locked", "--quiet"])?;
-    let nextest = Command::new(cargo())
+    let nextest = cargo()
         .args(["nextest", "--version"])
         .output()
         .is_ok_and(|output| output.status.success());
@@ -38,13 +38,23 @@ pub fn run() -> Result<()> {
     }
 }
 
-fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// Cargo, started as from a terminal: what `cargo run` tells a program of its own package
+/// would make build scripts that look at it, and all that depends on them, build anew.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 fn step(arguments: &[&str]) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let status = Command::new(cargo())
+    let status = cargo()
         .args(arguments)
         .current_dir(root)
         .env("INSTA_UPDATE", "no")

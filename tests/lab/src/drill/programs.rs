@@ -3,7 +3,6 @@
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Where `hopgap-agent` and `hopgap-collector` are.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ impl Programs {
 }
 
 fn build(dir: &Path) -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = crate::suite::cargo();
     cargo.args([
         "build",
         "--quiet",
