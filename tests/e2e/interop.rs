@@ -83,6 +83,30 @@ fn losses_to_and_from_their_stateful_reflector_are_told_apart_to_the_packet() {
     });
 }
 
+/// Its counter says how many of a run were lost each way, and nothing says which.
+#[test]
+fn where_both_ways_of_their_stateful_reflector_lose_the_counts_are_right_and_the_place_unknown() {
+    sealed(&[&agent, &stamp_suite], |world| {
+        let pair = Pair::new(world, Mode::Open);
+        let _reflector = their_reflector(&pair, &["--stateful-reflector"]);
+        let measure = pair.measure(&["--flows", "2", "--interval", "10ms"]);
+        pair.answers(60);
+        pair.lose_one_way_then_the_other(40);
+        pair.answers(60);
+        let found = Measured::of(&measure.interrupt().success());
+
+        assert_eq!(found.count("sent"), pair.sender.counter("probes"));
+        assert_eq!(found.count("answered"), pair.sender.counter("replies"));
+        let there = pair.reflector.counter("dropped");
+        let back = pair.sender.counter("dropped");
+        assert!(there >= 40 && back >= 40);
+        assert_eq!(found.count("lost_forward"), there);
+        assert_eq!(found.count("lost_reverse"), back);
+        assert_eq!(found.count("lost_unknown"), 0);
+        assert_eq!(found.outages(), [["unknown"], ["unknown"]]);
+    });
+}
+
 #[test]
 fn losses_are_told_apart_in_authenticated_mode_too() {
     sealed(&[&agent, &stamp_suite], |world| {

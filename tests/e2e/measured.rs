@@ -100,11 +100,30 @@ impl Pair {
     pub(crate) fn lose_reverse(&self, at_least: u64) {
         lose(&self.sender, at_least);
     }
+
+    /// Loses at least this many on the way there and then as many on the way back, with none
+    /// answered between.
+    pub(crate) fn lose_one_way_then_the_other(&self, at_least: u64) {
+        start_losing(&self.reflector);
+        self.reflector.wait_for_packets("dropped", at_least);
+        start_losing(&self.sender);
+        stop_losing(&self.reflector);
+        self.sender.wait_for_packets("dropped", at_least);
+        stop_losing(&self.sender);
+    }
 }
 
 fn lose(host: &Host, at_least: u64) {
-    host.nft("add rule inet e2e drops jump probes_lost");
+    start_losing(host);
     host.wait_for_packets("dropped", at_least);
+    stop_losing(host);
+}
+
+fn start_losing(host: &Host) {
+    host.nft("add rule inet e2e drops jump probes_lost");
+}
+
+fn stop_losing(host: &Host) {
     host.nft("flush chain inet e2e drops");
 }
 
