@@ -17,11 +17,24 @@ use tracing::warn;
 /// Why a target cannot be watched.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot open an ICMP socket for the echo target `{target}`: {source}; allow it with `sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"` or `sudo setcap cap_net_raw+ep` on hopgap-agent"
+    "cannot open an ICMP socket for the echo target `{target}`: {cause}; allow it with `sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"` or `sudo setcap cap_net_raw+ep` on hopgap-agent"
 )]
 pub struct EchoError {
     target: String,
-    source: std::io::Error,
+    cause: String,
+}
+
+impl EchoError {
+    fn new(target: String, source: &std::io::Error) -> Self {
+        // surge-ping gives advice of its own in several lines, and the cause in the last.
+        let said = source.to_string();
+        let last = said.lines().last().unwrap_or_default();
+        let cause = last.strip_prefix("Original error: ").unwrap_or(last);
+        Self {
+            target,
+            cause: cause.to_owned(),
+        }
+    }
 }
 
 /// Sends echo requests to one target until it is dropped.
@@ -37,11 +50,8 @@ pub async fn watch(
         IpAddr::V4(_) => ICMP::V4,
         IpAddr::V6(_) => ICMP::V6,
     };
-    let client =
-        Client::new(&Config::builder().kind(kind).build()).map_err(|source| EchoError {
-            target: plan.name.to_string(),
-            source,
-        })?;
+    let client = Client::new(&Config::builder().kind(kind).build())
+        .map_err(|source| EchoError::new(plan.name.to_string(), &source))?;
     let mut pinger = client.pinger(plan.target, PingIdentifier(identifier)).await;
     pinger.timeout(std_duration(plan.timeout));
     let mut ticks = tokio::time::interval(std_duration(plan.interval));
@@ -88,4 +98,29 @@ pub async fn watch(
 
 fn std_duration(span: Span) -> Duration {
     span.to_std().unwrap_or(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EchoError;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn the_cause_is_told_in_one_line() {
+        let advice = "Permission denied creating ICMP socket. You may need to:\n1. this\n\
+                      Original error: Permission denied (os error 13)";
+        let said = |text: &str| {
+            let source = Error::new(ErrorKind::PermissionDenied, text.to_owned());
+            EchoError::new("msee".to_owned(), &source).to_string()
+        };
+        let start = "cannot open an ICMP socket for the echo target `msee`: ";
+        let rest = said(advice);
+        let rest = rest.strip_prefix(start).unwrap();
+        assert!(
+            rest.starts_with("Permission denied (os error 13); allow it with"),
+            "{rest}"
+        );
+        assert!(!rest.contains('\n'));
+        assert!(said("no such protocol").contains("`msee`: no such protocol; allow"));
+    }
 }

@@ -17,7 +17,7 @@ const AROUND_RECEPTIONS: Span = Span::from_secs(60);
 /// to belong to none.
 const AROUND_PROBES: Span = Span::from_secs(120);
 
-/// Analysis holds all records in memory, about 100 bytes each.
+/// Analysis holds all records in memory, some 270 bytes each with what it makes of them.
 const MOST_RECORDS: u64 = 40_000_000;
 
 /// Why a stretch of time cannot be read for analysis.
