@@ -169,6 +169,16 @@ impl Recorder {
         keys.iter().filter_map(|key| self.close(key, now)).collect()
     }
 
+    /// Closes the block of the agent's own events, where one is open.
+    pub fn close_own_events(&mut self, now: ClockPair) -> Option<Block> {
+        let own = OpenKey {
+            session: None,
+            kind: Kind::Events,
+            target: None,
+        };
+        self.close(&own, now)
+    }
+
     /// Closes every block: the run ends.
     pub fn close_all(&mut self, now: ClockPair) -> Vec<Block> {
         let keys: Vec<OpenKey> = self.open.keys().cloned().collect();

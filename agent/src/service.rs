@@ -276,16 +276,7 @@ fn record(
                 let due = recorder.close_due(Clock::pair());
                 let mut lost = 0_u32;
                 for block in blocks.into_iter().chain(due) {
-                    let spooled = block
-                        .encode(units.of(&block))
-                        .map_err(|error| error.to_string())
-                        .and_then(|bytes| {
-                            let now = Clock::now();
-                            lock(&spool)
-                                .append(&bytes, now)
-                                .map_err(|error| error.to_string())
-                        });
-                    match spooled {
+                    match append(&spool, &units, &block) {
                         Ok(()) => complained = false,
                         Err(error) => {
                             if !complained {
@@ -296,13 +287,11 @@ fn record(
                         }
                     }
                 }
-                let mut spool = lock(&spool);
-                spool.sync_due(Clock::now());
-                if ended {
-                    spool.sync_at_end();
-                }
-                let missing = spool.take_lost();
-                drop(spool);
+                let missing = {
+                    let mut spool = lock(&spool);
+                    spool.sync_due(Clock::now());
+                    spool.take_lost()
+                };
                 let now = Clock::pair();
                 let mut events: Vec<Event> =
                     missing.iter().map(|l| missing_event(l, now.mono)).collect();
@@ -314,14 +303,36 @@ fn record(
                         events,
                         ..Batch::default()
                     };
-                    // Recorded with the blocks to come.
-                    recorder.push(batch, now);
+                    // In a block at once: an agent that is killed has told it.
+                    let full = recorder.push(batch, now);
+                    let own = recorder.close_own_events(now);
+                    let told = full
+                        .into_iter()
+                        .chain(own)
+                        .try_for_each(|block| append(&spool, &units, &block));
+                    match told {
+                        Ok(()) => lock(&spool).lost_is_told(),
+                        Err(error) => error!("that records were lost is not recorded: {error}"),
+                    }
+                }
+                if ended {
+                    lock(&spool).sync_at_end();
                 }
                 if ended {
                     return;
                 }
             }
         })
+}
+
+fn append(spool: &SharedSpool, units: &Units, block: &Block) -> Result<(), String> {
+    let bytes = block
+        .encode(units.of(block))
+        .map_err(|error| error.to_string())?;
+    let now = Clock::now();
+    lock(spool)
+        .append(&bytes, now)
+        .map_err(|error| error.to_string())
 }
 
 /// What the spool lost, of the time that it knows it to be of.

@@ -109,8 +109,10 @@
 //! the files. The recorder makes an event of it, so that the collector takes that time
 //! for 'no data' and not for loss. The number is exact for blocks that were dropped. It
 //! is the least for what cannot be read: a stretch of damage, a missing file and a gap
-//! each count as one. Damage that was counted and not passed over before the end of the
-//! process is counted again by the next. Not counted is what was never flushed and went
+//! each count as one. What was counted stands in the file `lost` until the block that
+//! tells it is appended, so that no kill between the two hides it; one right after makes it
+//! told twice. Damage that was counted and not passed over before the end of the process is
+//! counted again by the next. Not counted is what was never flushed and went
 //! with the power; the numbers in the blocks' keys have a gap there.
 //!
 //! # Not defended against
@@ -266,6 +268,7 @@ impl Spool {
         let beyond = kept.filter(|c| cursor.is_none() && segment::is_number(c.segment));
         let number = beyond.map_or(newest, |c| c.segment) + 1;
         options.segment_bytes = options.segment_bytes.min(options.max_bytes / 4).max(1);
+        let lost = LostLog::read(&*disk);
         let mut spool = Self {
             disk,
             options,
@@ -283,7 +286,7 @@ impl Spool {
             counted: BTreeSet::new(),
             aged: Mono::ZERO,
             appended: 0,
-            lost: LostLog::default(),
+            lost,
         };
         spool.cut_torn_end();
         spool.count_gaps();
@@ -416,6 +419,21 @@ impl Spool {
             });
             self.counted.insert(place(offset));
         }
+        self.keep_lost();
+    }
+
+    /// Notes a loss, also for the next process, before what says so is gone.
+    fn lose(&mut self, lost: Lost) {
+        if lost.blocks > 0 {
+            self.lost.add(lost);
+            self.keep_lost();
+        }
+    }
+
+    fn keep_lost(&mut self) {
+        if let Err(error) = self.lost.write(&*self.disk) {
+            self.complain("write", "lost", error);
+        }
     }
 
     /// Everything before `cursor` is durable at the collector. Where the disk does not
@@ -443,7 +461,7 @@ impl Spool {
         quarantine::keep_bytes(&*self.disk, &name, place.offset, raw);
         let now = segment::wall(self.disk.now());
         let closed = segment::closed(raw);
-        self.lost.add(Lost {
+        self.lose(Lost {
             blocks: 1,
             from: closed,
             to: closed.unwrap_or(now),
@@ -451,9 +469,17 @@ impl Spool {
     }
 
     /// Blocks that were dropped, damaged or of no use since this was last asked, and
-    /// of which time they were.
+    /// of which time they were. Until [`Spool::lost_is_told`] the next process would tell
+    /// them again.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         self.lost.take()
+    }
+
+    /// What [`Spool::take_lost`] gave is in blocks that were appended.
+    pub fn lost_is_told(&mut self) {
+        if self.lost.told() {
+            self.keep_lost();
+        }
     }
 
     /// Bytes on disk.

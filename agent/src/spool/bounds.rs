@@ -120,7 +120,7 @@ impl Spool {
             );
         }
         let complete = known.len() == usize::try_from(blocks).unwrap_or(usize::MAX);
-        self.lost.add(Lost {
+        self.lose(Lost {
             blocks,
             from: match known.iter().min() {
                 Some(&first) if complete => Some(first),
@@ -153,7 +153,7 @@ impl Spool {
             to: segment::wall(segment.written),
         };
         let name = segment.name();
-        self.lost.add(lost);
+        self.lose(lost);
         if let Err(error) = quarantine::move_whole(&*self.disk, &name) {
             warn!("{name} cannot be set aside: {error}");
         }
@@ -186,7 +186,7 @@ impl Spool {
             }
         }
         for (from, to) in gaps {
-            self.lost.add(Lost {
+            self.lose(Lost {
                 blocks: 1,
                 from: Some(from),
                 to,

@@ -1,6 +1,12 @@
-//! What the spool lost: how much, and of which time.
+//! What the spool lost: how much, and of which time. It is kept in a file until the block
+//! that tells it is in the spool: an agent killed between the two tells it after its restart.
 
+use super::disk::Disk;
 use hopgap_proto::time::Wall;
+use std::io;
+
+const NAME: &str = "lost";
+const FRESH: &str = "lost.new";
 
 /// More stretches than this are told as one.
 const MOST: usize = 64;
@@ -28,30 +34,85 @@ impl Lost {
 
 /// What was lost and not told yet, in a bounded number of stretches.
 #[derive(Debug, Default)]
-pub(super) struct LostLog(Vec<Lost>);
+pub(super) struct LostLog {
+    waiting: Vec<Lost>,
+    /// Handed out, and perhaps in no block yet.
+    handed_out: Vec<Lost>,
+}
 
 impl LostLog {
+    /// What a process before this one found, and did not tell for sure.
+    pub(super) fn read(disk: &dyn Disk) -> Self {
+        let mut bytes = Vec::new();
+        let mut log = Self::default();
+        // Lines of a damaged file that say nothing are passed over.
+        if disk.read(NAME, 0, 1 << 16, &mut bytes).is_ok() {
+            let text = String::from_utf8_lossy(&bytes);
+            text.lines().filter_map(read).for_each(|lost| log.add(lost));
+        }
+        log
+    }
+
     pub(super) fn add(&mut self, lost: Lost) {
         if lost.blocks == 0 {
             return;
         }
-        let full = self.0.len() >= MOST;
-        match self.0.last_mut() {
+        let full = self.waiting.len() >= MOST;
+        match self.waiting.last_mut() {
             // One after the other in time: one stretch says as much.
             Some(last) if lost.from.is_some_and(|from| from <= last.to) => last.join(lost),
             Some(last) if full => last.join(lost),
-            _ => self.0.push(lost),
+            _ => self.waiting.push(lost),
         }
     }
 
     pub(super) fn take(&mut self) -> Vec<Lost> {
-        std::mem::take(&mut self.0)
+        let taken = std::mem::take(&mut self.waiting);
+        self.handed_out.extend(&taken);
+        taken
     }
+
+    /// Forgets what was handed out; says whether there was anything.
+    pub(super) fn told(&mut self) -> bool {
+        !std::mem::take(&mut self.handed_out).is_empty()
+    }
+
+    /// Replaces the file whole, or removes it where all is told. It is not flushed: after a
+    /// loss of power the numbers in the blocks' keys have a gap that nobody explains.
+    pub(super) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        let all = self.handed_out.iter().chain(&self.waiting);
+        let text: String = all.map(line).collect();
+        if text.is_empty() {
+            return disk.remove(NAME);
+        }
+        disk.remove(FRESH)?;
+        disk.create(FRESH)?.append(text.as_bytes())?;
+        disk.rename(FRESH, NAME)
+    }
+}
+
+/// `blocks from to`, in nanoseconds since 1970, with `-` where `from` is not known.
+fn line(lost: &Lost) -> String {
+    let from = lost
+        .from
+        .map_or_else(|| "-".to_owned(), |from| from.as_nanos().to_string());
+    format!("{} {from} {}\n", lost.blocks, lost.to.as_nanos())
+}
+
+fn read(line: &str) -> Option<Lost> {
+    let mut words = line.split(' ');
+    let blocks = words.next()?.parse().ok()?;
+    let from = match words.next()? {
+        "-" => None,
+        from => Some(Wall::from_nanos(from.parse().ok()?)),
+    };
+    let to = Wall::from_nanos(words.next()?.parse().ok()?);
+    words.next().is_none().then_some(Lost { blocks, from, to })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Lost, LostLog, MOST};
+    use super::{Lost, LostLog, MOST, line, read};
     use hopgap_proto::time::{Span, Wall};
 
     fn at(seconds: i64) -> Wall {
@@ -90,5 +151,21 @@ mod tests {
         assert_eq!(told.len(), MOST);
         assert_eq!(told.iter().map(|l| l.blocks).sum::<u32>(), 1_000);
         assert_eq!(told.last().map(|l| l.to), Some(at(99_901)));
+    }
+
+    #[test]
+    fn a_line_reads_as_it_was_written_and_others_say_nothing() {
+        let unknown = Lost {
+            from: None,
+            ..lost(5, 1_790_000_000_000_000_000)
+        };
+        for lost in [lost(-3, 7), unknown] {
+            assert_eq!(read(line(&lost).trim_end()), Some(lost));
+        }
+        for damaged in [
+            "", "1", "1 2", "x 1 2", "1 x 2", "1 2 x", "1 2 3 4", "-1 2 3",
+        ] {
+            assert_eq!(read(damaged), None, "{damaged}");
+        }
     }
 }

@@ -81,7 +81,9 @@ fn fill(spool: &mut Spool, range: std::ops::Range<u32>) {
 
 /// How many blocks the spool lost since it was last asked.
 fn lost(spool: &mut Spool) -> u32 {
-    spool.take_lost().iter().map(|l| l.blocks).sum()
+    let lost = spool.take_lost().iter().map(|l| l.blocks).sum();
+    spool.lost_is_told();
+    lost
 }
 
 fn payloads(batch: &Batch) -> Vec<Vec<u8>> {
@@ -113,6 +115,36 @@ fn what_goes_in_comes_out_in_order_and_once() {
     fill(&mut spool, 50..60);
     assert_eq!(drain(&mut spool, 100), blocks(50..60));
     assert_eq!(lost(&mut spool), 0);
+}
+
+#[test]
+fn a_loss_is_told_again_after_a_kill_until_a_block_tells_it() {
+    let folder = Folder::new();
+    let mut spool = folder.open(small());
+    fill(&mut spool, 0..9);
+    // The second frame of the oldest segment.
+    let segment = folder.segment(1);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let all: Vec<Vec<u8>> = blocks(0..9)
+        .into_iter()
+        .filter(|b| *b != block(1))
+        .collect();
+    assert_eq!(drain(&mut spool, 1000), all);
+    // Killed: the cursor is past it, and nobody asked.
+    drop(spool);
+    let mut spool = folder.open(small());
+    let found = spool.take_lost();
+    assert_eq!(found.iter().map(|l| l.blocks).sum::<u32>(), 1);
+    // Asked, and killed before a block told it: the same again, beside what is new.
+    drop(spool);
+    let mut spool = folder.open(small());
+    assert_eq!(spool.take_lost(), found);
+    spool.lost_is_told();
+    drop(spool);
+    assert!(!folder.0.join("lost").exists());
+    assert_eq!(folder.open(small()).take_lost(), []);
 }
 
 #[test]

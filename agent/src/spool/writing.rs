@@ -272,13 +272,17 @@ impl Spool {
         quarantine::keep(disk, &name, whole, torn);
         let cut = disk.cut(&name, whole);
         newest.length = whole;
+        let mut lost = None;
         if self.cursor <= newest.end() {
             let last = newest.closed_times(disk).last().map(|t| t.1);
-            self.lost.add(Lost {
+            lost = Some(Lost {
                 blocks,
                 from: last.or(before_it),
                 to: segment::wall(disk.now()),
             });
+        }
+        if let Some(lost) = lost {
+            self.lose(lost);
         }
         if let Err(error) = cut {
             self.complain("repair", &name, error);

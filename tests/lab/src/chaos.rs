@@ -8,8 +8,8 @@
 //!
 //! What was recorded is known without asking the programs: every spool segment gets a
 //! second name (a hard link) as soon as it is there, which the agent's removing it does
-//! not take away ([`truth`]), and the proxy that cuts the way keeps every frame that
-//! passes ([`proxy`]). The numbers of blocks show that nothing was missed.
+//! not take away (`truth`), and the proxy that cuts the way keeps every frame that
+//! passes (`proxy`). The numbers of blocks show that nothing was missed.
 
 mod faults;
 mod judge;
