@@ -309,6 +309,13 @@ impl Catalogue {
         let Some(agent) = agent.map(AgentId) else {
             return Ok(false);
         };
+        // It asks with `before`, so that those that it got after it never reached it or
+        // could not be kept: they must not fill its share.
+        tx.execute(
+            "UPDATE certificate SET revoked = ?3 WHERE agent = ?1 AND revoked IS NULL
+             AND rowid > (SELECT rowid FROM certificate WHERE fingerprint = ?2)",
+            params![agent.as_str(), &before.0[..], now.as_nanos()],
+        )?;
         forget_expired(&tx, &agent, now)?;
         enter(&tx, &agent, issued)?;
         tx.commit()?;

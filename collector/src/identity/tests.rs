@@ -137,6 +137,29 @@ fn a_token_is_good_once_for_its_agent_in_its_time() {
     }
 }
 
+/// As on a full disk, or where the way back is cut.
+#[test]
+fn renewals_whose_certificates_are_not_kept_do_not_fill_an_agents_share() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    let certify = |now| authority.certify(&request(), &id, now, HOUR).unwrap();
+    let first = certify(at(0));
+    catalogue.enrol(&id, &first, at(0)).unwrap();
+    let mut last = first.fingerprint;
+    for second in 1..=20 {
+        let now = at(2400 + second);
+        let known = catalogue.look_up(first.fingerprint, now).unwrap().unwrap();
+        catalogue.may_renew(&known, now).unwrap();
+        let next = certify(now);
+        assert!(catalogue.renew(first.fingerprint, &next, now).unwrap());
+        last = next.fingerprint;
+    }
+    let now = at(2500);
+    assert_eq!(catalogue.agents(now).unwrap()[0].valid, 2);
+    assert!(catalogue.look_up(last, now).unwrap().is_ok());
+}
+
 #[test]
 fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
     let dir = Dir::new();
