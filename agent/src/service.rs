@@ -21,7 +21,7 @@ use hopgap_net::clock::Clock;
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{Block, Event, EventKind, RunId, SessionName};
 use hopgap_proto::time::{Mono, Span};
-use hopgap_proto::uplink::PlanResponse;
+use hopgap_proto::uplink::{PlanResponse, Revision};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -133,7 +133,11 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         None => Client::new(&config.collector, secret, config.name.clone(), run),
     };
     let (plans, new_plans) = channel();
-    let known = cached.as_ref().map(|c| c.revision);
+    // One that is not what the collector gave, or cannot be followed, is asked for anew.
+    let known = cached
+        .as_ref()
+        .filter(|c| Revision::of(&c.plan) == c.revision && c.plan.clone().checked().is_ok())
+        .map(|c| c.revision);
     // These two end with the process: a held request is not worth waiting for.
     uplink::follow_plan(client.clone(), known, plans, stop.clone())?;
     let after_records = Stop::default();

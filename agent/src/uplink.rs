@@ -31,11 +31,13 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How long the collector is asked to hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
+/// A plan request that is answered sooner, without a new plan, was not held.
+const HELD_AT_LEAST: Duration = Duration::from_secs(1);
 /// Most bytes of a delivery, but for a larger frame, which is sent alone: on a narrow
 /// path a longer burst would stand in the queue before the probes.
 const MOST_BATCH: usize = BATCH_BYTES / 4;
@@ -162,6 +164,7 @@ pub fn follow_plan(
             let mut backoff = Backoff::new(client.seed().wrapping_add(1));
             let mut greeted = false;
             while !stop.requested() {
+                let begun = Instant::now();
                 let asked = client.greet_unless(greeted).and_then(|()| {
                     greeted = true;
                     client.plan(known.as_ref(), HOLD)
@@ -175,6 +178,9 @@ pub fn follow_plan(
                             if plans.send(response).is_err() {
                                 return;
                             }
+                        } else if begun.elapsed() < HELD_AT_LEAST {
+                            // It was not held, by a proxy or a collector that stops.
+                            std::thread::sleep(HELD_AT_LEAST);
                         }
                     }
                     Err(error) => {

@@ -3,7 +3,9 @@
 use hopgap_proto::uplink::PlanResponse;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// The file of the cached plan.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl PlanCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io(source)),
         };
+        self.close_to_others();
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|source| CacheError::Unreadable {
@@ -74,16 +77,34 @@ impl PlanCache {
             // The plan holds keys.
             let mut options = File::options();
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&fresh)?;
+            // One that is left over may be open to others.
+            match std::fs::remove_file(&fresh) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = options.write(true).create_new(true).open(&fresh)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             std::fs::rename(&fresh, &self.path)
         };
         write().map_err(|source| self.io(source))
+    }
+
+    /// The plan holds keys. A disk that takes nothing leaves the file as it is.
+    fn close_to_others(&self) {
+        let Ok(metadata) = std::fs::metadata(&self.path) else {
+            return;
+        };
+        let mut permissions = metadata.permissions();
+        if permissions.mode() & 0o077 == 0 {
+            return;
+        }
+        let path = self.path.display();
+        permissions.set_mode(0o600);
+        match std::fs::set_permissions(&self.path, permissions) {
+            Ok(()) => warn!("{path} holds keys and was open to other users; now it is not"),
+            Err(error) => warn!("{path} holds keys and is open to other users: {error}"),
+        }
     }
 
     fn io(&self, source: io::Error) -> CacheError {
