@@ -228,6 +228,8 @@ pub struct Spool {
     next_try: Mono,
     /// What the disk refused, while it does.
     trouble: Option<String>,
+    /// The same of files beside the segments, without which no record is lost.
+    trouble_beside: Option<String>,
     /// Files of dropped segments that the disk would not remove.
     leftover: Vec<String>,
     cursor: Cursor,
@@ -279,6 +281,7 @@ impl Spool {
             now: Mono::ZERO,
             next_try: Mono::ZERO,
             trouble: None,
+            trouble_beside: None,
             leftover: Vec::new(),
             cursor: cursor.unwrap_or_default(),
             stale_cursor: kept.is_some() && cursor.is_none(),
@@ -356,16 +359,20 @@ impl Spool {
         Ok(batch)
     }
 
-    /// A segment could not be read: tried again, and set aside when that does not help
-    /// or it is not there.
+    /// A segment could not be read. One that is damaged is tried again, and set aside when
+    /// that does not help; one that is gone is set aside at once. Whatever else stands in the
+    /// way (rights, too many open files) may pass, and costs no record.
     fn unreadable(&mut self, index: usize, error: io::Error) -> Result<(), SpoolError> {
-        self.read_failures += 1;
-        let gone = error.kind() == io::ErrorKind::NotFound;
+        let gone = error.kind() == io::ErrorKind::NotFound && self.is_gone(index);
         let Some(segment) = self.segments.get(index) else {
             return Ok(());
         };
         let path = self.disk.path(&segment.name());
         let number = segment.number;
+        if !gone && !disk::is_damage(&error) {
+            return Err(failed("read", &path)(error));
+        }
+        self.read_failures += 1;
         if !gone && self.read_failures < MOST_READ_FAILURES {
             return Err(failed("read", &path)(error));
         }
@@ -380,6 +387,17 @@ impl Spool {
         }
         self.set_aside(number);
         Ok(())
+    }
+
+    /// Whether the directory can be read and a segment is not in it.
+    fn is_gone(&self, index: usize) -> bool {
+        let Some(segment) = self.segments.get(index) else {
+            return false;
+        };
+        let name = segment.name();
+        self.disk
+            .list("")
+            .is_ok_and(|entries| entries.iter().all(|entry| entry.name != name))
     }
 
     /// Counts damage and keeps it aside, unless it was read and counted before.
@@ -431,8 +449,9 @@ impl Spool {
     }
 
     fn keep_lost(&mut self) {
-        if let Err(error) = self.lost.write(&*self.disk) {
-            self.complain("write", "lost", error);
+        match self.lost.write(&*self.disk) {
+            Ok(()) => self.trouble_beside = None,
+            Err(error) => self.complain_beside("write", "lost", error),
         }
     }
 
@@ -443,10 +462,11 @@ impl Spool {
             return;
         }
         self.cursor = cursor;
-        if !self.stale_cursor
-            && let Err(error) = cursor::write(&*self.disk, cursor)
-        {
-            self.complain("write", "cursor", error);
+        if !self.stale_cursor {
+            match cursor::write(&*self.disk, cursor) {
+                Ok(()) => self.trouble_beside = None,
+                Err(error) => self.complain_beside("write", "cursor", error),
+            }
         }
         self.drop_acknowledged();
     }
@@ -459,6 +479,11 @@ impl Spool {
         };
         let name = Segment::in_memory(place.segment, Vec::new(), self.disk.now()).name();
         quarantine::keep_bytes(&*self.disk, &name, place.offset, raw);
+        if segment::is_own_events(raw) {
+            // What tells a loss is such a block itself: one that is refused would make the next.
+            warn!("a block of this agent's own events was refused and is kept aside");
+            return;
+        }
         let now = segment::wall(self.disk.now());
         let closed = segment::closed(raw);
         self.lose(Lost {

@@ -33,7 +33,7 @@ impl Spool {
             !passed
         });
         if let Some((name, error)) = refused {
-            self.complain("remove", &name, error);
+            self.complain_beside("remove", &name, error);
         }
     }
 
@@ -132,7 +132,7 @@ impl Spool {
             },
         });
         if !in_memory && let Err(error) = self.disk.remove(&name) {
-            self.complain("remove", &name, error);
+            self.complain_beside("remove", &name, error);
             self.leftover.push(name);
         }
         self.forget(index);

@@ -66,6 +66,14 @@ pub(crate) trait Writer: fmt::Debug + Send {
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
+/// Whether an error of reading says that the bytes are damaged: what else stands in the way
+/// may pass.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let damage = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
+}
+
 /// A directory of the file system, locked while this exists.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -78,7 +86,13 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
         std::fs::create_dir_all(path).map_err(failed("create", path))?;
         let lock = path.join("lock");
-        let file = File::create(&lock).map_err(failed("create", &lock))?;
+        // A disk that takes nothing holds nothing up: a lock needs no writing.
+        let file = File::create(&lock)
+            .or_else(|refused| {
+                let there = File::open(&lock).or_else(|_| File::open(path));
+                there.map_err(|_| refused)
+            })
+            .map_err(failed("create", &lock))?;
         match file.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),

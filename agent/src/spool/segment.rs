@@ -3,7 +3,7 @@
 use super::Cursor;
 use super::disk::Disk;
 use hopgap_proto::frame::{Corruption, FrameError, FrameReader, HEADER};
-use hopgap_proto::record::Block;
+use hopgap_proto::record::{Block, BlockKind};
 use hopgap_proto::time::Wall;
 use std::io;
 use std::ops::ControlFlow;
@@ -71,6 +71,14 @@ pub(super) fn is_number(number: u64) -> bool {
 pub(super) fn closed(frame: &[u8]) -> Option<Wall> {
     let block = Block::peek(frame.get(HEADER..)?).ok()?;
     Some(block.header.closed.wall)
+}
+
+/// Whether the block in a frame holds events of the agent itself.
+pub(super) fn is_own_events(frame: &[u8]) -> bool {
+    let Some(block) = frame.get(HEADER..).and_then(|b| Block::peek(b).ok()) else {
+        return false;
+    };
+    block.header.session.is_none() && block.kind == BlockKind::Events
 }
 
 /// A file's time as the records have it.

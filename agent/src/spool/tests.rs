@@ -118,6 +118,18 @@ fn what_goes_in_comes_out_in_order_and_once() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_written_still_locks() {
+    let folder = Folder::new();
+    // As on a disk that takes nothing, also for root.
+    std::fs::create_dir(folder.0.join("lock")).unwrap();
+    let first = folder.open(small());
+    let second = Spool::open(&folder.0, small());
+    assert!(matches!(second, Err(SpoolError::InUse { .. })));
+    drop(first);
+    folder.open(small());
+}
+
+#[test]
 fn a_loss_is_told_again_after_a_kill_until_a_block_tells_it() {
     let folder = Folder::new();
     let mut spool = folder.open(small());

@@ -285,7 +285,7 @@ impl Spool {
             self.lose(lost);
         }
         if let Err(error) = cut {
-            self.complain("repair", &name, error);
+            self.complain_beside("repair", &name, error);
         }
     }
 
@@ -301,6 +301,16 @@ impl Spool {
             let error = failed(what, &self.disk.path(name))(error);
             warn!("{error}; until then the newest records are kept in memory");
             self.trouble = Some(reason);
+        }
+    }
+
+    /// Says what the disk refused of that which costs no record, once for each new reason.
+    pub(super) fn complain_beside(&mut self, what: &'static str, name: &str, error: io::Error) {
+        let reason = error.to_string();
+        if self.trouble_beside.as_ref() != Some(&reason) {
+            let error = failed(what, &self.disk.path(name))(error);
+            warn!("{error}; records are kept as before");
+            self.trouble_beside = Some(reason);
         }
     }
 }

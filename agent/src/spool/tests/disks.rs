@@ -1,11 +1,13 @@
 //! What a disk does to the spool, one thing at a time.
 
-use super::simulated::{Crash, EIO, ENOSPC, EROFS, Faults, SimulatedDisk};
+use super::simulated::{Crash, EACCES, EIO, EMFILE, ENOSPC, EROFS, Faults, SimulatedDisk};
 use super::{block, blocks, drain, lost, payloads};
 use crate::spool::disk::Disk as _;
 use crate::spool::{Lost, Spool, SpoolOptions, quarantine, segment};
 use hopgap_proto::frame::{self, FrameKind};
-use hopgap_proto::record::{Block, BlockBody, BlockHeader, BlockKey, Event, EventKind, RunId};
+use hopgap_proto::record::{
+    Block, BlockBody, BlockHeader, BlockKey, Event, EventKind, RunId, SessionName,
+};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ const WORST: Crash = Crash {
 
 /// A real block, closed so many seconds after 1970.
 fn closed(seconds: i64) -> Vec<u8> {
+    events_of(Some("out".parse().unwrap()), seconds)
+}
+
+fn events_of(session: Option<SessionName>, seconds: i64) -> Vec<u8> {
     let wall = Wall::ZERO + Span::from_secs(seconds);
     let block = Block {
         header: BlockHeader {
@@ -44,7 +50,7 @@ fn closed(seconds: i64) -> Vec<u8> {
                 run: RunId(1),
                 number: u64::try_from(seconds).unwrap(),
             },
-            session: None,
+            session,
             closed: ClockPair {
                 mono: Mono::ZERO,
                 wall,
@@ -317,6 +323,25 @@ fn a_segment_that_cannot_be_read_is_set_aside_after_a_few_tries() {
 }
 
 #[test]
+fn what_bars_reading_for_a_while_costs_no_record() {
+    for errno in [EACCES, EMFILE] {
+        let disk = SimulatedDisk::new();
+        let mut spool = open(&disk);
+        fill(&mut spool, 0..12, at(0));
+        disk.set(Faults {
+            read: Some(errno),
+            ..Faults::default()
+        });
+        for _ in 0..3 * crate::spool::MOST_READ_FAILURES {
+            spool.next_batch(1 << 20).unwrap_err();
+        }
+        disk.set(Faults::default());
+        assert_eq!(drain(&mut spool, 1 << 20), blocks(0..12));
+        assert_eq!(lost(&mut spool), 0);
+    }
+}
+
+#[test]
 fn segments_whose_names_were_exchanged_are_delivered_once_each() {
     let disk = SimulatedDisk::new();
     let mut spool = open(&disk);
@@ -465,6 +490,20 @@ fn a_frame_that_the_collector_cannot_use_is_kept_aside_and_counted() {
     let mut frame = Vec::new();
     frame::append(&mut frame, FrameKind::Block, &closed(30)).unwrap();
     assert_eq!(disk.bytes(&kept), frame);
+}
+
+/// Else what tells that loss would be refused next, and so on.
+#[test]
+fn own_events_that_the_collector_cannot_use_are_kept_aside_and_make_no_loss() {
+    let disk = SimulatedDisk::new();
+    let mut spool = open(&disk);
+    spool.append(&events_of(None, 20), at(0)).unwrap();
+    let batch = spool.next_batch(1 << 20).unwrap().unwrap();
+    spool.refused(&batch, 0);
+    spool.acknowledge(batch.cursor_after(batch.bytes.len() as u64));
+    assert_eq!(spool.take_lost(), []);
+    let kept = format!("{}/0000000000000001-{:012}.bad", quarantine::FOLDER, 0);
+    assert_eq!(disk.bytes(&kept), batch.bytes);
 }
 
 #[test]

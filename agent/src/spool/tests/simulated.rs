@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 /// Linux's numbers of what a disk says.
 pub(crate) const EIO: i32 = 5;
+pub(crate) const EACCES: i32 = 13;
+pub(crate) const EMFILE: i32 = 24;
 pub(crate) const ENOSPC: i32 = 28;
 pub(crate) const EROFS: i32 = 30;
 
