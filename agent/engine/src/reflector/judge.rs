@@ -131,6 +131,7 @@ impl Reflector {
             buckets,
             counters,
             guards,
+            trace_guards,
             drops,
             ..
         } = provisioned;
@@ -147,8 +148,9 @@ impl Reflector {
         };
         let packet = *request.packet();
         let traced = session::is_trace(packet.ssid);
+        let guards = if traced { trace_guards } else { guards };
         let freshness = match guards.get_mut(usize::from(flow.0)) {
-            Some(guard) if !traced && request.is_authenticated() => {
+            Some(guard) if request.is_authenticated() => {
                 let sent = packet.timestamp.to_wall(datagram.received_wall);
                 guard.judge(packet.sequence, sent, now)
             }
@@ -156,10 +158,10 @@ impl Reflector {
         };
         let is_arrival = !traced && freshness != Freshness::Replayed;
         let bucket = match (traced, freshness) {
-            (true, _) => &mut buckets.traces,
+            (true, Freshness::Fresh) => &mut buckets.traces,
             (false, Freshness::Fresh) => &mut buckets.probes,
-            (false, Freshness::Copy) => &mut buckets.copies,
-            (false, Freshness::Replayed) => &mut buckets.replays,
+            (_, Freshness::Copy) => &mut buckets.copies,
+            (_, Freshness::Replayed) => &mut buckets.replays,
         };
         let rate = session.rate;
         if !bucket.admits(rate, now) {

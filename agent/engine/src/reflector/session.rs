@@ -100,6 +100,8 @@ pub(super) struct Provisioned {
     pub(super) counters: Counters,
     /// One for each flow.
     pub(super) guards: Vec<Guard>,
+    /// One for each flow's traceroutes, which have numbers of their own.
+    pub(super) trace_guards: Vec<Guard>,
     pub(super) drops: Drops,
     /// The plan has it no more; when it is to be forgotten.
     pub(super) retired_at: Option<Mono>,
@@ -118,6 +120,7 @@ impl Provisioned {
                 replays: Counter::default(),
             },
             guards: vec![Guard::default(); usize::from(session.flows)],
+            trace_guards: vec![Guard::default(); usize::from(session.flows)],
             drops: Drops::default(),
             retired_at: None,
             session,

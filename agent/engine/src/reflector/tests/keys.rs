@@ -1,6 +1,7 @@
 //! Authenticated sessions: whose packets are believed, and which of them.
 
 use super::*;
+use hopgap_proto::plan::TRACE_SSID_BIT;
 
 fn key(octet: u8) -> AuthKey {
     AuthKey::from_bytes(&[octet; 32]).unwrap()
@@ -210,6 +211,30 @@ fn a_replay_is_counted_and_no_arrival() {
         ask(&mut r, &probe(&keys, 1_000, 10_100), FROM, 10_205),
         Ok(1_001)
     );
+}
+
+#[test]
+fn replayed_traceroutes_are_counted_and_take_nothing_from_the_sessions_own() {
+    let keys = SessionKeys::per_direction(&key(1));
+    let traced = |seq: u32, ms: i64| {
+        let mode = Mode::Authenticated(keys.keys().request);
+        let mut bytes = vec![0; mode.base_len()];
+        let ssid = 100 | TRACE_SSID_BIT;
+        request_at(0x8000_0000 | seq, ssid, WALL + MS * ms, mode, &mut bytes);
+        bytes
+    };
+    let mut r = reflector(vec![keyed(&key(1))], None);
+    drops(&mut r, 0);
+    let recorded: Vec<_> = (0..10).map(|n| traced(n, i64::from(n) * 1_000)).collect();
+    for (n, bytes) in (0..).zip(&recorded) {
+        assert!(ask(&mut r, bytes, FROM, n * 1_000 + 5).is_ok());
+    }
+    for _ in 0..1_000 {
+        let _ = ask(&mut r, &recorded[0], FROM, 10_000);
+    }
+    assert_eq!(drops(&mut r, 10_200), [(true, DropReason::Replayed, 1_000)]);
+    assert!(ask(&mut r, &traced(10, 10_200), FROM, 10_205).is_ok());
+    assert_eq!(receptions(&mut r), 0);
 }
 
 #[test]
