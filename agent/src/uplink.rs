@@ -36,6 +36,10 @@ use tracing::{info, warn};
 
 /// How long the collector is asked to hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
+/// Bytes per second of the slowest path on which a frame is still delivered.
+const SLOWEST: usize = 4_000;
+/// No longer than the collector waits for a body.
+const LONGEST: Duration = Duration::from_secs(50);
 /// A plan request that is answered sooner, without a new plan, was not held.
 const HELD_AT_LEAST: Duration = Duration::from_secs(1);
 /// Most bytes of a delivery, but for a larger frame, which is sent alone: on a narrow
@@ -132,7 +136,14 @@ fn deliver_once(
     };
     // A delivery that fails has used the path as well.
     pace.sent(batch.bytes.len());
-    let ack = client.deliver(&batch.bytes)?;
+    // A batch that failed is sent in smaller ones, down to a frame, which must pass where the
+    // path is slow: it is given the time that it takes there.
+    let longer = match batch.frames() {
+        1 => Duration::from_secs(u64::try_from(batch.bytes.len() / SLOWEST).unwrap_or(0))
+            .min(LONGEST),
+        _ => Duration::ZERO,
+    };
+    let ack = client.deliver(&batch.bytes, longer)?;
     let mut spool = lock(spool);
     for refused in &ack.refused {
         warn!("the collector could not use a block: {}", refused.error);

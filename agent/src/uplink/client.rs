@@ -207,7 +207,7 @@ impl Client {
             request: request.to_owned(),
         })
         .unwrap_or_default();
-        let response = self.post(RENEW_PATH, CONTROL_TYPE, &body)?;
+        let response = self.post(RENEW_PATH, CONTROL_TYPE, &body, self.timeout)?;
         let bytes = self.success(RENEW_PATH, response, body.len())?;
         self.json(RENEW_PATH, &bytes)
     }
@@ -235,7 +235,7 @@ impl Client {
             protocol: ProtocolRange::OURS,
         };
         let body = serde_json::to_vec(&hello).unwrap_or_default();
-        let response = self.post(HELLO_PATH, CONTROL_TYPE, &body)?;
+        let response = self.post(HELLO_PATH, CONTROL_TYPE, &body, self.timeout)?;
         let bytes = self.success(HELLO_PATH, response, body.len())?;
         let welcome: Welcome = self.json(HELLO_PATH, &bytes)?;
         check(&welcome, Clock::pair().wall)
@@ -271,14 +271,21 @@ impl Client {
         self.json(PLAN_PATH, &bytes).map(Some)
     }
 
-    /// Delivers frames.
-    pub(super) fn deliver(&self, frames: &[u8]) -> Result<Ack, UplinkError> {
-        let response = self.post(BLOCKS_PATH, FRAMES_TYPE, frames)?;
+    /// Delivers frames, in `longer` more than a request's usual time.
+    pub(super) fn deliver(&self, frames: &[u8], longer: Duration) -> Result<Ack, UplinkError> {
+        let timeout = self.timeout + longer;
+        let response = self.post(BLOCKS_PATH, FRAMES_TYPE, frames, timeout)?;
         let bytes = self.success(BLOCKS_PATH, response, frames.len())?;
         self.json(BLOCKS_PATH, &bytes)
     }
 
-    fn post(&self, path: &str, kind: &str, body: &[u8]) -> Result<Response<Body>, UplinkError> {
+    fn post(
+        &self,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<Response<Body>, UplinkError> {
         let mut request = self
             .http()
             .post(format!("{}{path}", self.base))
@@ -289,7 +296,7 @@ impl Client {
         }
         request
             .config()
-            .timeout_global(Some(self.timeout))
+            .timeout_global(Some(timeout))
             .build()
             .send(body)
             .map_err(|e| self.unreachable(path, e))

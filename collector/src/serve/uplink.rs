@@ -329,14 +329,15 @@ fn judge<'a>(
                 block.header.key.agent = agent.clone();
                 Ok(Judged::Good(block))
             }
-            Ok(block) => Err(Failure::new(
-                ErrorCode::Forbidden,
-                format!(
-                    "the block at byte {} is of agent `{}`, but `{agent}` delivers it",
+            // Never stored in the other's name; but what the agent recorded since must pass.
+            Ok(block) => Ok(Judged::Refused {
+                offset: frame.offset,
+                raw: frame.raw,
+                error: format!(
+                    "the block at byte {} is of agent `{}`, but `{agent}` delivers it; give each agent a `state_dir` of its own, and rename one with `hopgap-collector agent rename`",
                     frame.offset, block.header.key.agent
                 ),
-                "give each agent a `state_dir` of its own, and rename one with `hopgap-collector agent rename`",
-            )),
+            }),
             Err(error) => Ok(Judged::Refused {
                 offset: frame.offset,
                 raw: frame.raw,

@@ -62,7 +62,7 @@ fn client(url: &str) -> Client {
 fn a_refusal_says_what_the_collector_said() {
     let body = r#"{"code":"storage","error":"the disk is full","remedy":"make room"}"#;
     let (url, server) = server(vec![answer("507 Insufficient Storage", body)]);
-    let error = client(&url).deliver(b"frame").unwrap_err();
+    let error = client(&url).deliver(b"frame", Duration::ZERO).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the collector refused: the disk is full; make room"
@@ -74,7 +74,7 @@ fn a_refusal_says_what_the_collector_said() {
 #[test]
 fn an_acknowledgement_that_cannot_be_read_is_none() {
     let (url, server) = server(vec![answer("200 OK", "welcome to the hotel")]);
-    let error = client(&url).deliver(b"frame").unwrap_err();
+    let error = client(&url).deliver(b"frame", Duration::ZERO).unwrap_err();
     assert!(
         matches!(error, UplinkError::NotACollector { status: 200, .. }),
         "{error}"
@@ -88,7 +88,7 @@ fn a_collector_that_falls_silent_is_given_up() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let client = client(&url).with_timeout(Duration::from_millis(200));
     // The kernel accepts, and nobody ever answers.
-    let error = client.deliver(b"frame").unwrap_err();
+    let error = client.deliver(b"frame", Duration::ZERO).unwrap_err();
     assert!(matches!(error, UplinkError::Unreachable { .. }), "{error}");
     assert!(error.wants_less(), "{error}");
 }
@@ -118,10 +118,10 @@ fn a_cut_connection_is_an_error_and_the_same_delivery_succeeds_later() {
     let (url, server) = server(vec![String::new(), answer("200 OK", &ack)]);
     let client = client(&url);
     assert!(matches!(
-        client.deliver(b"frame"),
+        client.deliver(b"frame", Duration::ZERO),
         Err(UplinkError::Unreachable { .. })
     ));
-    let ack = client.deliver(b"frame").unwrap();
+    let ack = client.deliver(b"frame", Duration::ZERO).unwrap();
     assert_eq!((ack.bytes, ack.stored), (5, 1));
     let requests = server.join().unwrap();
     let second = String::from_utf8_lossy(&requests[1]).to_ascii_lowercase();
