@@ -238,10 +238,11 @@ fn certificates_cannot_be_gathered() {
         .look_up(first.fingerprint, at(1))
         .unwrap()
         .unwrap();
-    let mut renewals = 0;
+    let (mut renewals, mut newest) = (0, first.fingerprint);
     while catalogue.may_renew(&known, at(1)).is_ok() {
         let next = authority.certify(&request(), &id, at(1), HOUR).unwrap();
-        assert!(catalogue.renew(first.fingerprint, &next, at(1)).unwrap());
+        assert!(catalogue.renew(newest, &next, at(1)).unwrap());
+        newest = next.fingerprint;
         renewals += 1;
     }
     assert_eq!(renewals, 15);

@@ -250,17 +250,25 @@ fn a_body_damaged_on_its_way_is_asked_for_again() {
             (400, ErrorCode::Malformed)
         );
     }
-    // Another agent's block is nobody's to deliver.
-    let (status, text) = running.deliver("onprem", &frames([&probes, &receptions]));
-    assert_eq!(
-        (status, json::<ErrorBody>(&text).code),
-        (403, ErrorCode::Forbidden)
-    );
     assert_eq!(running.reader().count(Wall::MIN, Wall::MAX).unwrap(), 0);
     // An empty body is a body of no frames.
     let ack: Ack = json(&running.deliver("onprem", b"").1);
     assert_eq!(ack, Ack::default());
-    assert_eq!(json::<Ack>(&running.deliver("onprem", &good).1).stored, 1);
+    // Another agent's block is nobody's to deliver, and holds up none of the agent's own.
+    let ack: Ack = json(&running.deliver("onprem", &frames([&receptions, &probes])).1);
+    assert_eq!((ack.stored, ack.refused.len()), (1, 1));
+    let why = &ack.refused[0];
+    assert!(
+        why.offset == 0
+            && why
+                .error
+                .contains("is of agent `azure`, but `onprem` delivers it"),
+        "{why:?}"
+    );
+    assert_eq!(
+        json::<Ack>(&running.deliver("onprem", &good).1).duplicates,
+        1
+    );
 }
 
 #[test]
