@@ -37,10 +37,16 @@ impl Timeline {
         let mut previous = Mono::MIN;
         for pair in pairs {
             let begun = group.first().copied();
-            if let Some(offset) = begun.filter(|o| (pair.offset() - *o).abs() > NOISE) {
+            // Between the two readings the steps' own events say when they were.
+            let steps = stepped(events, previous, pair.mono);
+            let is_other = |o: &Span| (pair.offset() - *o).abs() > NOISE;
+            // What was stepped and stepped back between two readings shows in neither.
+            let was_other = |o: &Span| {
+                let explained = (total(&steps) - (pair.offset() - *o)).abs() <= NOISE;
+                explained && steps.iter().any(|(_, by)| by.abs() > NOISE)
+            };
+            if let Some(offset) = begun.filter(|o| is_other(o) || was_other(o)) {
                 segments.push(segment(from, &mut group));
-                // Between the two readings the steps' own events say when they were.
-                let steps = stepped(events, previous, pair.mono);
                 let (between, last) = steps_to(pair.offset() - offset, &steps);
                 let mut at = segments.last().map_or(offset, |s| s.offset);
                 for (step, by) in between {
@@ -114,13 +120,16 @@ fn stepped(events: &[Event], from: Mono, to: Mono) -> Vec<(Mono, Span)> {
     steps.collect()
 }
 
+fn total(steps: &[(Mono, Span)]) -> Span {
+    steps.iter().map(|(_, by)| *by).sum()
+}
+
 /// All steps between two readings, where they explain the difference of these, and when
 /// the last one was. Where they do not, some went unrecorded: none is believed but that
 /// the last one was when it says.
 fn steps_to(difference: Span, steps: &[(Mono, Span)]) -> (&[(Mono, Span)], Option<Mono>) {
-    let sum: Span = steps.iter().map(|(_, by)| *by).sum();
     let last = steps.last().map(|(at, _)| *at);
-    if (sum - difference).abs() <= NOISE {
+    if (total(steps) - difference).abs() <= NOISE {
         (steps, last)
     } else {
         (&[], last)
@@ -134,3 +143,6 @@ fn segment(from: Mono, group: &mut Vec<Span>) -> Segment {
     group.clear();
     Segment { from, offset }
 }
+
+#[cfg(test)]
+mod tests;

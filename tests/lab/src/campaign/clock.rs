@@ -3,7 +3,7 @@
 //! All hosts of a campaign share the machine's clocks, which nobody may change. So
 //! what the agents recorded is rewritten on its way to the collector ([`proxy`]) as it
 //! would have been recorded by a host with other clocks ([`rewrite`]): `b`'s clocks run
-//! faster or slower, its wall clock is ahead or behind, and it is stepped once.
+//! faster or slower, its wall clock is ahead or behind, and it is stepped, and stepped back.
 //!
 //! That is what such a host would have recorded, because agents read their clocks and
 //! do nothing else with them: the send times are on `b`'s own grid, and what `a` knows of
@@ -47,6 +47,8 @@ pub(crate) struct ClockSpec {
     step_s: Range<f64>,
     /// When it is stepped, from the beginning of the measurement.
     step_at: Option<Range<Span>>,
+    /// How long after that it is stepped back by as much; without it, never.
+    step_back_after: Option<Range<Span>>,
 }
 
 const fn nothing() -> Range<f64> {
@@ -63,6 +65,10 @@ impl ClockSpec {
         ensure!(
             steps == self.step_at.is_some(),
             "`step-s` and `step-at` stand together"
+        );
+        ensure!(
+            steps || self.step_back_after.is_none(),
+            "`step-back-after` needs a step"
         );
         ensure!(
             self.skew_ppm.from >= -100.0 && self.skew_ppm.to <= 100.0,
@@ -84,8 +90,15 @@ impl ClockSpec {
             skew_ppb: whole(self.skew_ppm.draw(&mut rng) * 1e3),
             step_ns: seconds(self.step_s.draw(&mut rng)).as_nanos(),
             step_at_ns: None,
+            step_lasts_ns: None,
         };
-        (clock, self.step_at.map(|at| at.draw(&mut rng)))
+        let step_at = self.step_at.map(|at| at.draw(&mut rng));
+        let lasts = self.step_back_after.map(|lasts| lasts.draw(&mut rng));
+        let clock = HostClock {
+            step_lasts_ns: lasts.map(Span::as_nanos),
+            ..clock
+        };
+        (clock, step_at)
     }
 }
 
@@ -107,6 +120,9 @@ pub(super) struct HostClock {
     step_ns: i64,
     /// When the wall clock is stepped, on the machine's monotonic clock; `None`: not yet.
     step_at_ns: Option<i64>,
+    /// How long after that it is stepped back; `None`: never.
+    #[serde(default)]
+    step_lasts_ns: Option<i64>,
 }
 
 impl HostClock {
@@ -116,9 +132,15 @@ impl HostClock {
     }
 
     /// When it is stepped, on the machine's clock, and by how much.
-    pub(super) fn step(&self) -> Option<(Mono, Span)> {
-        self.step_at_ns
-            .map(|at| (Mono::from_nanos(at), Span::from_nanos(self.step_ns)))
+    pub(super) fn steps(&self) -> impl Iterator<Item = (Mono, Span)> + use<> {
+        let by = Span::from_nanos(self.step_ns);
+        let there = self.step_at_ns.map(|at| (Mono::from_nanos(at), by));
+        let back = self.back_at().map(|at| (Mono::from_nanos(at), -by));
+        there.into_iter().chain(back)
+    }
+
+    fn back_at(&self) -> Option<i64> {
+        Some(self.step_at_ns?.saturating_add(self.step_lasts_ns?))
     }
 
     /// The machine's span, as the host's clocks measure it.
@@ -142,7 +164,8 @@ impl HostClock {
     pub(super) fn wall(&self, at: Wall) -> Wall {
         let elapsed = at.as_nanos().saturating_sub(self.zero_wall_ns);
         let mono = self.zero_mono_ns.saturating_add(elapsed);
-        let stepped = self.step_at_ns.is_some_and(|step| mono >= step);
+        let stepped = self.step_at_ns.is_some_and(|step| mono >= step)
+            && self.back_at().is_none_or(|back| mono < back);
         let nanos = self
             .zero_wall_ns
             .saturating_add(self.stretched(elapsed))

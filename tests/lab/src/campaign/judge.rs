@@ -230,6 +230,14 @@ impl View<'_> {
         self.is_around(probe, Span::ZERO, |_| true)
     }
 
+    /// Whether an agent's absence may have hidden a part of this run, or its edge.
+    fn may_be_cut(&self, run: &std::ops::RangeInclusive<usize>) -> bool {
+        let around = run.start().saturating_sub(1)..=run.end() + 1;
+        let probes = self.truth.probes.iter().enumerate();
+        let mut probes = probes.filter(|(place, _)| around.contains(place));
+        probes.any(|(_, probe)| self.is_down(probe) || self.is_forgotten(probe))
+    }
+
     fn is_around(&self, probe: &Probe, before: Span, which: impl Fn(&Down) -> bool) -> bool {
         let at = probe.out.enter - self.begin;
         self.downs

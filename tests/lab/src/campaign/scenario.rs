@@ -114,6 +114,10 @@ pub(crate) struct Scenario {
     pub(crate) text: String,
     /// One sentence for the reader.
     pub(crate) about: String,
+    /// Whether every run must have an outage: one in which the fault did not bite shows
+    /// nothing.
+    #[serde(default)]
+    pub(crate) outages: bool,
     /// How long is measured.
     #[serde(default = "eight_seconds")]
     pub(crate) lasts: Span,

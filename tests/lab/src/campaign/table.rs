@@ -22,6 +22,8 @@ pub(super) struct Table {
 struct Row {
     scenario: String,
     about: String,
+    /// Whether its runs must have outages.
+    outages: bool,
     runs: u64,
     /// Runs of which the truth is not whole, and which were therefore not judged.
     void: u64,
@@ -55,6 +57,7 @@ impl Table {
         let row = |scenario: &Scenario| Row {
             scenario: scenario.name.clone(),
             about: scenario.about.clone(),
+            outages: scenario.outages,
             ..Row::default()
         };
         Self {
@@ -132,16 +135,25 @@ impl Row {
             errors.len() < ENOUGH || median(errors).is_none_or(|median| median <= MEDIAN)
         };
         [
-            (self.broken.is_empty(), "runs"),
+            (self.broken.is_empty() && self.runs > 0, "runs"),
+            (self.void == 0, "void"),
+            (
+                !self.outages || self.found.all >= self.runs,
+                "no true outage",
+            ),
+            (whole(self.found), "found"),
             (self.missed_long == 0, "missed"),
             (self.invented == 0, "invented"),
             (whole(self.durations), "durations"),
+            (whole(self.widths), "bounds"),
             (near(&self.start_errors), "start"),
             (near(&self.end_errors), "end"),
             (whole(self.directions), "direction"),
             (whole(self.paths), "path"),
+            (whole(self.losses), "losses"),
             (whole(self.delays), "delay"),
             (whole(self.sizes), "path MTU"),
+            (self.disagreeing.is_empty(), "runs disagree"),
         ]
         .into_iter()
         .filter_map(|(holds, what)| (!holds).then_some(what))
@@ -187,10 +199,10 @@ impl fmt::Display for Table {
         writeln!(f, "|{}", "---|".repeat(17))?;
         for row in &self.rows {
             let fails = row.fails();
-            let verdict = match (fails.is_empty(), row.disagreeing.len()) {
-                (false, _) => format!("FAILS: {}", fails.join(", ")),
-                (true, 0) => "holds".to_owned(),
-                (true, runs) => format!("holds; {runs} runs disagree"),
+            let verdict = if fails.is_empty() {
+                "holds".to_owned()
+            } else {
+                format!("FAILS: {}", fails.join(", "))
             };
             let runs = match row.void {
                 0 => row.runs.to_string(),
@@ -230,3 +242,6 @@ impl fmt::Display for Table {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use hopgap_proto::frame::{self, FrameKind, FrameReader};
 use hopgap_proto::record::{
     Block, BlockBody, Event, EventKind, Probe, ProbeFate, Reception, RunId, SessionName, Trace,
 };
+use hopgap_proto::time::Mono;
 use hopgap_proto::uplink::Ack;
 use std::collections::BTreeMap;
 
@@ -16,9 +17,9 @@ const REFLECTED: &str = "a-b";
 /// Rewrites what agents deliver.
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
-    /// The block of each run and session that tells of the step; always the same one, so
+    /// The block of each run and session that tells of each step; always the same one, so
     /// that it says the same when it is delivered again.
-    told_in: BTreeMap<(RunId, Option<SessionName>), u64>,
+    told_in: BTreeMap<(RunId, Option<SessionName>, Mono), u64>,
 }
 
 /// A body of frames, and where its frames end: before and after.
@@ -88,9 +89,8 @@ impl Rewriter {
             }
             return;
         }
-        let step = clock
-            .step()
-            .filter(|(at, _)| *at <= block.header.closed.mono);
+        let closed = block.header.closed.mono;
+        let steps = clock.steps().filter(|(at, _)| *at <= closed);
         block.header.closed = clock.pair(block.header.closed);
         match &mut block.body {
             BlockBody::Probes(probes) => probes.iter_mut().for_each(|p| sent_by(clock, p)),
@@ -104,15 +104,15 @@ impl Rewriter {
             }
             BlockBody::Events(events) => {
                 events.iter_mut().for_each(|e| happened_at(clock, e));
-                let key = (block.header.key.run, block.header.session.clone());
-                if let Some((at, by)) = step
-                    && *self.told_in.entry(key).or_insert(block.header.key.number)
-                        == block.header.key.number
-                {
-                    events.push(Event {
-                        at: clock.mono(at),
-                        kind: EventKind::ClockStepped(by),
-                    });
+                for (at, by) in steps {
+                    let key = (block.header.key.run, block.header.session.clone(), at);
+                    let number = block.header.key.number;
+                    if *self.told_in.entry(key).or_insert(number) == number {
+                        events.push(Event {
+                            at: clock.mono(at),
+                            kind: EventKind::ClockStepped(by),
+                        });
+                    }
                 }
             }
         }

@@ -59,6 +59,21 @@ fn a_step_moves_the_wall_clock_from_its_instant_on() {
 }
 
 #[test]
+fn a_step_may_be_taken_back() {
+    let (mut clock, _) = clock("step-s = 3\nstep-at = \"2s\"\nstep-back-after = \"4s\"");
+    let (mono, wall) = after(10);
+    clock.step_at(mono);
+    let three = Span::from_secs(3);
+    let back = Span::from_secs(4);
+    assert_eq!(clock.wall(wall), wall + three);
+    let before = wall + back - Span::from_nanos(1);
+    assert_eq!(clock.wall(before), before + three);
+    assert_eq!(clock.wall(wall + back), wall + back);
+    let steps: Vec<_> = clock.steps().collect();
+    assert_eq!(steps, [(mono, three), (mono + back, -three)]);
+}
+
+#[test]
 fn order_stays() {
     for ppm in ["-100", "-37.5", "33.3", "100"] {
         let (clock, _) = clock(&format!("skew-ppm = {ppm}"));

@@ -8,6 +8,10 @@ use crate::truth::OUTAGE_MIN;
 use hopgap_proto::time::{Mono, Span};
 use std::ops::RangeInclusive;
 
+/// As many probes that came through part two outages: the plan's `min_good`, which the
+/// campaign's plans leave at its default.
+const MIN_GOOD: usize = 5;
+
 /// Probes lost in a row, by their places.
 type Run = RangeInclusive<usize>;
 
@@ -15,6 +19,7 @@ impl Judgement {
     /// All outages of one flow.
     pub(super) fn compare_outages(&mut self, view: &View<'_>) {
         let runs = [runs(view, 0), runs(view, 1)];
+        let whole = [groups(view, 0, &runs[0]), groups(view, 1, &runs[1])];
         let reported: Vec<(&Outage, Option<Run>)> = view
             .found
             .outages
@@ -39,7 +44,7 @@ impl Judgement {
                 self.wrong(&view.label, what);
                 continue;
             };
-            self.look_at(view, outage, range, &runs);
+            self.look_at(view, outage, range, &runs, &whole);
         }
     }
 
@@ -94,7 +99,14 @@ impl Judgement {
         self.wrong(&view.label, what);
     }
 
-    fn look_at(&mut self, view: &View<'_>, outage: &Outage, range: &Run, runs: &[Vec<Run>; 2]) {
+    fn look_at(
+        &mut self,
+        view: &View<'_>,
+        outage: &Outage,
+        range: &Run,
+        runs: &[Vec<Run>; 2],
+        whole: &[Vec<Run>; 2],
+    ) {
         let has = |direction: usize| {
             let all = &runs[direction];
             all.iter()
@@ -140,13 +152,38 @@ impl Judgement {
             let what = format!("{} lost are reported; truly {lost} were", outage.lost);
             self.wrong(&label, what);
         }
-        // Truly it reaches as far as the runs do that it touches.
-        let touched = runs[direction]
+        let touched: Vec<&Run> = whole[direction]
             .iter()
-            .filter(|run| run.start() <= range.end() && run.end() >= range.start());
-        let whole = touched.fold(range.clone(), |all, run| {
-            *all.start().min(run.start())..=*all.end().max(run.end())
-        });
+            .filter(|run| run.start() <= range.end() && run.end() >= range.start())
+            .collect();
+        let whole = match touched.as_slice() {
+            // What an agent did not see because it did not run may part or cut an outage.
+            [one] if !view.may_be_cut(one) && !view.may_be_cut(range) => {
+                if *one != range && !edge {
+                    let seq = |place: usize| view.truth.probes[place].seq;
+                    let what = format!(
+                        "truly it was of probes {} to {}",
+                        seq(*one.start()),
+                        seq(*one.end())
+                    );
+                    self.wrong(&label, what);
+                }
+                (*one).clone()
+            }
+            [_] => touched
+                .iter()
+                .fold(range.clone(), |all, run| join(&all, run)),
+            several => {
+                let cut = |run: &&Run| view.may_be_cut(run);
+                if !edge && !several.iter().any(cut) {
+                    let what = format!("truly these were {} outages", several.len());
+                    self.wrong(&label, what);
+                }
+                several
+                    .iter()
+                    .fold(range.clone(), |all, run| join(&all, run))
+            }
+        };
         if let Some(truly) = Edges::of(view, direction, &whole) {
             self.compare_bounds(view, &label, outage, &truly);
         }
@@ -310,6 +347,32 @@ fn instant(
         earliest: at,
         latest: at,
     }
+}
+
+fn join(all: &Run, run: &Run) -> Run {
+    *all.start().min(run.start())..=*all.end().max(run.end())
+}
+
+/// Runs that are one outage: fewer probes than [`MIN_GOOD`] came through between them.
+fn groups(view: &View<'_>, direction: usize, runs: &[Run]) -> Vec<Run> {
+    let mut groups: Vec<Run> = Vec::new();
+    for run in runs {
+        let joined = groups.last().filter(|last| {
+            let between = view.truth.probes.get(*last.end()..=*run.start());
+            let between = between.unwrap_or_default();
+            let good = between.iter().filter(|p| p.lost(direction) == Some(false));
+            // Where the numbers begin anew, so did the sender.
+            good.count() < MIN_GOOD && between.is_sorted_by_key(|p| p.seq)
+        });
+        match joined.map(|last| join(last, run)) {
+            Some(joined) => {
+                groups.pop();
+                groups.push(joined);
+            }
+            None => groups.push(run.clone()),
+        }
+    }
+    groups
 }
 
 /// Runs of lost probes, long enough for an outage, well within the drill.

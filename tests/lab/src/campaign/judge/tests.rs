@@ -269,3 +269,38 @@ fn a_starting_reflector_excuses_silence_but_no_wrong_claim() {
     assert_eq!(faults(of(0), 20), 3, "the sender's start is no excuse");
     assert_eq!(faults(Vec::new(), 20), 3);
 }
+
+#[test]
+fn an_outage_that_is_stretched_or_split_is_wrong() {
+    // Its own bounds fit its own edges, and hold the true duration.
+    let stretched = judged(&[
+        (&of_outage("last_good"), point(50)),
+        (&of_outage("first_lost"), point(51)),
+        (&of_outage("at_least_ns"), json!(290 * MILLI)),
+        (&of_outage("at_most_ns"), json!(410 * MILLI)),
+    ]);
+    assert!(
+        stretched
+            .faults
+            .iter()
+            .any(|f| f.contains("truly it was of probes 61 to 90")),
+        "{:?}",
+        stretched.faults
+    );
+
+    let part = |first: i64, last: i64| {
+        let period = json!({"direction": "forward", "first": point(first), "last": point(last), "lost": last - first + 1});
+        json!({
+            "direction": "forward", "last_good": point(first - 1), "first_lost": point(first),
+            "last_lost": point(last), "first_good": point(last + 1),
+            "at_least_ns": (last - first) * 10 * MILLI, "at_most_ns": (last - first + 2) * 10 * MILLI,
+            "lost": last - first + 1, "unsent": 0, "loss_periods": [period]
+        })
+    };
+    let split = judged(&[(
+        &format!("{FLOW}/outages"),
+        json!([part(61, 75), part(76, 90)]),
+    )]);
+    assert_eq!(split.found.right, 0);
+    assert!(!split.agrees());
+}
