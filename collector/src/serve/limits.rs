@@ -165,7 +165,7 @@ fn pace(rates: &Rates, peer: IpAddr) -> Result<(), Failure> {
 
 /// Whose an address is, as far as limits go: an IPv6 host has a whole /64 to choose from
 /// (RFC 4291 section 2.5.4).
-fn whose(peer: IpAddr) -> IpAddr {
+pub(in crate::serve) fn whose(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

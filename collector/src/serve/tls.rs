@@ -3,6 +3,8 @@
 //! Who has none can only join, and has little time and few places for it, so that
 //! strangers cannot keep agents out.
 
+mod strangers;
+
 use super::limits::{Connections, Ends, Place};
 use super::peer::Peer;
 use crate::clock;
@@ -18,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use strangers::{Stranger, Strangers};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
+use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -29,8 +32,6 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection without a certificate lasts, after its handshake.
 const STRANGER: Duration = Duration::from_secs(15);
-/// Connections in their handshake or without a certificate, at a time.
-const MOST_STRANGERS: usize = 64;
 /// How often the names of this host, and the age of the certificate, are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// After a failure to accept, such as for want of file descriptors.
@@ -195,7 +196,7 @@ impl Tls {
     ) {
         let acceptor = TlsAcceptor::from(self.config.clone());
         let mut running = JoinSet::new();
-        let strangers = Arc::new(Semaphore::new(MOST_STRANGERS));
+        let strangers = Strangers::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -215,8 +216,8 @@ impl Tls {
                 continue;
             };
             let ends = Ends::new(address, local);
-            let stranger = strangers.clone().try_acquire_owned();
-            let (Ok(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
+            let stranger = strangers.admit(ends.peer.ip());
+            let (Some(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
                 count(&counts.over_limit);
                 continue;
             };
@@ -247,7 +248,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: OwnedSemaphorePermit) {
+    async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: Stranger) {
         let address = self.ends.peer;
         // Small answers are not to wait for more.
         let _ = stream.set_nodelay(true);

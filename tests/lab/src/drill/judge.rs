@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::truth::{Direction, FlowTruth, Mark, PathEpoch, TrueOutage, TruePath, Truth};
 use crate::tunnel::Tunnel;
 use anyhow::{Context, Result};
-use hopgap_proto::time::Span;
+use hopgap_proto::time::{Mono, Span};
 use report::{Epoch, Flow, HopTable, Outage, Report, Session};
 use std::fmt;
 use std::path::Path;
@@ -114,6 +114,7 @@ pub fn judge(
     }
     judgement.compare_delays(&report, truth);
     judgement.compare_sizes(&report, fault, tunnel);
+    judgement.expect_an_outage();
     judgement.expect_all_flows(&report);
     judgement.expect_routes(fault, &report);
     judgement.expect_share(fault, &report, truth);
@@ -158,8 +159,47 @@ impl Judgement {
             sender.port(),
             truth.flow.direction()
         );
+        self.compare_counts(&label, truth, flow, window);
         self.compare_outages(&label, truth, flow, window);
         self.compare_paths(&label, truth, flow, window);
+    }
+
+    /// How many were lost this way. What was lost on the edge of the drill may be counted.
+    fn compare_counts(&mut self, label: &str, truth: &FlowTruth, flow: &Flow, window: Window) {
+        let direction = truth.flow.direction();
+        let said = match direction {
+            Direction::Forward => flow.counts.lost_forward,
+            Direction::Reverse => flow.counts.lost_reverse,
+        };
+        let lost = |margin: Span| {
+            let within = |at: Mono| at >= window.0 + margin && at <= window.1 - margin;
+            let packets = truth.packets.iter();
+            packets
+                .filter(|p| p.exit.is_none() && within(p.mark.enter))
+                .count() as u64
+        };
+        let truly = lost(EDGE)..=lost(-EDGE);
+        if !truly.contains(&said) {
+            self.faults.push(format!(
+                "{label}: {said} probes are counted as lost; truly {} to {} were",
+                truly.start(),
+                truly.end()
+            ));
+        }
+        // Both agents are ours: one of them knows of each probe.
+        if flow.counts.lost_unknown > 0 {
+            self.faults.push(format!(
+                "{label}: the direction of {} lost is not known",
+                flow.counts.lost_unknown
+            ));
+        }
+        let unknown = flow.outages.iter().filter(|o| o.direction == "unknown");
+        for outage in unknown {
+            self.faults.push(format!(
+                "{label}: the direction of the outage of probes {} to {} is not known",
+                outage.first_lost.seq, outage.last_lost.seq
+            ));
+        }
     }
 
     fn compare_outages(&mut self, label: &str, truth: &FlowTruth, flow: &Flow, window: Window) {
@@ -302,6 +342,14 @@ impl Judgement {
                     after.names.join(" and "), truth.0, truth.1, found.0, found.1
                 ));
             }
+        }
+    }
+
+    /// A drill whose fault did not bite shows nothing.
+    fn expect_an_outage(&mut self) {
+        if self.true_outages == 0 {
+            self.faults
+                .push("there was no outage in this drill: its fault did not bite".to_owned());
         }
     }
 

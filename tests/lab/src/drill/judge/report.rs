@@ -54,9 +54,17 @@ pub(super) struct OneWay {
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Flow {
     pub(super) source_port: u16,
+    pub(super) counts: Counts,
     pub(super) outages: Vec<Outage>,
     pub(super) forward_paths: Vec<Epoch>,
     pub(super) reverse_paths: Vec<Epoch>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Counts {
+    pub(super) lost_forward: u64,
+    pub(super) lost_reverse: u64,
+    pub(super) lost_unknown: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

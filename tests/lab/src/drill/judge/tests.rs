@@ -73,17 +73,30 @@ fn judged_with(
     paths: &str,
     (latency, vpn_mtu): (&str, u16),
 ) -> Judgement {
+    judged_counted(name, outages, paths, (latency, vpn_mtu), (50, 0, &truth()))
+}
+
+/// With so many counted as lost on the way out and of unknown direction, held against
+/// this truth.
+fn judged_counted(
+    name: &str,
+    outages: &str,
+    paths: &str,
+    (latency, vpn_mtu): (&str, u16),
+    (lost, unknown, truth): (u64, u64, &Truth),
+) -> Judgement {
+    let counts = format!(r#"{{"lost_forward":{lost},"lost_reverse":0,"lost_unknown":{unknown}}}"#);
     let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let report = format!(
         r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],
             "path_mtu":[{{"forward":"expressroute-primary","reverse":"expressroute-primary","bytes":1500}},
             {{"forward":"vpn","reverse":"vpn","bytes":{vpn_mtu}}}],"flows":[{{
-            "source_port":50000,"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#
+            "source_port":50000,"counts":{counts},"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#
     );
     std::fs::write(dir.join("report.json"), report).unwrap();
     let window = (Mono::ZERO, Mono::ZERO + Span::from_secs(60));
-    let judgement = judge((Fault::Blackhole, Tunnel::Vxlan), &truth(), window, &dir).unwrap();
+    let judgement = judge((Fault::Blackhole, Tunnel::Vxlan), truth, window, &dir).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     judgement
 }
@@ -267,4 +280,42 @@ fn a_page_that_is_cut_says_where_the_rest_is() {
         "{cut}"
     );
     assert!(head(&lines(75), out).contains("... 15 more lines in "));
+}
+
+#[test]
+fn wrong_counts_unknown_directions_and_a_fault_that_did_not_bite_are_found() {
+    let right = outage(100, 149, 490, 510);
+    let with = |lost: u64, unknown: u64, outages: &str, truth: &Truth| {
+        let judgement = judged_counted(
+            &format!("counts-{lost}-{unknown}-{}", outages.len()),
+            outages,
+            &right_paths(),
+            ("", 1450),
+            (lost, unknown, truth),
+        );
+        faults(&judgement)
+            .into_iter()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let all = truth();
+    assert_eq!(with(50, 0, &right, &all), "");
+    for lost in [49, 51] {
+        let said = with(lost, 0, &right, &all);
+        assert!(said.contains("truly 50 to 50 were"), "{said}");
+    }
+    let said = with(50, 1, &right, &all);
+    assert!(said.contains("the direction of 1 lost"), "{said}");
+    let unknown = right.replace("forward", "unknown");
+    let said = with(50, 0, &format!("{right},{unknown}"), &all);
+    assert!(said.contains("direction of the outage"), "{said}");
+
+    let mut quiet = truth();
+    for flow in quiet.flows.values_mut() {
+        flow.outages.clear();
+        flow.packets.retain(|p| p.exit.is_some());
+    }
+    let said = with(0, 0, "", &quiet);
+    assert!(said.contains("did not bite"), "{said}");
 }
