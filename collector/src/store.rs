@@ -15,6 +15,7 @@
 
 pub mod audit;
 mod block;
+mod digest;
 mod drill;
 mod error;
 mod expire;

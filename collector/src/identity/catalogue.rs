@@ -5,7 +5,7 @@ use super::{IdentityError, Issued, random};
 use crate::clock;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::Fingerprint;
+use hopgap_proto::uplink::{Fingerprint, JoinToken};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fmt;
 
@@ -244,23 +244,31 @@ impl Catalogue {
     }
 
     /// Enters the certificate of an agent that has joined. Those that it had before are
-    /// revoked: whoever made the token said which host is this agent.
+    /// revoked: whoever made the token said which host is this agent. `false`, and nothing
+    /// is entered, where the agent was revoked since the token was redeemed.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub fn enrol(
         &mut self,
+        token: &JoinToken,
         agent: &AgentId,
         issued: &Issued,
         now: Wall,
-    ) -> Result<(), IdentityError> {
+    ) -> Result<bool, IdentityError> {
         let tx = self.begin()?;
+        let revoked = tx
+            .prepare("SELECT 1 FROM token WHERE id = ?1 AND revoked IS NOT NULL")?
+            .exists([&token.id.0[..]])?;
+        if revoked {
+            return Ok(false);
+        }
         revoke(&tx, agent, now)?;
         forget_expired(&tx, agent, now)?;
         enter(&tx, agent, issued)?;
         tx.commit()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Whether an agent may have another certificate beside those that it has.
@@ -332,8 +340,9 @@ impl Catalogue {
         let tx = self.begin()?;
         let id = joined(&tx, agent)?.ok_or_else(|| IdentityError::NoAgent(agent.clone()))?;
         let revoked = revoke(&tx, &id, now)?;
+        // Also those that are used: a join may be under way.
         tx.execute(
-            "UPDATE token SET revoked = ?2 WHERE agent = ?1 AND used IS NULL AND revoked IS NULL",
+            "UPDATE token SET revoked = ?2 WHERE agent = ?1 AND revoked IS NULL",
             params![agent.as_str(), now.as_nanos()],
         )?;
         tx.commit()?;

@@ -17,8 +17,10 @@ pub struct Renaming {
 }
 
 impl Catalogue {
-    /// Gives an agent another name. Its records follow by [`Self::renamings`]; until the
-    /// plan and the agent's own configuration say the new name, it is let in to deliver.
+    /// Gives an agent another name. Its records follow by [`Self::renamings`]. It
+    /// is let in where the plan has the new name; to deliver, also while its own
+    /// configuration still says the old one. Tokens that wait for the old name end: they
+    /// were made for this agent.
     ///
     /// # Errors
     ///
@@ -51,6 +53,10 @@ impl Catalogue {
         if renamed == 0 {
             return Err(IdentityError::NoAgent(old.clone()));
         }
+        tx.execute(
+            "UPDATE token SET revoked = ?2 WHERE agent = ?1 AND used IS NULL AND revoked IS NULL",
+            params![old.as_str(), now.as_nanos()],
+        )?;
         tx.execute(
             "INSERT INTO renaming (old, new) VALUES (?1, ?2)",
             params![old.as_str(), new.as_str()],

@@ -27,6 +27,11 @@ fn opened(dir: &Dir) -> (Authority, Catalogue) {
     open(&dir.0.join("store")).unwrap()
 }
 
+fn token(authority: &Authority, catalogue: &mut Catalogue) -> JoinToken {
+    let token = catalogue.create_token(authority, &agent("azure"), at(0), HOUR);
+    token.unwrap()
+}
+
 #[test]
 fn the_authority_is_made_once_and_closed_to_others() {
     let dir = Dir::new();
@@ -142,10 +147,11 @@ fn a_token_is_good_once_for_its_agent_in_its_time() {
 fn renewals_whose_certificates_are_not_kept_do_not_fill_an_agents_share() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
+    let token = token(&authority, &mut catalogue);
     let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
     let certify = |now| authority.certify(&request(), &id, now, HOUR).unwrap();
     let first = certify(at(0));
-    catalogue.enrol(&id, &first, at(0)).unwrap();
+    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
     let mut last = first.fingerprint;
     for second in 1..=20 {
         let now = at(2400 + second);
@@ -164,6 +170,7 @@ fn renewals_whose_certificates_are_not_kept_do_not_fill_an_agents_share() {
 fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
+    let token = token(&authority, &mut catalogue);
     let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
     assert_eq!(catalogue.agent_id(&agent("azure"), at(9)).unwrap(), id);
     let certify = |now| authority.certify(&request(), &id, now, HOUR).unwrap();
@@ -173,7 +180,7 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
         who(&catalogue, first.fingerprint, at(0)),
         Err(Unwelcome::Unknown)
     );
-    catalogue.enrol(&id, &first, at(0)).unwrap();
+    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
     assert_eq!(
         who(&catalogue, first.fingerprint, at(3599)).unwrap().name,
         agent("azure")
@@ -222,7 +229,9 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
 
     // Joining again lets it in; what it had before stays out.
     let again = certify(at(2600));
-    catalogue.enrol(&id, &again, at(2600)).unwrap();
+    let token = catalogue.create_token(&authority, &agent("azure"), at(2600), HOUR);
+    let entered = catalogue.enrol(&token.unwrap(), &id, &again, at(2600));
+    assert!(entered.unwrap());
     assert!(who(&catalogue, again.fingerprint, at(2601)).is_ok());
     assert!(who(&catalogue, second.fingerprint, at(2601)).is_err());
 }
@@ -231,9 +240,10 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
 fn certificates_cannot_be_gathered() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
+    let token = token(&authority, &mut catalogue);
     let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
     let first = authority.certify(&request(), &id, at(0), HOUR).unwrap();
-    catalogue.enrol(&id, &first, at(0)).unwrap();
+    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
     let known = catalogue
         .look_up(first.fingerprint, at(1))
         .unwrap()
@@ -249,7 +259,7 @@ fn certificates_cannot_be_gathered() {
     // Those that expired are forgotten, so that a long life leaves no pile.
     assert!(catalogue.may_renew(&known, at(3601)).is_ok());
     let late = authority.certify(&request(), &id, at(3601), HOUR).unwrap();
-    catalogue.enrol(&id, &late, at(3601)).unwrap();
+    catalogue.enrol(&token, &id, &late, at(3601)).unwrap();
     assert_eq!(
         catalogue.look_up(first.fingerprint, at(3602)).unwrap(),
         Err(Unwelcome::Unknown)
@@ -329,4 +339,32 @@ fn names_are_checked_and_this_hosts_own_are_there() {
     for name in ["127.0.0.1", "::1", "localhost", "nat.example"] {
         assert!(names.iter().any(|n| n == name), "{name} in {names:?}");
     }
+}
+
+#[test]
+fn who_is_revoked_while_it_joins_stays_out() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    let token = token(&authority, &mut catalogue);
+    let redeemed = catalogue.redeem(&token, at(1), |_| true).unwrap();
+    assert_eq!(redeemed, Ok(agent("azure")));
+    catalogue.revoke_agent(&agent("azure"), at(2)).unwrap();
+    let issued = authority.certify(&request(), &id, at(3), HOUR).unwrap();
+    assert!(!catalogue.enrol(&token, &id, &issued, at(3)).unwrap());
+    let known = catalogue.look_up(issued.fingerprint, at(3)).unwrap();
+    assert_eq!(known, Err(Unwelcome::Unknown));
+}
+
+#[test]
+fn a_token_for_the_old_name_ends_when_an_agent_is_renamed() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    let token = token(&authority, &mut catalogue);
+    catalogue
+        .rename(&agent("azure"), &agent("spoke"), at(1))
+        .unwrap();
+    let redeemed = catalogue.redeem(&token, at(2), |_| true).unwrap();
+    assert_eq!(redeemed, Err(TokenRefusal::Revoked(agent("azure"))));
 }

@@ -80,7 +80,9 @@ impl Identities {
             .map_err(Refused::Token)?;
         let id = catalogue.agent_id(&agent, now)?;
         let issued = self.authority.certify(request, &id, now, life)?;
-        catalogue.enrol(&id, &issued, now)?;
+        if !catalogue.enrol(token, &id, &issued, now)? {
+            return Err(Refused::Token(TokenRefusal::Revoked(agent)));
+        }
         Ok((agent, issued))
     }
 

@@ -10,6 +10,7 @@
 //!   the time between its neighbours in the run. Agents say how many at least, and of which
 //!   time; so a missing block counts as declared by the time alone.
 //! - Every block has the CRC-32 that its frame had, also when its rows were sealed.
+//! - Every sealed file has the SHA-256 that it was sealed with.
 //! - A Session-Sender numbers its probes without gaps, and leaves out none when it skips
 //!   slots of its grid. A number that is missing is a probe that was sent and not recorded,
 //!   but for the last ones of a run that was killed: they were waited for until the

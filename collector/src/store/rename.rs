@@ -67,6 +67,16 @@ fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
            WHERE a.agent = ?1)",
         params![from, into],
     )?;
+    // What expired of it is not missing under the new name either.
+    tx.execute(
+        "UPDATE expired SET run = (
+           SELECT b.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
+           WHERE a.id = expired.run)
+         WHERE run IN (
+           SELECT a.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
+           WHERE a.agent = ?1)",
+        params![from, into],
+    )?;
     tx.execute(
         "DELETE FROM run WHERE agent = ?1 AND started IN (SELECT started FROM run WHERE agent = ?2)",
         params![from, into],

@@ -10,7 +10,8 @@ use std::path::Path;
 /// |---|---|
 /// | 1 | everything |
 /// | 2 | `block.crc`, so that a block is known by its bytes when it is sealed, too; `expired` |
-pub(super) const VERSION: i64 = 2;
+/// | 3 | `segment.digest`, so that a sealed file is known by its bytes |
+pub(super) const VERSION: i64 = 3;
 
 /// Marks a database as hopgap's own: "hgap".
 const APPLICATION: i64 = 0x6867_6170;
@@ -21,6 +22,7 @@ const APPLICATION: i64 = 0x6867_6170;
 /// `agent.newest` is the latest closing time of a block, on the agent's own clock.
 /// `refused` keeps frames aside that are whole but cannot be used.
 /// `block.crc` is the CRC-32 (IEEE) of the payload as it came, null where version 1 took it in.
+/// `segment.digest` is the SHA-256 of the sealed file, null where an older version sealed it.
 /// `expired` are the numbers of blocks that were deleted because of their age: they are
 /// not missing.
 /// `payload` is apart from `block` so that listing blocks touches no blobs, and both are
@@ -65,7 +67,8 @@ CREATE TABLE segment (
   last INTEGER NOT NULL,
   records INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
-  sealed INTEGER NOT NULL
+  sealed INTEGER NOT NULL,
+  digest BLOB
 );
 CREATE INDEX segment_by_time ON segment (session, kind, first);
 CREATE TABLE block (
@@ -148,9 +151,14 @@ pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError>
             tx.execute_batch(TABLES)?;
             tx.pragma_update(None, "application_id", APPLICATION)?;
         } else {
+            tx.execute_batch("ALTER TABLE segment ADD COLUMN digest BLOB")?;
+        }
+        if found == 1 {
             tx.execute_batch("ALTER TABLE block ADD COLUMN crc INTEGER")?;
         }
-        tx.execute_batch(EXPIRED)?;
+        if found < 2 {
+            tx.execute_batch(EXPIRED)?;
+        }
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()?;
     }

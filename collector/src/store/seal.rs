@@ -9,7 +9,7 @@
 
 use super::block::Kind;
 use super::segment::{Origin, Row, write};
-use super::{Reader, Store, StoreError};
+use super::{Reader, Store, StoreError, digest};
 use hopgap_proto::record::{Block, BlockBody, Probe, Reception, RunId, SessionName};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -46,6 +46,8 @@ pub struct Encoded {
     pub rows: u64,
     /// Its length in bytes.
     pub bytes: u64,
+    /// Its SHA-256.
+    digest: [u8; 32],
     /// Blocks that could not be read; they stay as they are.
     pub damaged: Vec<i64>,
 }
@@ -120,6 +122,7 @@ pub fn encode(reader: &Reader, due: Due) -> Result<Encoded, StoreError> {
     let bytes = std::fs::metadata(&beside)
         .map_err(StoreError::file(&beside))?
         .len();
+    let digest = digest::of(&beside)?;
     std::fs::rename(&beside, &target).map_err(StoreError::file(&target))?;
     // The rename itself is durable when the directories are flushed.
     for dir in dir.ancestors().take_while(|d| d.starts_with(&reader.dir)) {
@@ -131,6 +134,7 @@ pub fn encode(reader: &Reader, due: Due) -> Result<Encoded, StoreError> {
         due,
         rows,
         bytes,
+        digest,
         damaged,
     })
 }
@@ -143,13 +147,13 @@ fn fill<R: Row>(
 ) -> Result<(u64, Vec<i64>), StoreError> {
     let mut damaged = Vec::new();
     let mut statement = reader.db.prepare(
-        "SELECT agent.name, run.started, closed_mono, closed_wall, data
+        "SELECT agent.name, run.started, closed_mono, closed_wall, data, crc
          FROM block JOIN run ON run.id = block.run JOIN agent ON agent.id = run.agent
          JOIN payload ON payload.block = block.id WHERE block.id = ?1",
     )?;
     let rows = write::<R>(path, |sink| {
         for id in &due.blocks {
-            let (agent, run, closed, data) = statement.query_row([id], |row| {
+            let (agent, run, closed, data, crc) = statement.query_row([id], |row| {
                 let closed = ClockPair {
                     mono: Mono::from_nanos(row.get(2)?),
                     wall: Wall::from_nanos(row.get(3)?),
@@ -160,10 +164,14 @@ fn fill<R: Row>(
                     run,
                     closed,
                     row.get::<_, Vec<u8>>(4)?,
+                    row.get::<_, Option<u32>>(5)?,
                 ))
             })?;
-            let Some(rows) = Block::decode(&data).ok().and_then(|b| rows_of(b.body)) else {
-                tracing::error!("block {id} of the store cannot be read and is not sealed");
+            // Rows would hide that its bytes are no more those that came.
+            let whole = crc.is_none_or(|crc| crc == crc32fast::hash(&data));
+            let block = whole.then(|| Block::decode(&data).ok()).flatten();
+            let Some(rows) = block.and_then(|b| rows_of(b.body)) else {
+                tracing::error!("block {id} of the store is damaged and not sealed");
                 damaged.push(*id);
                 continue;
             };
@@ -183,7 +191,8 @@ fn fill<R: Row>(
 }
 
 /// `sealed/KIND/SESSION/2026-11-23T02.parquet`, with a number for a further file of an
-/// hour: the first such path that the catalogue does not know.
+/// hour: the first such path that the catalogue does not know, nor as one that is still to be
+/// deleted.
 fn free_path(
     tx: &Transaction<'_>,
     kind: Kind,
@@ -198,7 +207,9 @@ fn free_path(
     );
     let mut path = format!("{stem}.parquet");
     let mut part = 0;
-    let mut known = tx.prepare("SELECT 1 FROM segment WHERE path = ?1")?;
+    let mut known = tx.prepare(
+        "SELECT 1 FROM segment WHERE path = ?1 UNION ALL SELECT 1 FROM garbage WHERE path = ?1",
+    )?;
     while known.exists([&path])? {
         part += 1;
         path = format!("{stem}.{part}.parquet");
@@ -242,9 +253,9 @@ impl Store {
             return Ok(());
         }
         tx.execute(
-            "INSERT INTO segment (kind, session, hour, path, first, last, records, bytes, sealed)
+            "INSERT INTO segment (kind, session, hour, path, first, last, records, bytes, sealed, digest)
              SELECT ?1, (SELECT id FROM session WHERE name = ?2), ?3, ?4,
-                    min(first), max(last), ?5, ?6, ?7
+                    min(first), max(last), ?5, ?6, ?7, ?8
              FROM block WHERE kind = ?1 AND hour = ?3 AND segment IS NULL AND damaged = 0
                AND session = (SELECT id FROM session WHERE name = ?2)",
             params![
@@ -254,7 +265,8 @@ impl Store {
                 due.path,
                 encoded.rows.cast_signed(),
                 encoded.bytes.cast_signed(),
-                now.as_nanos()
+                now.as_nanos(),
+                &encoded.digest[..]
             ],
         )?;
         let segment = tx.last_insert_rowid();

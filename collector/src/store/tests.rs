@@ -455,7 +455,7 @@ fn a_store_that_cannot_be_used_says_why() {
     ] {
         let text = error.to_string();
         assert!(
-            text.contains("has the schema version 99, but this program knows up to 2"),
+            text.contains("has the schema version 99, but this program knows up to 3"),
             "{text}"
         );
     }

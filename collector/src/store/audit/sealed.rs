@@ -2,6 +2,7 @@
 
 use super::super::segment::{Origin, Segment};
 use super::super::{Kind, Reader, StoreError};
+use super::super::{digest, schema};
 use super::catalogue::RunEntry;
 use hopgap_proto::record::{Probe, Reception, RunId};
 use hopgap_proto::time::Wall;
@@ -41,11 +42,16 @@ pub(super) fn check(
             .or_else(|| of_run.get(&origin.run))
             .copied()
     };
-    let mut statement = tx.prepare(
+    let kept = if schema::version(tx)? >= 3 {
+        "digest"
+    } else {
+        "NULL"
+    };
+    let mut statement = tx.prepare(&format!(
         "SELECT path, kind, session, records, bytes,
-                (SELECT coalesce(sum(records), 0) FROM block WHERE segment = segment.id)
+                (SELECT coalesce(sum(records), 0) FROM block WHERE segment = segment.id), {kept}
          FROM segment WHERE last >= ?1 AND first <= ?2 ORDER BY path",
-    )?;
+    ))?;
     let mut rows = statement.query(params![from.as_nanos(), to.as_nanos()])?;
     let (mut count, mut faults) = (0, Vec::new());
     while let Some(row) = rows.next()? {
@@ -53,6 +59,7 @@ pub(super) fn check(
         let path: String = row.get(0)?;
         let (kind, session): (i64, i64) = (row.get(1)?, row.get(2)?);
         let (records, bytes, of_blocks): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let kept: Option<Vec<u8>> = row.get(6)?;
         let file = reader.dir().join(&path);
         let what = if Kind::of(kind) == Some(Kind::Receptions) {
             read::<Reception>(&file, |_, _| {})
@@ -74,7 +81,11 @@ pub(super) fn check(
             Ok((_, length)) if length != bytes.cast_unsigned() => Some(format!(
                 "it is {length} bytes long, the catalogue says {bytes}"
             )),
-            Ok(_) => None,
+            Ok(_) => match kept.map(|kept| digest::of(&file).map(|now| now[..] == kept[..])) {
+                Some(Ok(false)) => Some("its bytes are not those that were sealed".to_owned()),
+                Some(Err(error)) => Some(error.to_string()),
+                Some(Ok(true)) | None => None,
+            },
         };
         faults.extend(what.map(|what| SegmentFault { path, what }));
     }

@@ -254,7 +254,8 @@ fn a_store_of_version_1_is_audited_as_it_is_and_brought_up_to_date() {
     Connection::open(dir.0.join("hopgap.db"))
         .unwrap()
         .execute_batch(
-            "ALTER TABLE block DROP COLUMN crc; DROP TABLE expired; PRAGMA user_version = 1",
+            "ALTER TABLE block DROP COLUMN crc; DROP TABLE expired;
+             ALTER TABLE segment DROP COLUMN digest; PRAGMA user_version = 1",
         )
         .unwrap();
     let numbers = |found: &Audit| -> Vec<u64> {
@@ -272,4 +273,95 @@ fn a_store_of_version_1_is_audited_as_it_is_and_brought_up_to_date() {
         .query_row("SELECT count(crc) FROM block", [], |row| row.get(0))
         .unwrap();
     assert_eq!(kept, 1);
+}
+
+#[test]
+fn a_flipped_bit_in_a_sealed_file_is_found_wherever_it_is() {
+    let dir = Dir::new();
+    let mut store = store(&dir, &blocks(2));
+    let sealed = store.seal(TWO + Span::from_secs(86_400), Span::from_secs(60));
+    let path = sealed.unwrap().remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    assert!(audit(&dir).is_whole());
+    let step = whole.len() / 97;
+    for place in (0..whole.len()).step_by(step) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+        let found = audit(&dir);
+        assert_eq!(found.segment_faults.len(), 1, "byte {place}");
+    }
+    std::fs::write(&path, whole).unwrap();
+    assert!(audit(&dir).is_whole());
+}
+
+#[test]
+fn a_store_of_version_2_keeps_its_sealed_files() {
+    let dir = Dir::new();
+    let mut all = blocks(2);
+    let later = all.pop().unwrap();
+    let mut store = store(&dir, &all);
+    let day = TWO + Span::from_secs(86_400);
+    store.seal(day, Span::from_secs(60)).unwrap();
+    drop(store);
+    Connection::open(dir.0.join("hopgap.db"))
+        .unwrap()
+        .execute_batch("ALTER TABLE segment DROP COLUMN digest; PRAGMA user_version = 2")
+        .unwrap();
+    assert!(audit(&dir).is_whole());
+    let mut store = Store::open(&dir.0).unwrap();
+    store.append(&[encoded(&later)], TWO).unwrap();
+    store.seal(day, Span::from_secs(60)).unwrap();
+    let found = audit(&dir);
+    assert!(found.is_whole(), "{found:?}");
+    assert_eq!(found.segments, 2);
+}
+
+#[test]
+fn sealing_does_not_hide_that_a_block_was_damaged() {
+    let dir = Dir::new();
+    let all = blocks(2);
+    let mut store = store(&dir, &all);
+    // Other bytes that can be read: the probes of another block.
+    let mut other = all[1].clone();
+    other.header.key.number = 0;
+    let other = other.encode(UNIT).unwrap();
+    Connection::open(dir.0.join("hopgap.db"))
+        .unwrap()
+        .execute("UPDATE payload SET data = ?1 WHERE block = 1", [other])
+        .unwrap();
+    store
+        .seal(TWO + Span::from_secs(86_400), Span::from_secs(60))
+        .unwrap();
+    let found = audit(&dir);
+    let damaged = &found.agents[0].runs[0].damaged;
+    assert_eq!(damaged.len(), 1, "{found:?}");
+    assert_eq!(damaged[0].number, 0);
+}
+
+#[test]
+fn a_file_that_could_not_be_deleted_costs_no_later_one_its_life() {
+    let dir = Dir::new();
+    let mut all = blocks(2);
+    let later = all.pop().unwrap();
+    let mut store = store(&dir, &all);
+    let day = TWO + Span::from_secs(86_400);
+    let first = store.seal(day, Span::from_secs(60)).unwrap().remove(0);
+    // It cannot be deleted: a directory with something in it is at its place.
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    std::fs::write(first.join("x"), "x").unwrap();
+    let long_after = day + Span::from_secs(86_400);
+    assert!(store.expire(long_after).is_err());
+    store.append(&[encoded(&later)], long_after).unwrap();
+    let second = store
+        .seal(long_after + Span::from_secs(86_400), Span::from_secs(60))
+        .unwrap()
+        .remove(0);
+    assert_ne!(first, second);
+    std::fs::remove_dir_all(&first).unwrap();
+    drop(store);
+    let _store = Store::open(&dir.0).unwrap();
+    assert!(second.exists());
+    assert!(audit(&dir).segment_faults.is_empty());
 }
