@@ -20,6 +20,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_TYPE, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA,
 };
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -80,6 +81,39 @@ pub(super) async fn let_in(
     let body = read_body(body, MOST_BODY, BODY_TIME).await?;
     let request = Request::from_parts(head, Body::from(body));
     Ok(next.run(request).await)
+}
+
+/// Who asks as an agent without TLS, as far as the request tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// A program, for this host.
+    Program,
+    /// A program, for a host of another name: a browser that a page led here looks so, too.
+    Elsewhere,
+    /// A browser, for a page: agents send no `Origin` and no `Sec-Fetch-Site`.
+    Page,
+}
+
+/// Who asks as an agent.
+pub(super) fn asking(head: &Parts) -> Asking {
+    let headers = &head.headers;
+    if headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE) {
+        return Asking::Page;
+    }
+    let names_this_host = head.extensions.get::<Ends>().is_some_and(|ends| {
+        let asked = Asked {
+            ends: *ends,
+            method: &head.method,
+            uri: &head.uri,
+            headers,
+        };
+        asked.names_this_host()
+    });
+    if names_this_host {
+        Asking::Program
+    } else {
+        Asking::Elsewhere
+    }
 }
 
 /// What a request says of itself, and where it comes from.
@@ -247,7 +281,7 @@ fn without_token(who: &str) -> Failure {
     .caused_by(Cause::Token)
 }
 
-fn across(error: &str) -> Failure {
+pub(super) fn across(error: &str) -> Failure {
     Failure::new(
         ErrorCode::Forbidden,
         error,

@@ -1,6 +1,7 @@
 //! Where a request comes from, and what it proves itself by.
 
 use super::App;
+use super::access::{Asking, asking};
 use super::reply::Failure;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
@@ -19,7 +20,7 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Without TLS: a secret may prove who it is.
-    Plain,
+    Plain(Asking),
     /// By TLS, with a certificate that the authority signed, or without one.
     Tls(Option<Fingerprint>),
 }
@@ -50,7 +51,7 @@ impl FromRequestParts<App> for Peer {
         plain
             .map(|ConnectInfo(address)| Self {
                 address: *address,
-                way: Way::Plain,
+                way: Way::Plain(asking(parts)),
             })
             .ok_or_else(|| {
                 Failure::new(

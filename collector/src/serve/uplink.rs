@@ -1,5 +1,6 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
+use super::access::{Asking, across};
 use super::peer::{Peer, Way};
 use super::reply::Failure;
 use super::{App, limits};
@@ -166,10 +167,14 @@ fn let_in_with_former(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Aske
 }
 
 fn noted(app: &App, headers: &HeaderMap, peer: Peer, former: bool) -> Result<Asker, Failure> {
+    // Before any name is noted: a page says whatever it likes.
+    if peer.way == Way::Plain(Asking::Page) {
+        return Err(across("a page of a browser asks"));
+    }
     let name = name_in(headers)?;
     let plan = app.plan.borrow().clone();
     let checked = match peer.way {
-        Way::Plain => by_secret(name.clone(), headers, &plan),
+        Way::Plain(asking) => by_secret(name.clone(), headers, &plan, asking),
         Way::Tls(certificate) => by_certificate(app, &name, certificate, &plan, former),
     };
     match &checked {
@@ -244,15 +249,35 @@ fn in_plan(name: &AgentName, plan: &CollectorPlan) -> Result<(), Failure> {
     ))
 }
 
-/// Whether it is `name` who asks. An agent that the plan gives no secret is believed: then
-/// the collector listens on loopback only.
-fn by_secret(name: AgentName, headers: &HeaderMap, plan: &CollectorPlan) -> Result<Asker, Failure> {
+/// Whether it is `name` who asks. An agent that the plan gives no secret is believed where
+/// no token is required: then the collector listens on loopback only, and nothing but a
+/// browser would call it by another host's name.
+fn by_secret(
+    name: AgentName,
+    headers: &HeaderMap,
+    plan: &CollectorPlan,
+    asking: Asking,
+) -> Result<Asker, Failure> {
     in_plan(&name, plan)?;
     let believed = |name| Asker {
         name,
         former: Vec::new(),
     };
     let Some(secret) = plan.secrets.get(&name) else {
+        if plan.settings.token_required {
+            return Err(Failure::new(
+                ErrorCode::Unauthorized,
+                format!(
+                    "agent `{name}` has no secret, and `token_required` lets nobody in without"
+                ),
+                "give it a `secret_file`, in the plan and in its own configuration",
+            ));
+        }
+        if asking != Asking::Program {
+            return Err(across(
+                "this host has another name than the request gives it",
+            ));
+        }
         return Ok(believed(name));
     };
     let given = headers

@@ -2,7 +2,7 @@
 
 use super::{Dir, PLAN, Running, SECRET, json, wait_for};
 use crate::serve::{DRILLS_PATH, DrillBody, DrillRequest, RefusedBody, STATUS_PATH, Status};
-use hopgap_proto::uplink::{AGENT_HEADER, ErrorBody, ErrorCode, PLAN_PATH};
+use hopgap_proto::uplink::{AGENT_HEADER, BLOCKS_PATH, ErrorBody, ErrorCode, PLAN_PATH};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -282,4 +282,39 @@ fn who_asks_too_often_is_told_to_wait_and_agents_go_on() {
     }
     let status = wait_for(|| running.client().status().ok());
     assert_eq!(status.refused.cross_site, 100);
+}
+
+#[test]
+fn a_page_in_a_browser_gets_no_plan_and_delivers_nothing() {
+    let running = Running::start();
+    let (named, secret) = (format!("{AGENT_HEADER}: onprem"), bearer(SECRET));
+    let bare = format!("{AGENT_HEADER}: azure");
+    let plan = |lines: &[&str]| ask(&running, &get(PLAN_PATH), lines, "");
+    let forbidden = (403, ErrorCode::Forbidden);
+    assert_eq!(plan(&[&bare]).status, 200);
+    let evil = "host: evil.example";
+    for page in [
+        "origin: http://evil.example",
+        "sec-fetch-site: cross-site",
+        "sec-fetch-site: same-origin",
+    ] {
+        assert_eq!(plan(&[&bare, page]).code(), forbidden, "{page}");
+        assert_eq!(plan(&[&named, &secret, page]).code(), forbidden, "{page}");
+        let delivery = ask(&running, &post(BLOCKS_PATH), &[&bare, page], "x");
+        assert_eq!(delivery.code(), forbidden, "{page}");
+    }
+    // A name that was made to lead here.
+    assert_eq!(plan(&[&bare, evil]).code(), forbidden);
+    // Who shows a secret may come through a proxy of any name.
+    assert_eq!(plan(&[&named, &secret, evil]).status, 200);
+}
+
+#[test]
+fn where_all_need_a_token_no_agent_is_believed_without_a_secret() {
+    let running = guarded();
+    let bare = format!("{AGENT_HEADER}: azure");
+    let plan = ask(&running, &get(PLAN_PATH), &[&bare], "");
+    assert_eq!(plan.code(), (401, ErrorCode::Unauthorized));
+    assert!(!plan.body.contains("session"), "{}", plan.body);
+    assert!(plan.body.contains("secret_file"), "{}", plan.body);
 }

@@ -114,7 +114,7 @@ pub fn judge(
     }
     judgement.compare_delays(&report, truth);
     judgement.compare_sizes(&report, fault, tunnel);
-    judgement.expect_an_outage();
+    judgement.expect_an_effect(fault, truth);
     judgement.expect_all_flows(&report);
     judgement.expect_routes(fault, &report);
     judgement.expect_share(fault, &report, truth);
@@ -345,11 +345,16 @@ impl Judgement {
         }
     }
 
-    /// A drill whose fault did not bite shows nothing.
-    fn expect_an_outage(&mut self) {
-        if self.true_outages == 0 {
-            self.faults
-                .push("there was no outage in this drill: its fault did not bite".to_owned());
+    /// A drill whose fault did not bite shows nothing. Where routers know of the fault at
+    /// once, traffic may change its path without an outage.
+    fn expect_an_effect(&mut self, fault: Fault, truth: &Truth) {
+        let is_silent = matches!(fault, Fault::Blackhole | Fault::Grey);
+        let moved = truth.flows.values().any(|flow| flow.paths.len() > 1);
+        if self.true_outages == 0 && (is_silent || !moved) {
+            self.faults.push(
+                "there was no outage in this drill, nor a change of path that could go without: its fault did not bite"
+                    .to_owned(),
+            );
         }
     }
 
