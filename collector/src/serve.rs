@@ -12,6 +12,7 @@
 
 mod access;
 mod api;
+mod bodies;
 mod join;
 mod keeper;
 mod limits;
@@ -31,6 +32,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use bodies::Bodies;
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
     BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH,
@@ -44,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::Tls;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch as channel};
+use tokio::sync::watch as channel;
 
 pub(crate) use access::OURS_HEADER;
 pub use api::{
@@ -58,9 +60,6 @@ pub use tls::TlsBody;
 
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);
-
-/// Bodies of frames held in memory at a time: bounds it to about 50 MB.
-const BODIES_AT_A_TIME: usize = 8;
 
 /// What `serve` is told beside the plan; each overrides the plan's setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,7 +114,7 @@ struct Shared {
     stopping: channel::Receiver<bool>,
     store: PathBuf,
     started: Wall,
-    bodies: Semaphore,
+    bodies: Bodies,
     refusals: Refusals,
     limits: Arc<Limits>,
     /// Who agents are, where they come by TLS.
@@ -249,7 +248,7 @@ impl Service {
             stopping: stopping.clone(),
             store: dir,
             started: clock::now(),
-            bodies: Semaphore::new(BODIES_AT_A_TIME),
+            bodies: Bodies::default(),
             refusals: Refusals::default(),
             limits: Arc::clone(&limits),
             identities,

@@ -136,11 +136,7 @@ pub(super) async fn blocks(
     request: Request,
 ) -> Result<Json<Ack>, Failure> {
     let asker = let_in_with_former(&app, request.headers(), peer)?;
-    let _place = app
-        .bodies
-        .acquire()
-        .await
-        .map_err(|_| super::writer::Stopped)?;
+    let _place = app.bodies.place(&asker.name).await?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
     app.writer
         .run(move |store| take(store, &asker, &body))

@@ -1,6 +1,6 @@
 //! Who gets in and within which limits, asked over real connections.
 
-use super::{Dir, PLAN, Running, SECRET, json, wait_for};
+use super::{Dir, PLAN, Running, SECRET, Session, frames, json, now, wait_for};
 use crate::serve::{DRILLS_PATH, DrillBody, DrillRequest, RefusedBody, STATUS_PATH, Status};
 use hopgap_proto::uplink::{AGENT_HEADER, BLOCKS_PATH, ErrorBody, ErrorCode, PLAN_PATH};
 use std::io::{Read as _, Write as _};
@@ -317,4 +317,28 @@ fn where_all_need_a_token_no_agent_is_believed_without_a_secret() {
     assert_eq!(plan.code(), (401, ErrorCode::Unauthorized));
     assert!(!plan.body.contains("session"), "{}", plan.body);
     assert!(plan.body.contains("secret_file"), "{}", plan.body);
+}
+
+#[test]
+fn bodies_that_drip_in_hold_up_their_own_agent_alone() {
+    let running = Running::start();
+    let host = host(&running);
+    let dripping: Vec<_> = (0..12)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&host).unwrap();
+            let head = format!(
+                "POST {BLOCKS_PATH} HTTP/1.1\r\nhost: {host}\r\n{AGENT_HEADER}: azure\r\ncontent-length: 1000\r\n\r\nx"
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // Connections are taken in their order: when this is answered, all have asked.
+    let (status, _) = running.send("onprem", Some(SECRET), PLAN_PATH, None);
+    assert_eq!(status, 200);
+    // The client waits for half of the time that a body has.
+    let [probes, _] = Session::new(now()).ten_seconds();
+    let (status, text) = running.deliver("onprem", &frames([&probes]));
+    assert_eq!(status, 200, "{text}");
+    drop(dripping);
 }
