@@ -36,8 +36,9 @@ impl Judgement {
             }
             self.compare_periods(view, direction);
         }
-        if counts.lost_unknown > 0 {
-            let what = format!("the direction of {} lost is not known", counts.lost_unknown);
+        let unknown = counts.lost_unknown - excused_unknown(view).min(counts.lost_unknown);
+        if unknown > 0 {
+            let what = format!("the direction of {unknown} lost is not known");
             self.wrong(&view.label, what);
         }
         // Whether a probe on the edge is in the drill is a question of microseconds.
@@ -94,6 +95,25 @@ impl Judgement {
             self.wrong(&view.label, worst);
         }
     }
+}
+
+/// Lost probes of which the report may say that their direction is not known: those that
+/// were sent while the reflecting agent did not run or was just starting. Whether it was
+/// there already when such a probe came is known to nobody.
+fn excused_unknown(view: &View<'_>) -> u64 {
+    let periods = view.found.outages.iter().flat_map(|o| &o.loss_periods);
+    let periods = periods.chain(&view.found.background);
+    let excused = periods.filter(|period| period.direction == "unknown");
+    let excused = excused.filter(|period| {
+        let range = view.place(&period.first).zip(view.place(&period.last));
+        range.is_some_and(|(first, last)| {
+            let probes = view.truth.probes.get(first..=last).unwrap_or_default();
+            let lost = |p: &&Probe| p.lost(0) == Some(true) || p.lost(1) == Some(true);
+            let lost: Vec<&Probe> = probes.iter().filter(lost).collect();
+            lost.len() as u64 == period.lost && lost.iter().all(|probe| view.is_open(probe))
+        })
+    });
+    excused.map(|period| period.lost).sum()
 }
 
 /// The places of the lost probes of a period, if it tells the truth.

@@ -304,3 +304,39 @@ fn an_outage_that_is_stretched_or_split_is_wrong() {
     assert_eq!(split.found.right, 0);
     assert!(!split.agrees());
 }
+
+#[test]
+fn an_unknown_direction_is_excused_only_where_the_reflector_was_not_there() {
+    let unknown =
+        json!([{"direction": "unknown", "first": point(85), "last": point(85), "lost": 1}]);
+    let period = |first: i64, last: i64| json!({"direction": "forward", "first": point(first), "last": point(last), "lost": last - first + 1});
+    let faults = |downs: Vec<Down>| {
+        let judgement = judged_with(
+            downs,
+            &[
+                (&format!("{FLOW}/counts/lost_forward"), json!(29)),
+                (&format!("{FLOW}/counts/lost_unknown"), json!(1)),
+                (&format!("{FLOW}/background"), unknown.clone()),
+                (&of_outage("lost"), json!(29)),
+                (
+                    &of_outage("loss_periods"),
+                    json!([period(61, 84), period(86, 90)]),
+                ),
+            ],
+        );
+        judgement.faults
+    };
+    let down = |side: usize| {
+        vec![Down {
+            from: Span::from_millis(805),
+            until: Span::from_millis(855),
+            killed: false,
+            side: Some(side),
+        }]
+    };
+    assert_eq!(faults(down(1)), Vec::<String>::new());
+    for downs in [down(0), Vec::new()] {
+        let said = faults(downs).join("; ");
+        assert!(said.contains("the direction of 1 lost"), "{said}");
+    }
+}
