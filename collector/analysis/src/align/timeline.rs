@@ -31,6 +31,7 @@ impl Timeline {
         pairs.dedup();
         let last = pairs.last().map(|p| p.mono);
         let first = pairs.first().map(|p| p.mono);
+        let all_steps = stepped(events);
         let mut segments = Vec::new();
         let mut group: Vec<Span> = Vec::new();
         let mut from = Mono::MIN;
@@ -38,16 +39,14 @@ impl Timeline {
         for pair in pairs {
             let begun = group.first().copied();
             // Between the two readings the steps' own events say when they were.
-            let steps = stepped(events, previous, pair.mono);
-            let is_other = |o: &Span| (pair.offset() - *o).abs() > NOISE;
+            let steps = within(&all_steps, previous, pair.mono);
+            let difference = begun.map_or(Span::ZERO, |o| pair.offset() - o);
+            let (between, last) = steps_to(difference, steps);
             // What was stepped and stepped back between two readings shows in neither.
-            let was_other = |o: &Span| {
-                let explained = (total(&steps) - (pair.offset() - *o)).abs() <= NOISE;
-                explained && steps.iter().any(|(_, by)| by.abs() > NOISE)
-            };
-            if let Some(offset) = begun.filter(|o| is_other(o) || was_other(o)) {
+            let was_stepped =
+                difference.abs() > NOISE || between.iter().any(|(_, by)| by.abs() > NOISE);
+            if let Some(offset) = begun.filter(|_| was_stepped) {
                 segments.push(segment(from, &mut group));
-                let (between, last) = steps_to(pair.offset() - offset, &steps);
                 let mut at = segments.last().map_or(offset, |s| s.offset);
                 for (step, by) in between {
                     from = *step;
@@ -111,25 +110,31 @@ impl Timeline {
     }
 }
 
-/// The steps that are on record after `from` and not after `to`.
-fn stepped(events: &[Event], from: Mono, to: Mono) -> Vec<(Mono, Span)> {
+/// The steps that are on record, in the order of time. They are few, and events of months
+/// are many: these are looked through once.
+fn stepped(events: &[Event]) -> Vec<(Mono, Span)> {
     let steps = events.iter().filter_map(|e| match e.kind {
-        EventKind::ClockStepped(by) if from < e.at && e.at <= to => Some((e.at, by)),
+        EventKind::ClockStepped(by) => Some((e.at, by)),
         _ => None,
     });
-    steps.collect()
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|(at, _)| *at);
+    steps
 }
 
-fn total(steps: &[(Mono, Span)]) -> Span {
-    steps.iter().map(|(_, by)| *by).sum()
+/// Those after `from` and not after `to`.
+fn within(steps: &[(Mono, Span)], from: Mono, to: Mono) -> &[(Mono, Span)] {
+    let until = |end: Mono| steps.partition_point(|(at, _)| *at <= end);
+    steps.get(until(from)..until(to)).unwrap_or_default()
 }
 
 /// All steps between two readings, where they explain the difference of these, and when
 /// the last one was. Where they do not, some went unrecorded: none is believed but that
 /// the last one was when it says.
 fn steps_to(difference: Span, steps: &[(Mono, Span)]) -> (&[(Mono, Span)], Option<Mono>) {
+    let sum: Span = steps.iter().map(|(_, by)| *by).sum();
     let last = steps.last().map(|(at, _)| *at);
-    if (total(steps) - difference).abs() <= NOISE {
+    if (sum - difference).abs() <= NOISE {
         (steps, last)
     } else {
         (&[], last)
