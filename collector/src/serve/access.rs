@@ -168,9 +168,7 @@ impl Asked<'_> {
         }
         // Before tokens are spoken of: a page that was led here has none to show.
         if !self.names_this_host() {
-            return Err(across(
-                "this host has another name than the request gives it",
-            ));
+            return Err(for_another_host());
         }
         if plan.settings.token_required {
             return Err(without_token("all programs"));
@@ -279,6 +277,11 @@ fn without_token(who: &str) -> Failure {
         "show one, as with --token-file",
     )
     .caused_by(Cause::Token)
+}
+
+/// Refuses a request that names another host than this one.
+pub(super) fn for_another_host() -> Failure {
+    across("this host has another name than the request gives it")
 }
 
 pub(super) fn across(error: &str) -> Failure {

@@ -3,9 +3,11 @@
 //! its cause, so that the status tells a limit from a fault.
 
 mod connections;
+mod places;
 mod rates;
 
-pub(super) use connections::{Bounds, Connections, Ends, Place};
+pub(super) use connections::{Bounds, Connections, Ends};
+pub(super) use places::{Place, Places};
 
 use super::App;
 use super::reply::Failure;
@@ -165,7 +167,7 @@ fn pace(rates: &Rates, peer: IpAddr) -> Result<(), Failure> {
 
 /// Whose an address is, as far as limits go: an IPv6 host has a whole /64 to choose from
 /// (RFC 4291 section 2.5.4).
-pub(in crate::serve) fn whose(peer: IpAddr) -> IpAddr {
+fn whose(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

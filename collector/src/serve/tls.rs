@@ -3,9 +3,7 @@
 //! Who has none can only join, and has little time and few places for it, so that
 //! strangers cannot keep agents out.
 
-mod strangers;
-
-use super::limits::{Connections, Ends, Place};
+use super::limits::{Connections, Ends, Place, Places};
 use super::peer::Peer;
 use crate::clock;
 use crate::identity::{Authority, IdentityError, ServerNameText, provider, server_names};
@@ -20,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use strangers::{Stranger, Strangers};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
@@ -32,6 +29,11 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection without a certificate lasts, after its handshake.
 const STRANGER: Duration = Duration::from_secs(15);
+/// Connections in their handshake or without a certificate, at a time.
+const MOST_STRANGERS: usize = 64;
+/// The same of one peer: one silent host must not keep the others' agents from their
+/// handshakes.
+const MOST_STRANGERS_OF_ONE: usize = 8;
 /// How often the names of this host, and the age of the certificate, are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// After a failure to accept, such as for want of file descriptors.
@@ -196,7 +198,7 @@ impl Tls {
     ) {
         let acceptor = TlsAcceptor::from(self.config.clone());
         let mut running = JoinSet::new();
-        let strangers = Strangers::default();
+        let strangers = Places::new(MOST_STRANGERS, MOST_STRANGERS_OF_ONE);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -216,7 +218,7 @@ impl Tls {
                 continue;
             };
             let ends = Ends::new(address, local);
-            let stranger = strangers.admit(ends.peer.ip());
+            let stranger = strangers.admit(ends.peer.ip(), true);
             let (Some(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
                 count(&counts.over_limit);
                 continue;
@@ -248,7 +250,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: Stranger) {
+    async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: Place) {
         let address = self.ends.peer;
         // Small answers are not to wait for more.
         let _ = stream.set_nodelay(true);

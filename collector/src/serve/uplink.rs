@@ -1,6 +1,6 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
-use super::access::{Asking, across};
+use super::access::{Asking, across, for_another_host};
 use super::peer::{Peer, Way};
 use super::reply::Failure;
 use super::{App, limits};
@@ -270,9 +270,7 @@ fn by_secret(
             ));
         }
         if asking != Asking::Program {
-            return Err(across(
-                "this host has another name than the request gives it",
-            ));
+            return Err(for_another_host());
         }
         return Ok(believed(name));
     };

@@ -45,16 +45,21 @@ fn id_of(tx: &Transaction<'_>, agent: &AgentName) -> Result<Option<i64>, StoreEr
 }
 
 fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
-    // A run that delivered under both names.
-    tx.execute(
-        "UPDATE OR IGNORE block SET run = (
-           SELECT b.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
-           WHERE a.id = block.run)
-         WHERE run IN (
-           SELECT a.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
-           WHERE a.agent = ?1)",
-        params![from, into],
-    )?;
+    // A run that delivered under both names. What expired of it is not missing under the
+    // new one either.
+    for table in ["block", "expired"] {
+        tx.execute(
+            &format!(
+                "UPDATE OR IGNORE {table} SET run = (
+                   SELECT b.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
+                   WHERE a.id = {table}.run)
+                 WHERE run IN (
+                   SELECT a.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
+                   WHERE a.agent = ?1)"
+            ),
+            params![from, into],
+        )?;
+    }
     tx.execute(
         "DELETE FROM payload WHERE block IN (
            SELECT block.id FROM block JOIN run AS a ON a.id = block.run AND a.agent = ?1
@@ -63,16 +68,6 @@ fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
     )?;
     tx.execute(
         "DELETE FROM block WHERE run IN (
-           SELECT a.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
-           WHERE a.agent = ?1)",
-        params![from, into],
-    )?;
-    // What expired of it is not missing under the new name either.
-    tx.execute(
-        "UPDATE expired SET run = (
-           SELECT b.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
-           WHERE a.id = expired.run)
-         WHERE run IN (
            SELECT a.id FROM run AS a JOIN run AS b ON b.started = a.started AND b.agent = ?2
            WHERE a.agent = ?1)",
         params![from, into],

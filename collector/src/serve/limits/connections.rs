@@ -3,7 +3,7 @@
 
 mod phase;
 
-use super::{Cause, Limits, whose};
+use super::{Cause, Limits, Place, Places};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
@@ -12,10 +12,9 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use phase::{Observed, Phase, Progress};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,40 +101,7 @@ impl Default for Bounds {
 pub(in crate::serve) struct Connections {
     bounds: Bounds,
     limits: Arc<Limits>,
-    held: Arc<Mutex<Held>>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    from_elsewhere: usize,
-    by_peer: BTreeMap<IpAddr, usize>,
-}
-
-/// A connection's place; free again when dropped.
-#[derive(Debug)]
-pub(in crate::serve) struct Place {
-    held: Arc<Mutex<Held>>,
-    whose: IpAddr,
-    from_elsewhere: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = lock(&self.held);
-        if self.from_elsewhere {
-            held.from_elsewhere -= 1;
-        }
-        if let Some(count) = held.by_peer.get_mut(&self.whose) {
-            *count -= 1;
-            if *count == 0 {
-                held.by_peer.remove(&self.whose);
-            }
-        }
-    }
-}
-
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+    places: Places,
 }
 
 impl Connections {
@@ -144,30 +110,19 @@ impl Connections {
         Self {
             bounds,
             limits,
-            held: Arc::default(),
+            places: Places::new(bounds.all, bounds.of_one),
         }
     }
 
     /// A place for a connection, which is to be held as long as that is open; `None`,
     /// and counted, where its peer or all have too many.
     pub(in crate::serve) fn admit(&self, ends: Ends) -> Option<Place> {
-        let mut held = lock(&self.held);
-        let whose = whose(ends.peer.ip());
-        let from_elsewhere = !ends.are_here();
-        let of_one = held.by_peer.get(&whose).copied().unwrap_or(0);
-        let full = from_elsewhere && held.from_elsewhere >= self.bounds.all;
-        if full || of_one >= self.bounds.of_one {
+        let place = self.places.admit(ends.peer.ip(), !ends.are_here());
+        if place.is_none() {
             self.limits.count(Cause::Connections);
             tracing::debug!("a connection of {} was refused", ends.peer);
-            return None;
         }
-        held.from_elsewhere += usize::from(from_elsewhere);
-        held.by_peer.insert(whose, of_one + 1);
-        Some(Place {
-            held: Arc::clone(&self.held),
-            whose,
-            from_elsewhere,
-        })
+        place
     }
 
     /// Answers without TLS until `stopping`, then waits until requests have finished.

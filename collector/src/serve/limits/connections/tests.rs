@@ -308,8 +308,7 @@ fn who_fills_all_places_keeps_this_hosts_people_from_none() {
     drop(places);
     assert!(from("10.0.0.2", "10.0.0.9").is_some());
     drop(here);
-    assert!(super::lock(&connections.held).by_peer.is_empty());
-    assert_eq!(super::lock(&connections.held).from_elsewhere, 0);
+    assert_eq!(connections.places.held(), (0, 0));
 }
 
 #[test]
