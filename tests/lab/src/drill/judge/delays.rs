@@ -1,8 +1,9 @@
 //! One-way delays against the wires' own: from where a packet entered the wire at its
 //! sender to where it left the wire at its receiver, on one clock.
 
+use super::paths::path_name;
 use super::report::{Latency, Report};
-use super::{Judgement, path_name, session_of};
+use super::{Judgement, session_of};
 use crate::truth::{Direction, FlowTruth, Truth};
 use hopgap_proto::time::Span;
 

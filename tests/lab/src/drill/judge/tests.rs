@@ -1,7 +1,8 @@
-use super::{Judgement, PathEpoch, TruePath, head, judge, readings};
+use super::paths::readings;
+use super::{Judgement, head, judge};
 use crate::fault::Fault;
 use crate::topology::{SERVER, VM};
-use crate::truth::{FlowTruth, Mark, Packet, TrueOutage, Truth};
+use crate::truth::{FlowTruth, Mark, Packet, PathEpoch, TrueOutage, TruePath, Truth};
 use crate::tunnel::Tunnel;
 use crate::wire::log::Flow;
 use hopgap_proto::time::{Mono, Span};
