@@ -83,7 +83,7 @@ impl ClockSpec {
         // Not the program's numbers: a scenario's faults stay the same with other clocks.
         let mut rng = fastrand::Rng::with_seed(seed.rotate_left(32) ^ 0xc10c);
         let seconds = |seconds: f64| Span::from_nanos(whole(seconds * 1e9));
-        let clock = HostClock {
+        let mut clock = HostClock {
             zero_mono_ns: zero.mono.as_nanos(),
             zero_wall_ns: zero.wall.as_nanos(),
             offset_ns: seconds(self.offset_s.draw(&mut rng)).as_nanos(),
@@ -94,10 +94,7 @@ impl ClockSpec {
         };
         let step_at = self.step_at.map(|at| at.draw(&mut rng));
         let lasts = self.step_back_after.map(|lasts| lasts.draw(&mut rng));
-        let clock = HostClock {
-            step_lasts_ns: lasts.map(Span::as_nanos),
-            ..clock
-        };
+        clock.step_lasts_ns = lasts.map(Span::as_nanos);
         (clock, step_at)
     }
 }

@@ -232,10 +232,9 @@ impl View<'_> {
 
     /// Whether an agent's absence may have hidden a part of this run, or its edge.
     fn may_be_cut(&self, run: &std::ops::RangeInclusive<usize>) -> bool {
-        let around = run.start().saturating_sub(1)..=run.end() + 1;
-        let probes = self.truth.probes.iter().enumerate();
-        let mut probes = probes.filter(|(place, _)| around.contains(place));
-        probes.any(|(_, probe)| self.is_down(probe) || self.is_forgotten(probe))
+        let probes = self.truth.probes.iter().take(run.end() + 2);
+        let mut around = probes.skip(run.start().saturating_sub(1));
+        around.any(|probe| self.is_down(probe) || self.is_forgotten(probe))
     }
 
     fn is_around(&self, probe: &Probe, before: Span, which: impl Fn(&Down) -> bool) -> bool {

@@ -62,11 +62,9 @@ impl Judgement {
     }
 
     fn compare_periods(&mut self, view: &View<'_>, direction: usize) {
-        let periods = view.found.outages.iter().flat_map(|o| &o.loss_periods);
-        let periods = periods.chain(&view.found.background);
         let mut covered = BTreeSet::new();
         let mut worst: Option<String> = None;
-        for period in periods.filter(|p| p.direction == DIRECTIONS[direction]) {
+        for period in periods(view, DIRECTIONS[direction]) {
             match claim(view, direction, period) {
                 Ok(lost) => covered.extend(lost),
                 Err(what) => {
@@ -97,14 +95,19 @@ impl Judgement {
     }
 }
 
+/// The loss periods that are reported of a direction, of outages and others.
+fn periods<'a>(view: &View<'a>, direction: &'static str) -> impl Iterator<Item = &'a LossPeriod> {
+    let found = view.found;
+    let all = found.outages.iter().flat_map(|o| &o.loss_periods);
+    let all = all.chain(&found.background);
+    all.filter(move |period| period.direction == direction)
+}
+
 /// Lost probes of which the report may say that their direction is not known: those that
 /// were sent while the reflecting agent did not run or was just starting. Whether it was
 /// there already when such a probe came is known to nobody.
 fn excused_unknown(view: &View<'_>) -> u64 {
-    let periods = view.found.outages.iter().flat_map(|o| &o.loss_periods);
-    let periods = periods.chain(&view.found.background);
-    let excused = periods.filter(|period| period.direction == "unknown");
-    let excused = excused.filter(|period| {
+    let excused = periods(view, "unknown").filter(|period| {
         let range = view.place(&period.first).zip(view.place(&period.last));
         range.is_some_and(|(first, last)| {
             let probes = view.truth.probes.get(first..=last).unwrap_or_default();

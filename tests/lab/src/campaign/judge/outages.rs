@@ -109,8 +109,7 @@ impl Judgement {
     ) {
         let has = |direction: usize| {
             let all = &runs[direction];
-            all.iter()
-                .any(|run| run.start() <= range.end() && run.end() >= range.start())
+            all.iter().any(|run| overlap(run, range))
         };
         let said = DIRECTIONS.iter().position(|d| *d == outage.direction);
         let (first, last) = (outage.first_lost.seq, outage.last_lost.seq);
@@ -154,8 +153,11 @@ impl Judgement {
         }
         let touched: Vec<&Run> = whole[direction]
             .iter()
-            .filter(|run| run.start() <= range.end() && run.end() >= range.start())
+            .filter(|run| overlap(run, range))
             .collect();
+        let all = touched
+            .iter()
+            .fold(range.clone(), |all, run| join(&all, run));
         let whole = match touched.as_slice() {
             // What an agent did not see because it did not run may part or cut an outage.
             [one] if !view.may_be_cut(one) && !view.may_be_cut(range) => {
@@ -170,18 +172,14 @@ impl Judgement {
                 }
                 (*one).clone()
             }
-            [_] => touched
-                .iter()
-                .fold(range.clone(), |all, run| join(&all, run)),
+            [_] => all,
             several => {
                 let cut = |run: &&Run| view.may_be_cut(run);
                 if !edge && !several.iter().any(cut) {
                     let what = format!("truly these were {} outages", several.len());
                     self.wrong(&label, what);
                 }
-                several
-                    .iter()
-                    .fold(range.clone(), |all, run| join(&all, run))
+                all
             }
         };
         if let Some(truly) = Edges::of(view, direction, &whole) {
@@ -349,6 +347,10 @@ fn instant(
     }
 }
 
+fn overlap(a: &Run, b: &Run) -> bool {
+    a.start() <= b.end() && a.end() >= b.start()
+}
+
 fn join(all: &Run, run: &Run) -> Run {
     *all.start().min(run.start())..=*all.end().max(run.end())
 }
@@ -357,19 +359,16 @@ fn join(all: &Run, run: &Run) -> Run {
 fn groups(view: &View<'_>, direction: usize, runs: &[Run]) -> Vec<Run> {
     let mut groups: Vec<Run> = Vec::new();
     for run in runs {
-        let joined = groups.last().filter(|last| {
+        let is_one = |last: &Run| {
             let between = view.truth.probes.get(*last.end()..=*run.start());
             let between = between.unwrap_or_default();
             let good = between.iter().filter(|p| p.lost(direction) == Some(false));
             // Where the numbers begin anew, so did the sender.
             good.count() < MIN_GOOD && between.is_sorted_by_key(|p| p.seq)
-        });
-        match joined.map(|last| join(last, run)) {
-            Some(joined) => {
-                groups.pop();
-                groups.push(joined);
-            }
-            None => groups.push(run.clone()),
+        };
+        match groups.last_mut() {
+            Some(last) if is_one(last) => *last = join(last, run),
+            _ => groups.push(run.clone()),
         }
     }
     groups
