@@ -247,7 +247,7 @@ impl Reader {
                     }
                 }
             }
-            sealed::check(self, &tx, &runs, (from, to), |run, session, probe| {
+            sealed::read_again(self, &tx, &runs, (from, to), |run, session, probe| {
                 senders.compare(run, Some(session), std::slice::from_ref(probe));
             })?;
         }

@@ -56,6 +56,11 @@ pub(super) fn keeps_checksums(tx: &Transaction<'_>) -> Result<bool, StoreError> 
     Ok(schema::version(tx)? >= 2)
 }
 
+/// Whether the tables are of a version that keeps the digests of sealed files.
+pub(super) fn keeps_digests(tx: &Transaction<'_>) -> Result<bool, StoreError> {
+    Ok(schema::version(tx)? >= 3)
+}
+
 pub(super) fn entries(
     tx: &Transaction<'_>,
     run: i64,
