@@ -88,30 +88,7 @@ pub struct ProbeSocket {
     family: Family,
     outbox: Outbox,
     inbox: Inbox,
-    overflows: Overflows,
-}
-
-/// What the socket's queue had no room for.
-struct Overflows {
-    /// The kernel's count of all that it dropped, as of the last datagram.
-    dropped: u32,
-    host: Overflow,
-    /// Datagrams for which there was no room.
-    total: u32,
-}
-
-impl Overflows {
-    /// How many had no room since the last time, by the kernel's count of drops.
-    fn since(&mut self, dropped: u32) -> u32 {
-        let more = dropped.wrapping_sub(self.dropped);
-        self.dropped = dropped;
-        if more == 0 {
-            return 0;
-        }
-        let overflowed = self.host.of(more);
-        self.total = self.total.wrapping_add(overflowed);
-        overflowed
-    }
+    overflow: Overflow,
 }
 
 /// A datagram that arrived.
@@ -247,11 +224,7 @@ impl ProbeSocket {
             family,
             outbox,
             inbox: Inbox::new(DATAGRAM_MAX),
-            overflows: Overflows {
-                dropped: 0,
-                host: Overflow::new(),
-                total: 0,
-            },
+            overflow: Overflow::new(),
         })
     }
 
@@ -317,8 +290,10 @@ impl ProbeSocket {
                 _ => return Err(error),
             }
         };
+        let fd = self.socket.as_fd();
+        self.overflow.look_now_and_then(fd);
         for message in self.inbox.messages(count) {
-            if let Some(received) = decode(&message, &mut self.overflows) {
+            if let Some(received) = decode(&message, &mut self.overflow, fd) {
                 f(received);
             }
         }
@@ -340,7 +315,7 @@ impl ProbeSocket {
     /// were not fetched in time, as of the last one received. They are this
     /// host's loss and not the path's.
     pub fn overflows(&self) -> u32 {
-        self.overflows.total
+        self.overflow.total()
     }
 }
 
@@ -367,7 +342,11 @@ fn envelope<'a>(packet: &Outgoing<'a>, family: Family) -> (&'a [u8], Name, cmsg:
     (packet.bytes, packet.to.into(), control)
 }
 
-fn decode<'a>(message: &Message<'a>, overflows: &mut Overflows) -> Option<Received<'a>> {
+fn decode<'a>(
+    message: &Message<'a>,
+    overflow: &mut Overflow,
+    socket: BorrowedFd<'_>,
+) -> Option<Received<'a>> {
     let mut received = Received {
         bytes: message.bytes,
         truncated: message.truncated(),
@@ -385,7 +364,7 @@ fn decode<'a>(message: &Message<'a>, overflows: &mut Overflows) -> Option<Receiv
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                 if let Some(count) = control.int() {
-                    received.overflowed = overflows.since(count.cast_unsigned());
+                    received.overflowed = overflow.since(count.cast_unsigned(), socket);
                 }
             }
             _ => match family::said(&control) {

@@ -234,6 +234,31 @@ pub(crate) fn send_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
         .or_else(|_| set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
 }
 
+/// How many datagrams the kernel dropped at this socket so far, for whatever reason
+/// (`SO_MEMINFO`, Linux 4.12).
+pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // More than any kernel fills in so far.
+    let mut counts = [0_u32; 16];
+    let mut length = len_of(size_of_val(&counts));
+    // SAFETY: pointer and length describe `counts`, which lives through the call and for
+    // which every bit pattern is valid; the kernel writes `length` bytes at most.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counts.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    let filled = usize::try_from(length).unwrap_or(0) / size_of::<u32>();
+    let index = usize::try_from(libc::SK_MEMINFO_DROPS).unwrap_or(usize::MAX);
+    let count = counts.get(index).filter(|_| index < filled);
+    count
+        .copied()
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
 /// A length or count as the kernel takes it; every one here is below a thousand.
 fn len_of(len: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(len).unwrap_or(libc::socklen_t::MAX)
