@@ -168,13 +168,8 @@ impl Work {
             self.end_reflector();
             return;
         };
-        let sessions = match ReflectedSession::from_plan(plan, &self.agent) {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                complaints.push(error.to_string());
-                return;
-            }
-        };
+        let (sessions, unusable) = ReflectedSession::from_plan(plan, &self.agent);
+        complaints.extend(unusable.iter().map(ToString::to_string));
         let address = SocketAddr::new(agent.address, agent.reflector_port);
         let goes_on = self
             .reflector

@@ -60,12 +60,12 @@ pub struct ReflectedSession {
 }
 
 impl ReflectedSession {
-    /// The sessions of a checked plan that the agent `name` reflects.
-    ///
-    /// # Errors
-    /// The first session whose key cannot be used, and why.
-    pub fn from_plan(plan: &Plan, name: &AgentName) -> Result<Vec<Self>, UnusableKey> {
+    /// The sessions of a checked plan that the agent `name` reflects, and why others that
+    /// it should reflect cannot be: their keys are of no use. These are not answered, and
+    /// cost the others nothing.
+    pub fn from_plan(plan: &Plan, name: &AgentName) -> (Vec<Self>, Vec<UnusableKey>) {
         let mut sessions = Vec::new();
+        let mut unusable = Vec::new();
         for session in &plan.sessions {
             let Some(from) = plan.agent(&session.from) else {
                 continue;
@@ -73,6 +73,13 @@ impl ReflectedSession {
             if !matches!(&session.to, Destination::Agent(to) if to == name) {
                 continue;
             }
+            let keys = match session.keys() {
+                Ok(keys) => keys,
+                Err(error) => {
+                    unusable.push(error);
+                    continue;
+                }
+            };
             sessions.push(Self {
                 name: session.name.clone(),
                 from: from.address,
@@ -80,11 +87,11 @@ impl ReflectedSession {
                 source_port: session.source_port,
                 ssid: session.ssid.unwrap_or(Ssid(1)),
                 flows: session.flows,
-                keys: session.keys()?,
+                keys,
                 rate: Rate::of_session(session.interval, session.flows),
             });
         }
-        Ok(sessions)
+        (sessions, unusable)
     }
 }
 

@@ -465,10 +465,34 @@ fn the_plan_provisions_what_others_send_here() {
         ..Plan::default()
     };
     let plan = plan.checked().unwrap();
-    let here = ReflectedSession::from_plan(&plan, &"azure".parse().unwrap()).unwrap();
-    assert_eq!(here.len(), 1);
+    let (here, unusable) = ReflectedSession::from_plan(&plan, &"azure".parse().unwrap());
+    assert_eq!((here.len(), unusable.len()), (1, 0));
     assert_eq!((here[0].name.as_str(), here[0].from), ("out", PEER));
     assert_eq!(here[0].ssid, plan.sessions[0].ssid.unwrap());
+}
+
+#[test]
+fn a_key_of_no_use_costs_its_own_session_alone() {
+    let mut broken = planned("broken", "onprem", "azure");
+    broken.authenticated = Some(true);
+    broken.key = Some("no key at all".to_owned());
+    let plan = Plan {
+        agents: vec![
+            agent("onprem", "10.1.11.10"),
+            agent("azure", "10.17.11.132"),
+        ],
+        sessions: vec![
+            broken,
+            planned("out", "onprem", "azure"),
+            planned("more", "onprem", "azure"),
+        ],
+        ..Plan::default()
+    };
+    let (here, unusable) = ReflectedSession::from_plan(&plan, &"azure".parse().unwrap());
+    let names: Vec<_> = here.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["out", "more"]);
+    let why: Vec<_> = unusable.iter().map(ToString::to_string).collect();
+    assert!(why.len() == 1 && why[0].contains("broken"), "{why:?}");
 }
 
 fn agent(name: &str, address: &str) -> hopgap_proto::plan::AgentPlan {
