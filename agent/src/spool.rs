@@ -22,7 +22,10 @@
 //! ```text
 //! 0000000000000001.seg   frames (proto::frame), one after the other
 //! 0000000000000002.seg   the newest is being written
-//! cursor                 "SEGMENT OFFSET": everything before it is acknowledged
+//! cursor                 "SEGMENT OFFSET CLOSED": everything before it is acknowledged;
+//!                        when the last such block was closed, or "-"
+//! lost                   "BLOCKS FROM TO" lines: losses that no block in the spool tells yet
+//! cursor.new, lost.new   what is about to take the place of these
 //! lock                   held while a process uses the spool
 //! quarantine/            what cannot be delivered, for people:
 //!   0000000000000001-000000000060.bad   bytes of segment 1 from byte 60 on
@@ -99,14 +102,16 @@
 //! Acknowledged segments go first, at once. Beyond [`SpoolOptions::max_bytes`], and when
 //! they were last written more than [`SpoolOptions::max_age`] ago, the oldest go whole,
 //! though they wait to be delivered; ages are looked at once a minute and whenever a
-//! segment is begun. In memory are a few numbers for each segment, what is not flushed,
+//! segment is begun. What is being delivered just then counts as lost only when it is not
+//! acknowledged. In memory are a few numbers for each segment, what is not flushed,
 //! and one batch while it is handed out.
 //!
 //! # What the counts say
 //! [`Spool::take_lost`] tells every block that is dropped, damaged or of no use, once
 //! while the spool is open, with the time between which such blocks were closed: by their
 //! own headers where those can be read, else by their neighbours', else by the times of
-//! the files. The recorder makes an event of it, so that the collector takes that time
+//! the files, and never before the last block that was acknowledged, whose time stands
+//! beside the cursor. The recorder makes an event of it, so that the collector takes that time
 //! for 'no data' and not for loss. The number is exact for blocks that were dropped. It
 //! is the least for what cannot be read: a stretch of damage, a missing file and a gap
 //! each count as one. What was counted stands in the file `lost` until the block that
@@ -128,6 +133,8 @@
 mod batch;
 mod bounds;
 mod cursor;
+mod damage;
+mod delivery;
 mod disk;
 mod lost;
 mod quarantine;
@@ -138,20 +145,15 @@ pub use batch::Batch;
 pub use cursor::Cursor;
 pub use lost::Lost;
 
+use delivery::UnderWay;
 use disk::{Disk, Folder, Writer};
 use hopgap_proto::frame::PayloadTooLarge;
 use hopgap_proto::time::{Mono, Span, Wall};
 use lost::LostLog;
-use segment::{Piece, Segment};
+use segment::Segment;
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use tracing::warn;
-
-/// A segment that cannot be read so many times in a row is set aside: a bad sector
-/// must not hold back everything behind it.
-const MOST_READ_FAILURES: u32 = 8;
 
 /// Bounds of a spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +235,10 @@ pub struct Spool {
     /// Files of dropped segments that the disk would not remove.
     leftover: Vec<String>,
     cursor: Cursor,
+    /// When the last block that was acknowledged had been closed.
+    delivered: Option<Wall>,
+    /// The batch that was handed out last, until it is acknowledged.
+    under_way: Option<UnderWay>,
     /// The kept cursor is of another spool and must go before anything is written.
     stale_cursor: bool,
     /// How often in a row the segment at the cursor could not be read.
@@ -266,6 +272,8 @@ impl Spool {
         let kept = cursor::read(&*disk);
         // A cursor from beyond the newest segment is of another spool, or of segments
         // that are gone. Its number is not used again: it would name other records.
+        let closed = kept.and_then(|kept| kept.closed);
+        let kept = kept.map(|kept| kept.cursor);
         let cursor = kept.filter(|c| c.segment <= newest);
         let beyond = kept.filter(|c| cursor.is_none() && segment::is_number(c.segment));
         let number = beyond.map_or(newest, |c| c.segment) + 1;
@@ -284,6 +292,8 @@ impl Spool {
             trouble_beside: None,
             leftover: Vec::new(),
             cursor: cursor.unwrap_or_default(),
+            delivered: closed.filter(|_| cursor.is_some()),
+            under_way: None,
             stale_cursor: kept.is_some() && cursor.is_none(),
             read_failures: 0,
             counted: BTreeSet::new(),
@@ -299,147 +309,6 @@ impl Spool {
         Ok(spool)
     }
 
-    /// The oldest frames that are not acknowledged, from one segment: at most `max`
-    /// bytes, or one frame that is larger. `None` when all is delivered.
-    ///
-    /// # Errors
-    /// When a segment cannot be read.
-    pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, SpoolError> {
-        loop {
-            let from_cursor = |s: &Segment| s.number >= self.cursor.segment;
-            let Some(index) = self.segments.iter().position(from_cursor) else {
-                return Ok(None);
-            };
-            let batch = match self.read_batch(index, max) {
-                Ok(batch) => batch,
-                Err(error) => {
-                    self.unreadable(index, error)?;
-                    continue;
-                }
-            };
-            self.read_failures = 0;
-            if !batch.bytes.is_empty() {
-                return Ok(Some(batch));
-            }
-            // Nothing, or nothing but damage, up to the segment's end: over it.
-            let Some(segment) = self.segments.get(index) else {
-                return Ok(None);
-            };
-            if index + 1 == self.segments.len() {
-                self.cursor = self.cursor.max(segment.end());
-                return Ok(None);
-            }
-            self.cursor = Cursor::start_of(segment.number + 1);
-        }
-    }
-
-    fn read_batch(&mut self, index: usize, max: usize) -> io::Result<Batch> {
-        let Some(segment) = self.segments.get(index) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let start = segment.start_at(self.cursor);
-        let mut batch = Batch::at(Cursor {
-            segment: segment.number,
-            offset: start,
-        });
-        let mut damage = Vec::new();
-        segment.scan(&*self.disk, start, |offset, piece| {
-            match piece {
-                Piece::Whole(raw) => {
-                    if !batch.bytes.is_empty() && batch.bytes.len() + raw.len() > max {
-                        return ControlFlow::Break(());
-                    }
-                    batch.push(raw, offset + length(raw.len()));
-                }
-                Piece::Damaged { length } => damage.push((offset, length)),
-            }
-            ControlFlow::Continue(())
-        })?;
-        self.count_damage(index, &damage);
-        Ok(batch)
-    }
-
-    /// A segment could not be read. One that is damaged is tried again, and set aside when
-    /// that does not help; one that is gone is set aside at once. Whatever else stands in the
-    /// way (rights, too many open files) may pass, and costs no record.
-    fn unreadable(&mut self, index: usize, error: io::Error) -> Result<(), SpoolError> {
-        let gone = error.kind() == io::ErrorKind::NotFound && self.is_gone(index);
-        let Some(segment) = self.segments.get(index) else {
-            return Ok(());
-        };
-        let path = self.disk.path(&segment.name());
-        let number = segment.number;
-        if !gone && !disk::is_damage(&error) {
-            return Err(failed("read", &path)(error));
-        }
-        self.read_failures += 1;
-        if !gone && self.read_failures < MOST_READ_FAILURES {
-            return Err(failed("read", &path)(error));
-        }
-        self.read_failures = 0;
-        warn!(
-            "{} cannot be read ({error}); how many blocks are lost with it is not known",
-            path.display()
-        );
-        if number == self.newest_number() {
-            // It is being written: that goes on elsewhere.
-            self.leave();
-        }
-        self.set_aside(number);
-        Ok(())
-    }
-
-    /// Whether the directory can be read and a segment is not in it.
-    fn is_gone(&self, index: usize) -> bool {
-        let Some(segment) = self.segments.get(index) else {
-            return false;
-        };
-        let name = segment.name();
-        self.disk
-            .list("")
-            .is_ok_and(|entries| entries.iter().all(|entry| entry.name != name))
-    }
-
-    /// Counts damage and keeps it aside, unless it was read and counted before.
-    fn count_damage(&mut self, index: usize, damage: &[(u64, u64)]) {
-        let Some(segment) = self.segments.get(index) else {
-            return;
-        };
-        let place = |offset| Cursor {
-            segment: segment.number,
-            offset,
-        };
-        let fresh = damage
-            .iter()
-            .filter(|d| !self.counted.contains(&place(d.0)));
-        let fresh: Vec<(u64, u64)> = fresh.copied().collect();
-        if fresh.is_empty() {
-            return;
-        }
-        // What the cursor has passed is not read again.
-        self.counted = self.counted.split_off(&self.cursor);
-        let times = segment.closed_times(&*self.disk);
-        let before_it = self.written_before(index);
-        for (offset, length) in fresh {
-            warn!(
-                "{length} bytes at {offset} of the spool's {} are damaged and passed over",
-                self.disk.path(&segment.name()).display()
-            );
-            quarantine::keep(&*self.disk, &segment.name(), offset, length);
-            let next = times.partition_point(|t| t.0 < offset);
-            let before = next.checked_sub(1).and_then(|i| times.get(i));
-            self.lost.add(Lost {
-                blocks: 1,
-                from: before.map(|t| t.1).or(before_it),
-                to: times
-                    .get(next)
-                    .map_or_else(|| segment::wall(segment.written), |t| t.1),
-            });
-            self.counted.insert(place(offset));
-        }
-        self.keep_lost();
-    }
-
     /// Notes a loss, also for the next process, before what says so is gone.
     fn lose(&mut self, lost: Lost) {
         if lost.blocks > 0 {
@@ -453,44 +322,6 @@ impl Spool {
             Ok(()) => self.trouble_beside = None,
             Err(error) => self.complain_beside("write", "lost", error),
         }
-    }
-
-    /// Everything before `cursor` is durable at the collector. Where the disk does not
-    /// take that, it may be delivered again after a restart.
-    pub fn acknowledge(&mut self, cursor: Cursor) {
-        if cursor <= self.cursor {
-            return;
-        }
-        self.cursor = cursor;
-        if !self.stale_cursor {
-            match cursor::write(&*self.disk, cursor) {
-                Ok(()) => self.trouble_beside = None,
-                Err(error) => self.complain_beside("write", "cursor", error),
-            }
-        }
-        self.drop_acknowledged();
-    }
-
-    /// A whole frame of a batch, at byte `offset` of it, is of no use to the collector:
-    /// it is kept aside and counted as lost.
-    pub fn refused(&mut self, batch: &Batch, offset: u64) {
-        let Some((place, raw)) = batch.frame_at(offset) else {
-            return;
-        };
-        let name = Segment::in_memory(place.segment, Vec::new(), self.disk.now()).name();
-        quarantine::keep_bytes(&*self.disk, &name, place.offset, raw);
-        if segment::is_own_events(raw) {
-            // What tells a loss is such a block itself: one that is refused would make the next.
-            warn!("a block of this agent's own events was refused and is kept aside");
-            return;
-        }
-        let now = segment::wall(self.disk.now());
-        let closed = segment::closed(raw);
-        self.lose(Lost {
-            blocks: 1,
-            from: closed,
-            to: closed.unwrap_or(now),
-        });
     }
 
     /// Blocks that were dropped, damaged or of no use since this was last asked, and
@@ -525,13 +356,6 @@ impl Spool {
         unwritten
             .map(|s| s.length.saturating_sub(s.start_at(self.cursor)))
             .sum()
-    }
-
-    /// When the segment before this one was written to for the last time, as the
-    /// earliest that a block in this one can have been closed.
-    fn written_before(&self, index: usize) -> Option<Wall> {
-        let before = self.segments.get(index.checked_sub(1)?)?;
-        Some(segment::wall(before.written))
     }
 }
 

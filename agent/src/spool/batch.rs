@@ -1,6 +1,7 @@
 //! What is handed out for one delivery.
 
-use super::Cursor;
+use super::{Cursor, segment};
+use hopgap_proto::time::Wall;
 
 /// Frames for one delivery.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub struct Batch {
     start: Cursor,
     /// Where each frame ends in `bytes`, and in the segment.
     ends: Vec<(u64, u64)>,
+    /// Where each frame ends in the segment, and when its block was closed.
+    closed: Vec<(u64, Option<Wall>)>,
 }
 
 impl Batch {
@@ -18,6 +21,7 @@ impl Batch {
             bytes: Vec::new(),
             start,
             ends: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -25,6 +29,17 @@ impl Batch {
     pub(super) fn push(&mut self, raw: &[u8], end: u64) {
         self.bytes.extend_from_slice(raw);
         self.ends.push((super::length(self.bytes.len()), end));
+        self.closed.push((end, segment::closed(raw)));
+    }
+
+    /// The place of its first frame.
+    pub(super) fn start(&self) -> Cursor {
+        self.start
+    }
+
+    /// Where each frame ends in the segment, and when its block was closed.
+    pub(super) fn closed(&self) -> &[(u64, Option<Wall>)] {
+        &self.closed
     }
 
     /// How many frames it has.

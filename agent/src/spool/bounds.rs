@@ -1,5 +1,6 @@
 //! What the spool drops, and how it counts what it dropped.
 
+use super::delivery::Dropped;
 use super::segment::{self, Piece};
 use super::{Cursor, Lost, Spool, quarantine};
 use hopgap_proto::time::{Span, Wall};
@@ -93,8 +94,15 @@ impl Spool {
             return;
         };
         let start = dropped.start_at(self.cursor);
+        let number = dropped.number;
+        let under_way = self.under_way.as_ref();
+        let is_under_way = |end| under_way.is_some_and(|batch| batch.holds(number, end));
+        let mut in_doubt = false;
         let counted = dropped.scan(&*self.disk, start, |offset, piece| {
             match piece {
+                Piece::Whole(raw) if is_under_way(offset + super::length(raw.len())) => {
+                    in_doubt = true;
+                }
                 Piece::Whole(raw) => {
                     blocks = blocks.saturating_add(1);
                     known.extend(segment::closed(raw));
@@ -113,6 +121,11 @@ impl Spool {
             known.clear();
         }
         self.count_damage(index, &damage);
+        let before = self.written_before(index);
+        if in_doubt && let Some(batch) = &mut self.under_way {
+            self.lost.doubt(batch.drop_with(Dropped(before, written)));
+            self.keep_lost();
+        }
         if blocks > 0 {
             warn!(
                 "the spool {why}: {blocks} blocks that the collector does not have are dropped with {}",
@@ -124,7 +137,7 @@ impl Spool {
             blocks,
             from: match known.iter().min() {
                 Some(&first) if complete => Some(first),
-                _ => self.written_before(index),
+                _ => before,
             },
             to: match known.iter().max() {
                 Some(&last) if complete => last,

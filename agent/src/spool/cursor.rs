@@ -1,6 +1,7 @@
 //! How far the collector has the spool.
 
 use super::disk::Disk;
+use hopgap_proto::time::Wall;
 use std::io;
 
 const NAME: &str = "cursor";
@@ -20,23 +21,42 @@ impl Cursor {
     }
 }
 
+/// What stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) cursor: Cursor,
+    /// When the last block before it was closed; `None` where that is not known.
+    pub(super) closed: Option<Wall>,
+}
+
 /// The kept cursor; `None` where there is none, or none that can be read: all is
 /// delivered again.
-pub(super) fn read(disk: &dyn Disk) -> Option<Cursor> {
+pub(super) fn read(disk: &dyn Disk) -> Option<Kept> {
     let mut bytes = Vec::new();
     disk.read(NAME, 0, 64, &mut bytes).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (segment, offset) = text.strip_suffix('\n')?.split_once(' ')?;
-    Some(Cursor {
-        segment: segment.parse().ok()?,
-        offset: offset.parse().ok()?,
-    })
+    parse(std::str::from_utf8(&bytes).ok()?)
+}
+
+/// `SEGMENT OFFSET CLOSED`, the last in nanoseconds since 1970; version 0.1 wrote no
+/// `CLOSED`.
+fn parse(text: &str) -> Option<Kept> {
+    let mut words = text.strip_suffix('\n')?.split(' ');
+    let cursor = Cursor {
+        segment: words.next()?.parse().ok()?,
+        offset: words.next()?.parse().ok()?,
+    };
+    let closed = match words.next() {
+        None | Some("-") => None,
+        Some(closed) => Some(Wall::from_nanos(closed.parse().ok()?)),
+    };
+    words.next().is_none().then_some(Kept { cursor, closed })
 }
 
 /// Replaces the kept cursor whole. It is not flushed: an old one costs a second
 /// delivery at most.
-pub(super) fn write(disk: &dyn Disk, cursor: Cursor) -> io::Result<()> {
-    let text = format!("{} {}\n", cursor.segment, cursor.offset);
+pub(super) fn write(disk: &dyn Disk, cursor: Cursor, closed: Option<Wall>) -> io::Result<()> {
+    let closed = closed.map_or_else(|| "-".to_owned(), |at| at.as_nanos().to_string());
+    let text = format!("{} {} {closed}\n", cursor.segment, cursor.offset);
     disk.remove(FRESH)?;
     disk.create(FRESH)?.append(text.as_bytes())?;
     disk.rename(FRESH, NAME)
@@ -46,4 +66,25 @@ pub(super) fn write(disk: &dyn Disk, cursor: Cursor) -> io::Result<()> {
 pub(super) fn forget(disk: &dyn Disk) -> io::Result<()> {
     disk.remove(NAME)?;
     disk.sync_names()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cursor, Kept, parse};
+    use hopgap_proto::time::Wall;
+
+    #[test]
+    fn cursors_with_and_without_a_time_are_read_and_others_are_none() {
+        let cursor = Cursor {
+            segment: 3,
+            offset: 60,
+        };
+        let kept = |closed| Some(Kept { cursor, closed });
+        assert_eq!(parse("3 60\n"), kept(None));
+        assert_eq!(parse("3 60 -\n"), kept(None));
+        assert_eq!(parse("3 60 -7\n"), kept(Some(Wall::from_nanos(-7))));
+        for damaged in ["3 60", "3\n", "3 x\n", "3 60 x\n", "3 60 7 8\n", "\n"] {
+            assert_eq!(parse(damaged), None, "{damaged:?}");
+        }
+    }
 }

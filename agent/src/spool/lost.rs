@@ -25,10 +25,13 @@ pub struct Lost {
 }
 
 impl Lost {
-    fn join(&mut self, other: Self) {
-        self.blocks = self.blocks.saturating_add(other.blocks);
-        self.from = self.from.zip(other.from).map(|(a, b)| a.min(b));
-        self.to = self.to.max(other.to);
+    /// Both as one.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_add(other.blocks),
+            from: self.from.zip(other.from).map(|(a, b)| a.min(b)),
+            to: self.to.max(other.to),
+        }
     }
 }
 
@@ -38,6 +41,9 @@ pub(super) struct LostLog {
     waiting: Vec<Lost>,
     /// Handed out, and perhaps in no block yet.
     handed_out: Vec<Lost>,
+    /// Of a batch that is being delivered while its segment is dropped: lost if the
+    /// collector does not take it. An agent that is killed before it knows tells it.
+    in_doubt: Option<Lost>,
 }
 
 impl LostLog {
@@ -60,9 +66,22 @@ impl LostLog {
         let full = self.waiting.len() >= MOST;
         match self.waiting.last_mut() {
             // One after the other in time: one stretch says as much.
-            Some(last) if lost.from.is_some_and(|from| from <= last.to) => last.join(lost),
-            Some(last) if full => last.join(lost),
+            Some(last) if lost.from.is_some_and(|from| from <= last.to) => *last = last.and(lost),
+            Some(last) if full => *last = last.and(lost),
             _ => self.waiting.push(lost),
+        }
+    }
+
+    /// This is lost, unless [`LostLog::settle`] says otherwise.
+    pub(super) fn doubt(&mut self, lost: Option<Lost>) {
+        self.in_doubt = lost;
+    }
+
+    /// Of what was in doubt, this is lost.
+    pub(super) fn settle(&mut self, lost: Option<Lost>) {
+        self.in_doubt = None;
+        if let Some(lost) = lost {
+            self.add(lost);
         }
     }
 
@@ -81,6 +100,7 @@ impl LostLog {
     /// loss of power the numbers in the blocks' keys have a gap that nobody explains.
     pub(super) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         let all = self.handed_out.iter().chain(&self.waiting);
+        let all = all.chain(&self.in_doubt);
         let text: String = all.map(line).collect();
         if text.is_empty() {
             return disk.remove(NAME);

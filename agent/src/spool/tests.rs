@@ -1,3 +1,4 @@
+mod delivered;
 mod disks;
 mod model;
 pub(crate) mod simulated;
@@ -284,22 +285,6 @@ fn a_full_spool_drops_the_oldest_and_counts_what_was_not_delivered() {
     assert_eq!(kept.last(), Some(&block(99)), "the newest is kept");
     assert_eq!(gone as usize + kept.len(), 98);
     assert_eq!(lost(&mut spool), 0);
-}
-
-#[test]
-fn a_batch_that_was_dropped_while_it_was_delivered_is_acknowledged_without_harm() {
-    let folder = Folder::new();
-    let options = SpoolOptions {
-        max_bytes: 1_000,
-        ..small()
-    };
-    let mut spool = folder.open(options);
-    fill(&mut spool, 0..3);
-    let batch = spool.next_batch(1 << 20).unwrap().unwrap();
-    fill(&mut spool, 3..100);
-    spool.acknowledge(batch.cursor_after(180));
-    let gone = lost(&mut spool);
-    assert_eq!(gone as usize + drain(&mut spool, 1 << 20).len(), 100);
 }
 
 #[test]

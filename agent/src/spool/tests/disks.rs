@@ -19,7 +19,7 @@ fn open(disk: &SimulatedDisk) -> Spool {
     Spool::open_on(Box::new(disk.clone()), options).unwrap()
 }
 
-fn at(seconds: i64) -> Mono {
+pub(super) fn at(seconds: i64) -> Mono {
     Mono::ZERO + Span::from_secs(seconds)
 }
 
@@ -37,7 +37,7 @@ const WORST: Crash = Crash {
 };
 
 /// A real block, closed so many seconds after 1970.
-fn closed(seconds: i64) -> Vec<u8> {
+pub(super) fn closed(seconds: i64) -> Vec<u8> {
     events_of(Some("out".parse().unwrap()), seconds)
 }
 
@@ -64,7 +64,7 @@ fn events_of(session: Option<SessionName>, seconds: i64) -> Vec<u8> {
     block.encode(Span::from_nanos(1)).unwrap()
 }
 
-fn wall(seconds: i64) -> Wall {
+pub(super) fn wall(seconds: i64) -> Wall {
     Wall::ZERO + Span::from_secs(seconds)
 }
 
@@ -304,7 +304,7 @@ fn a_segment_that_cannot_be_read_is_set_aside_after_a_few_tries() {
         read: Some(EIO),
         ..Faults::default()
     });
-    for _ in 1..crate::spool::MOST_READ_FAILURES {
+    for _ in 1..crate::spool::damage::MOST_READ_FAILURES {
         let error = spool.next_batch(1 << 20).unwrap_err().to_string();
         assert!(
             error.contains("cannot read /simulated/0000000000000001.seg"),
@@ -332,7 +332,7 @@ fn what_bars_reading_for_a_while_costs_no_record() {
             read: Some(errno),
             ..Faults::default()
         });
-        for _ in 0..3 * crate::spool::MOST_READ_FAILURES {
+        for _ in 0..3 * crate::spool::damage::MOST_READ_FAILURES {
             spool.next_batch(1 << 20).unwrap_err();
         }
         disk.set(Faults::default());
