@@ -276,6 +276,37 @@ impl IdentityStore {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, identity: &Identity) -> Result<(), IdentityError> {
+        let _alone = self.lock()?;
+        self.write(identity)
+    }
+
+    /// Replaces the identity, unless the file no longer looks like `before`: whoever wrote
+    /// it meanwhile did so on purpose. What it looks like then; `None` where it was let be.
+    pub(crate) fn save_over(
+        &self,
+        identity: &Identity,
+        before: Look,
+    ) -> Result<Option<Look>, IdentityError> {
+        let _alone = self.lock()?;
+        if self.look() != before {
+            return Ok(None);
+        }
+        self.write(identity)?;
+        Ok(Some(self.look()))
+    }
+
+    /// One writes at a time: the agent, or somebody who lets it join again. Held until it
+    /// is dropped.
+    fn lock(&self) -> Result<File, IdentityError> {
+        let lock = || {
+            let folder = File::open(&self.folder)?;
+            folder.lock()?;
+            Ok(folder)
+        };
+        lock().map_err(|e| self.failed(e))
+    }
+
+    fn write(&self, identity: &Identity) -> Result<(), IdentityError> {
         let text = serde_json::to_string_pretty(identity)
             .map_err(|e| self.failed(io::Error::other(e.to_string())))?;
         let write = || {

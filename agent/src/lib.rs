@@ -11,6 +11,7 @@ pub mod config;
 pub mod destination;
 pub mod echo;
 pub mod identity;
+mod jitter;
 pub mod join;
 pub mod measure;
 pub mod output;

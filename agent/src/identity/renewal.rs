@@ -1,6 +1,7 @@
 //! Renewing the certificate in time, while probes flow.
 
-use super::{Identity, IdentityError, IdentityStore, NewKey};
+use super::{Identity, IdentityError, IdentityStore, Look, NewKey};
+use crate::jitter::spread;
 use crate::session::Stop;
 use crate::uplink::{Client, UplinkError};
 use hopgap_analysis::schema::Utc;
@@ -30,11 +31,7 @@ impl RenewalSchedule {
     /// For a certificate that is valid from `made` to `expires`; `seed` decides the jitter.
     pub fn new(made: Wall, expires: Wall, seed: u64) -> Self {
         let life = (expires - made).max(Span::ZERO);
-        // SplitMix64's finalizer: neighbouring seeds come far apart.
-        let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = i64::try_from(mixed >> 54).unwrap_or(0);
+        let share = i64::try_from(spread(seed) >> 54).unwrap_or(0);
         Self {
             due: made + life * 2 / 3 + life / 12 / 1024 * share,
             again: (life / 50).clamp(Span::from_millis(500), Span::from_secs(3600)),
@@ -70,6 +67,9 @@ enum RenewalError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    /// The host joined again meanwhile: that identity counts.
+    #[error("another identity was written meanwhile")]
+    Overtaken,
 }
 
 /// Starts the thread that renews the identity in time, with a new key each time, and takes
@@ -84,126 +84,132 @@ pub fn keep_renewed(
     identity: &Identity,
     stop: Stop,
 ) -> io::Result<JoinHandle<()>> {
-    let seed = client.seed();
-    let schedule = move |of: &Identity| RenewalSchedule::new(of.not_before, of.not_after, seed);
-    let mut next = schedule(identity);
-    let mut seen = store.look();
+    let mut keeper = Keeper::new(client, store, identity);
     std::thread::Builder::new()
         .name("identity".to_owned())
         .spawn(move || {
-            let mut complained = false;
             while !stop.requested() {
                 std::thread::sleep(LOOK);
-                let now = Clock::pair().wall;
-                let look = store.look();
-                if look != seen {
-                    seen = look;
-                    match store
-                        .load()
-                        .and_then(|new| client.adopt(&new).map(|()| new))
-                    {
-                        Ok(new) => {
-                            info!("a new identity, valid until {}", Utc(new.not_after));
-                            next = schedule(&new);
-                            complained = false;
-                        }
-                        Err(error) => error!("{error}; the identity before stays in use"),
-                    }
-                    continue;
-                }
-                if next.is_over(now) {
-                    if !complained {
-                        error!("{}", UplinkError::Expired);
-                    }
-                    complained = true;
-                    continue;
-                }
-                if !next.is_due(now) {
-                    continue;
-                }
-                match renew(&client, &store) {
-                    Ok(new) => {
-                        info!(
-                            "the certificate is renewed, valid until {}",
-                            Utc(new.not_after)
-                        );
-                        seen = store.look();
-                        next = schedule(&new);
-                        complained = false;
-                    }
-                    Err(error) => {
-                        if !complained {
-                            warn!("cannot renew the certificate: {error}; it is tried again");
-                        }
-                        complained = true;
-                        next.failed(now);
-                    }
-                }
+                keeper.turn(Clock::pair().wall);
             }
         })
 }
 
-fn renew(client: &Client, store: &IdentityStore) -> Result<Identity, RenewalError> {
-    let key = NewKey::make()?;
-    let certified = client.renew(&key.request)?;
-    let identity = key.certified(certified)?;
-    // On the disk before it is used.
-    store.save(&identity)?;
-    client.adopt(&identity)?;
-    Ok(identity)
+/// Keeps one identity fresh.
+struct Keeper {
+    client: Client,
+    store: IdentityStore,
+    next: RenewalSchedule,
+    /// What the file looked like when its identity was taken into use.
+    seen: Look,
+    /// Why a new identity is not taken up and why the one in use is not renewed, as it was
+    /// said last: it would be said again at every look.
+    not_taken_up: Option<String>,
+    not_renewed: Option<String>,
+}
+
+impl Keeper {
+    /// Of an identity that was loaded from the store and is in use.
+    fn new(client: Client, store: IdentityStore, identity: &Identity) -> Self {
+        Self {
+            next: schedule(&client, identity),
+            seen: store.look(),
+            client,
+            store,
+            not_taken_up: None,
+            not_renewed: None,
+        }
+    }
+
+    fn turn(&mut self, now: Wall) {
+        if self.store.look() != self.seen && self.take_up() {
+            return;
+        }
+        if self.next.is_over(now) {
+            once(
+                &mut self.not_renewed,
+                UplinkError::Expired.to_string(),
+                |why| {
+                    error!("{why}");
+                },
+            );
+            return;
+        }
+        if !self.next.is_due(now) {
+            return;
+        }
+        match self.renew() {
+            Ok(new) => {
+                info!(
+                    "the certificate is renewed, valid until {}",
+                    Utc(new.not_after)
+                );
+                self.took(&new);
+            }
+            Err(RenewalError::Overtaken) => {
+                info!("a new identity was written while the certificate was renewed");
+            }
+            Err(error) => {
+                let why = format!("cannot renew the certificate: {error}; it is tried again");
+                once(&mut self.not_renewed, why, |why| warn!("{why}"));
+                self.next.failed(now);
+            }
+        }
+    }
+
+    /// Takes up what somebody wrote beside the agent. What stands in the way may pass: it
+    /// is tried again at every look, and what is in use stays in use and is renewed.
+    fn take_up(&mut self) -> bool {
+        let look = self.store.look();
+        let taken = self
+            .store
+            .load()
+            .and_then(|new| self.client.adopt(&new).map(|()| new));
+        match taken {
+            Ok(new) => {
+                info!("a new identity, valid until {}", Utc(new.not_after));
+                self.took(&new);
+                self.seen = look;
+                true
+            }
+            Err(error) => {
+                let why = format!("{error}; the identity before stays in use");
+                once(&mut self.not_taken_up, why, |why| error!("{why}"));
+                false
+            }
+        }
+    }
+
+    fn took(&mut self, new: &Identity) {
+        self.next = schedule(&self.client, new);
+        self.not_taken_up = None;
+        self.not_renewed = None;
+    }
+
+    fn renew(&mut self) -> Result<Identity, RenewalError> {
+        let before = self.store.look();
+        let key = NewKey::make()?;
+        let certified = self.client.renew(&key.request)?;
+        let identity = key.certified(certified)?;
+        // On the disk before it is used.
+        let look = self.store.save_over(&identity, before)?;
+        self.seen = look.ok_or(RenewalError::Overtaken)?;
+        self.client.adopt(&identity)?;
+        Ok(identity)
+    }
+}
+
+/// Says `why`, unless that is what was said last.
+fn once(last: &mut Option<String>, why: String, say: impl FnOnce(&str)) {
+    if last.as_ref() != Some(&why) {
+        say(&why);
+        *last = Some(why);
+    }
+}
+
+fn schedule(client: &Client, of: &Identity) -> RenewalSchedule {
+    RenewalSchedule::new(of.not_before, of.not_after, client.seed())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::RenewalSchedule;
-    use hopgap_proto::time::{Span, Wall};
-
-    const DAY: Span = Span::from_secs(86_400);
-
-    fn at(days: i64) -> Wall {
-        Wall::ZERO + Span::from_secs(1_800_000_000) + DAY * days
-    }
-
-    #[test]
-    fn a_certificate_is_renewed_at_two_thirds_of_its_life_and_not_by_all_at_once() {
-        let dues: Vec<Wall> = (0..50)
-            .map(|seed| RenewalSchedule::new(at(0), at(90), seed).due())
-            .collect();
-        let (first, last) = (at(60), at(60) + DAY * 90 / 12);
-        assert!(
-            dues.iter().all(|due| (first..=last).contains(due)),
-            "{dues:?}"
-        );
-        let spread = *dues.iter().max().unwrap() - *dues.iter().min().unwrap();
-        assert!(spread > DAY * 4, "{spread}");
-    }
-
-    #[test]
-    fn what_fails_is_tried_again_until_the_end() {
-        let mut schedule = RenewalSchedule::new(at(0), at(90), 7);
-        assert!(!schedule.is_due(at(59)));
-        // The collector is away for four weeks: no try is far from the next.
-        let (mut now, mut tries) = (at(0), 0);
-        while now < at(90) {
-            if schedule.is_due(now) {
-                tries += 1;
-                schedule.failed(now);
-                assert!(!schedule.is_due(now));
-                assert!(schedule.is_due(now + Span::from_secs(3600)));
-            }
-            assert!(!schedule.is_over(now));
-            now += Span::from_secs(600);
-        }
-        assert!((500..=721).contains(&tries), "{tries}");
-        assert!(schedule.is_over(now));
-    }
-
-    #[test]
-    fn lives_of_seconds_and_none_have_a_schedule_too() {
-        let short = RenewalSchedule::new(at(0), at(0) + Span::from_secs(12), 1);
-        let (from, to) = (at(0) + Span::from_secs(8), at(0) + Span::from_secs(9));
-        assert!((from..=to).contains(&short.due()));
-        let none = RenewalSchedule::new(at(1), at(0), 1);
-        assert!(none.is_due(at(1)) && none.is_over(at(1)));
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
 use super::*;
 
-struct Dir(PathBuf);
+pub(super) struct Dir(pub(super) PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("hopgap-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -17,7 +17,7 @@ impl Drop for Dir {
 }
 
 /// What a collector would answer to the key's request.
-fn certified(key: &KeyPair) -> Certified {
+pub(super) fn certified(key: &KeyPair) -> Certified {
     let certificate = CertificateParams::default().self_signed(key).unwrap();
     Certified {
         agent: "azure".parse().unwrap(),

@@ -1,5 +1,6 @@
 //! Pauses that grow, with jitter, so that agents do not come back all at once.
 
+use crate::jitter::spread;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -21,7 +22,7 @@ impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             next: FIRST,
-            state: mixed(seed) | 1,
+            state: spread(seed) | 1,
             last: None,
         }
     }
@@ -61,14 +62,6 @@ impl Backoff {
             left -= piece;
         }
     }
-}
-
-/// Spreads seeds that are near each other, such as the starts of two agents, over all
-/// bits (SplitMix64's finaliser): their first pauses would be the same otherwise.
-fn mixed(seed: u64) -> u64 {
-    let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
