@@ -16,6 +16,7 @@ mod authority;
 mod catalogue;
 mod error;
 mod folder;
+mod joining;
 mod names;
 mod rename;
 mod token;

@@ -75,8 +75,8 @@ fn start_both(world: &World, a: &Host, b: &Host) -> [Running; 2] {
 fn waiting(name: &str) -> u64 {
     let spool = Path::new("/run/scratch").join(name).join("spool");
     let cursor = std::fs::read_to_string(spool.join("cursor")).unwrap_or_default();
-    let cursor = cursor.trim().split_once(' ').unwrap_or(("0", "0"));
-    let [segment, offset] = [cursor.0, cursor.1].map(|n| n.parse::<u64>().unwrap());
+    let mut words = cursor.split_whitespace();
+    let [segment, offset] = [(); 2].map(|()| words.next().unwrap_or("0").parse::<u64>().unwrap());
     let Ok(entries) = std::fs::read_dir(spool) else {
         return 0;
     };

@@ -1,18 +1,19 @@
 //! Which certificates were given to which agents.
 
 use super::folder::Folder;
-use super::{IdentityError, Issued, random};
+use super::token;
+use super::{IdentityError, Issued};
 use crate::clock;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::{Fingerprint, JoinToken};
+use hopgap_proto::uplink::Fingerprint;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fmt;
 
 const FILE: &str = "identity.db";
 
 /// The newest version of the tables that this program knows.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Valid certificates of one agent, at most. One that works has two at a time: the one
 /// that it uses, and the one before.
@@ -21,7 +22,7 @@ const MOST_VALID: usize = 16;
 /// All times are nanoseconds since 1970 UTC.
 ///
 /// `former` has the names that an agent had before: records that it made under them are
-/// still its own. `token.hash` is of the secret, which is not here. `renaming` has what
+/// still its own, also where another agent has the name now. `token.hash` is of the secret, which is not here. `renaming` has what
 /// the store has yet to do.
 const TABLES: &str = "
 CREATE TABLE agent (
@@ -30,9 +31,10 @@ CREATE TABLE agent (
   joined INTEGER NOT NULL
 );
 CREATE TABLE former (
-  name TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
   agent TEXT NOT NULL REFERENCES agent,
-  at INTEGER NOT NULL
+  at INTEGER NOT NULL,
+  PRIMARY KEY (name, agent)
 );
 CREATE TABLE certificate (
   fingerprint BLOB PRIMARY KEY,
@@ -59,10 +61,23 @@ CREATE TABLE renaming (
 );
 ";
 
+/// From version 1, where a name could be the former one of one agent only.
+const FROM_1: &str = "
+ALTER TABLE former RENAME TO former_1;
+CREATE TABLE former (
+  name TEXT NOT NULL,
+  agent TEXT NOT NULL REFERENCES agent,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (name, agent)
+);
+INSERT INTO former SELECT name, agent, at FROM former_1;
+DROP TABLE former_1;
+";
+
 /// What an agent's certificates call it: a number that says nothing, so that an agent can
 /// be renamed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AgentId(String);
+pub struct AgentId(pub(super) String);
 
 impl AgentId {
     /// As text.
@@ -84,7 +99,7 @@ pub struct Known {
     pub id: AgentId,
     /// Its name now.
     pub name: AgentName,
-    /// Names that it had before, and that no other agent has now.
+    /// Names that it had before; others may have them now.
     pub former: Vec<AgentName>,
 }
 
@@ -150,10 +165,12 @@ impl Catalogue {
                 known: VERSION,
             });
         }
-        if found == 0 {
-            tx.execute_batch(TABLES)?;
-            tx.pragma_update(None, "user_version", VERSION)?;
+        match found {
+            0 => tx.execute_batch(TABLES)?,
+            1 => tx.execute_batch(FROM_1)?,
+            _ => {}
         }
+        tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()?;
         Ok(catalogue)
     }
@@ -219,58 +236,6 @@ impl Catalogue {
         Ok(names.collect::<Result<_, _>>()?)
     }
 
-    /// The number of the agent of this name, made where it has none.
-    ///
-    /// # Errors
-    ///
-    /// When the database or the source of random numbers fails.
-    pub fn agent_id(&mut self, agent: &AgentName, now: Wall) -> Result<AgentId, IdentityError> {
-        let fresh: [u8; 16] = random()?;
-        let fresh: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
-        let tx = self.begin()?;
-        tx.execute(
-            "INSERT INTO agent (id, name, joined) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            params![fresh, agent.as_str(), now.as_nanos()],
-        )?;
-        // The name is this agent's now, whoever had it before.
-        tx.execute("DELETE FROM former WHERE name = ?1", [agent.as_str()])?;
-        let id = tx.query_row(
-            "SELECT id FROM agent WHERE name = ?1",
-            [agent.as_str()],
-            |row| row.get(0),
-        )?;
-        tx.commit()?;
-        Ok(AgentId(id))
-    }
-
-    /// Enters the certificate of an agent that has joined. Those that it had before are
-    /// revoked: whoever made the token said which host is this agent. `false`, and nothing
-    /// is entered, where the agent was revoked since the token was redeemed.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn enrol(
-        &mut self,
-        token: &JoinToken,
-        agent: &AgentId,
-        issued: &Issued,
-        now: Wall,
-    ) -> Result<bool, IdentityError> {
-        let tx = self.begin()?;
-        let revoked = tx
-            .prepare("SELECT 1 FROM token WHERE id = ?1 AND revoked IS NOT NULL")?
-            .exists([&token.id.0[..]])?;
-        if revoked {
-            return Ok(false);
-        }
-        revoke(&tx, agent, now)?;
-        forget_expired(&tx, agent, now)?;
-        enter(&tx, agent, issued)?;
-        tx.commit()?;
-        Ok(true)
-    }
-
     /// Whether an agent may have another certificate beside those that it has.
     ///
     /// # Errors
@@ -330,21 +295,20 @@ impl Catalogue {
         Ok(true)
     }
 
-    /// Revokes all certificates of an agent, and the tokens that wait for it; how many
-    /// certificates were valid until now.
+    /// Revokes all certificates of an agent, and the tokens that wait for it, also where it
+    /// has not joined yet; how many certificates were valid until now.
     ///
     /// # Errors
     ///
-    /// [`IdentityError::NoAgent`], or when the database fails.
+    /// [`IdentityError::NoAgent`] where there is neither, or when the database fails.
     pub fn revoke_agent(&mut self, agent: &AgentName, now: Wall) -> Result<usize, IdentityError> {
         let tx = self.begin()?;
-        let id = joined(&tx, agent)?.ok_or_else(|| IdentityError::NoAgent(agent.clone()))?;
-        let revoked = revoke(&tx, &id, now)?;
-        // Also those that are used: a join may be under way.
-        tx.execute(
-            "UPDATE token SET revoked = ?2 WHERE agent = ?1 AND revoked IS NULL",
-            params![agent.as_str(), now.as_nanos()],
-        )?;
+        let tokens = token::revoke_waiting(&tx, agent, now)?;
+        let revoked = match joined(&tx, agent)? {
+            Some(id) => revoke(&tx, &id, now)?,
+            None if tokens > 0 => 0,
+            None => return Err(IdentityError::NoAgent(agent.clone())),
+        };
         tx.commit()?;
         Ok(revoked)
     }
@@ -380,7 +344,10 @@ impl Catalogue {
     }
 }
 
-fn joined(tx: &Transaction<'_>, agent: &AgentName) -> Result<Option<AgentId>, IdentityError> {
+pub(super) fn joined(
+    tx: &Transaction<'_>,
+    agent: &AgentName,
+) -> Result<Option<AgentId>, IdentityError> {
     Ok(tx
         .query_row(
             "SELECT id FROM agent WHERE name = ?1",
@@ -392,7 +359,11 @@ fn joined(tx: &Transaction<'_>, agent: &AgentName) -> Result<Option<AgentId>, Id
 }
 
 /// An expired certificate ends in the handshake already.
-fn forget_expired(tx: &Transaction<'_>, agent: &AgentId, now: Wall) -> Result<(), IdentityError> {
+pub(super) fn forget_expired(
+    tx: &Transaction<'_>,
+    agent: &AgentId,
+    now: Wall,
+) -> Result<(), IdentityError> {
     tx.execute(
         "DELETE FROM certificate WHERE agent = ?1 AND expires <= ?2",
         params![agent.as_str(), now.as_nanos()],
@@ -400,7 +371,11 @@ fn forget_expired(tx: &Transaction<'_>, agent: &AgentId, now: Wall) -> Result<()
     Ok(())
 }
 
-fn enter(tx: &Transaction<'_>, agent: &AgentId, issued: &Issued) -> Result<(), IdentityError> {
+pub(super) fn enter(
+    tx: &Transaction<'_>,
+    agent: &AgentId,
+    issued: &Issued,
+) -> Result<(), IdentityError> {
     tx.execute(
         "INSERT INTO certificate (fingerprint, agent, serial, made, expires)
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -415,7 +390,11 @@ fn enter(tx: &Transaction<'_>, agent: &AgentId, issued: &Issued) -> Result<(), I
     Ok(())
 }
 
-fn revoke(tx: &Transaction<'_>, agent: &AgentId, now: Wall) -> Result<usize, IdentityError> {
+pub(super) fn revoke(
+    tx: &Transaction<'_>,
+    agent: &AgentId,
+    now: Wall,
+) -> Result<usize, IdentityError> {
     let valid: i64 = tx.query_row(
         "SELECT count(*) FROM certificate WHERE agent = ?1 AND revoked IS NULL AND expires > ?2",
         params![agent.as_str(), now.as_nanos()],

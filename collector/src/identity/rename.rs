@@ -1,7 +1,8 @@
 //! Another name for an agent: its certificate stays, for it does not hold the name.
 
 use super::IdentityError;
-use super::catalogue::{Catalogue, name};
+use super::catalogue::{Catalogue, joined, name};
+use super::token;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Wall;
 use rusqlite::params;
@@ -40,23 +41,21 @@ impl Catalogue {
         if taken > 0 {
             return Err(IdentityError::NameTaken(new.clone()));
         }
-        // A name that it had before is its own again; one of another agent is that one's no more.
-        tx.execute("DELETE FROM former WHERE name = ?1", [new.as_str()])?;
+        let id = joined(&tx, old)?.ok_or_else(|| IdentityError::NoAgent(old.clone()))?;
+        // A name that it had before is its own again.
         tx.execute(
-            "INSERT INTO former (name, agent, at) SELECT name, id, ?2 FROM agent WHERE name = ?1",
-            params![old.as_str(), now.as_nanos()],
+            "DELETE FROM former WHERE name = ?1 AND agent = ?2",
+            params![new.as_str(), id.as_str()],
         )?;
-        let renamed = tx.execute(
-            "UPDATE agent SET name = ?2 WHERE name = ?1",
-            params![old.as_str(), new.as_str()],
-        )?;
-        if renamed == 0 {
-            return Err(IdentityError::NoAgent(old.clone()));
-        }
         tx.execute(
-            "UPDATE token SET revoked = ?2 WHERE agent = ?1 AND used IS NULL AND revoked IS NULL",
-            params![old.as_str(), now.as_nanos()],
+            "INSERT OR REPLACE INTO former (name, agent, at) VALUES (?1, ?2, ?3)",
+            params![old.as_str(), id.as_str(), now.as_nanos()],
         )?;
+        tx.execute(
+            "UPDATE agent SET name = ?2 WHERE id = ?1",
+            params![id.as_str(), new.as_str()],
+        )?;
+        token::revoke_waiting(&tx, old, now)?;
         tx.execute(
             "INSERT INTO renaming (old, new) VALUES (?1, ?2)",
             params![old.as_str(), new.as_str()],

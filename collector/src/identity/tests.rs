@@ -32,6 +32,37 @@ fn token(authority: &Authority, catalogue: &mut Catalogue) -> JoinToken {
     token.unwrap()
 }
 
+/// Lets `azure` join; its certificate, for an hour.
+fn join(authority: &Authority, catalogue: &mut Catalogue, now: Wall) -> (AgentId, Issued) {
+    let token = catalogue.create_token(authority, &agent("azure"), now, HOUR);
+    let mut of = None;
+    let joined = catalogue.join(
+        &token.unwrap(),
+        now,
+        |_| true,
+        |id| {
+            of = Some(id.clone());
+            authority.certify(&request(), id, now, HOUR)
+        },
+    );
+    let (name, issued) = joined.unwrap().unwrap();
+    assert_eq!(name, agent("azure"));
+    (of.unwrap(), issued)
+}
+
+/// What becomes of a token.
+fn redeem(
+    authority: &Authority,
+    catalogue: &mut Catalogue,
+    token: &JoinToken,
+    now: Wall,
+    planned: bool,
+) -> Result<AgentName, TokenRefusal> {
+    let certify = |id: &AgentId| authority.certify(&request(), id, now, HOUR);
+    let joined = catalogue.join(token, now, |_| planned, certify);
+    joined.unwrap().map(|(agent, _)| agent)
+}
+
 #[test]
 fn the_authority_is_made_once_and_closed_to_others() {
     let dir = Dir::new();
@@ -75,7 +106,7 @@ fn a_token_is_good_once_for_its_agent_in_its_time() {
     let good = token(&mut catalogue, HOUR);
     assert_eq!(good.authority, authority.fingerprint());
     let redeem = |c: &mut Catalogue, token: &JoinToken, now, planned: bool| {
-        c.redeem(token, now, |_| planned).unwrap()
+        redeem(&authority, c, token, now, planned)
     };
     // An agent that the plan lacks costs the token nothing.
     assert_eq!(
@@ -147,11 +178,8 @@ fn a_token_is_good_once_for_its_agent_in_its_time() {
 fn renewals_whose_certificates_are_not_kept_do_not_fill_an_agents_share() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
-    let token = token(&authority, &mut catalogue);
-    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    let (id, first) = join(&authority, &mut catalogue, at(0));
     let certify = |now| authority.certify(&request(), &id, now, HOUR).unwrap();
-    let first = certify(at(0));
-    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
     let mut last = first.fingerprint;
     for second in 1..=20 {
         let now = at(2400 + second);
@@ -170,17 +198,14 @@ fn renewals_whose_certificates_are_not_kept_do_not_fill_an_agents_share() {
 fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
-    let token = token(&authority, &mut catalogue);
-    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
-    assert_eq!(catalogue.agent_id(&agent("azure"), at(9)).unwrap(), id);
+    let (id, first) = join(&authority, &mut catalogue, at(0));
     let certify = |now| authority.certify(&request(), &id, now, HOUR).unwrap();
-    let first = certify(at(0));
     let who = |c: &Catalogue, f: Fingerprint, now| c.look_up(f, now).unwrap();
+    let other = certify(at(0));
     assert_eq!(
-        who(&catalogue, first.fingerprint, at(0)),
+        who(&catalogue, other.fingerprint, at(0)),
         Err(Unwelcome::Unknown)
     );
-    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
     assert_eq!(
         who(&catalogue, first.fingerprint, at(3599)).unwrap().name,
         agent("azure")
@@ -228,10 +253,8 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
     assert_eq!((row.valid, row.certificate.revoked), (0, Some(at(2500))));
 
     // Joining again lets it in; what it had before stays out.
-    let again = certify(at(2600));
-    let token = catalogue.create_token(&authority, &agent("azure"), at(2600), HOUR);
-    let entered = catalogue.enrol(&token.unwrap(), &id, &again, at(2600));
-    assert!(entered.unwrap());
+    let (same, again) = join(&authority, &mut catalogue, at(2600));
+    assert_eq!(same, id);
     assert!(who(&catalogue, again.fingerprint, at(2601)).is_ok());
     assert!(who(&catalogue, second.fingerprint, at(2601)).is_err());
 }
@@ -240,10 +263,7 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
 fn certificates_cannot_be_gathered() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
-    let token = token(&authority, &mut catalogue);
-    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
-    let first = authority.certify(&request(), &id, at(0), HOUR).unwrap();
-    catalogue.enrol(&token, &id, &first, at(0)).unwrap();
+    let (id, first) = join(&authority, &mut catalogue, at(0));
     let known = catalogue
         .look_up(first.fingerprint, at(1))
         .unwrap()
@@ -258,8 +278,7 @@ fn certificates_cannot_be_gathered() {
     assert_eq!(renewals, 15);
     // Those that expired are forgotten, so that a long life leaves no pile.
     assert!(catalogue.may_renew(&known, at(3601)).is_ok());
-    let late = authority.certify(&request(), &id, at(3601), HOUR).unwrap();
-    catalogue.enrol(&token, &id, &late, at(3601)).unwrap();
+    join(&authority, &mut catalogue, at(3601));
     assert_eq!(
         catalogue.look_up(first.fingerprint, at(3602)).unwrap(),
         Err(Unwelcome::Unknown)
@@ -269,8 +288,8 @@ fn certificates_cannot_be_gathered() {
 #[test]
 fn of_a_request_only_the_key_counts() {
     let dir = Dir::new();
-    let (authority, mut catalogue) = opened(&dir);
-    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    let (authority, _) = opened(&dir);
+    let id = AgentId("0123456789abcdef0123456789abcdef".to_owned());
     let key = KeyPair::generate().unwrap();
     let mut greedy = CertificateParams::new(vec!["collector.example".to_owned()]).unwrap();
     greedy.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -342,29 +361,156 @@ fn names_are_checked_and_this_hosts_own_are_there() {
 }
 
 #[test]
-fn who_is_revoked_while_it_joins_stays_out() {
+fn who_is_revoked_before_it_joins_stays_out() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
-    let id = catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    // It has never joined: the token that waits for it ends.
     let token = token(&authority, &mut catalogue);
-    let redeemed = catalogue.redeem(&token, at(1), |_| true).unwrap();
-    assert_eq!(redeemed, Ok(agent("azure")));
-    catalogue.revoke_agent(&agent("azure"), at(2)).unwrap();
-    let issued = authority.certify(&request(), &id, at(3), HOUR).unwrap();
-    assert!(!catalogue.enrol(&token, &id, &issued, at(3)).unwrap());
-    let known = catalogue.look_up(issued.fingerprint, at(3)).unwrap();
-    assert_eq!(known, Err(Unwelcome::Unknown));
+    assert_eq!(catalogue.revoke_agent(&agent("azure"), at(2)).unwrap(), 0);
+    assert_eq!(
+        redeem(&authority, &mut catalogue, &token, at(3), true),
+        Err(TokenRefusal::Revoked(agent("azure")))
+    );
+    assert_eq!(catalogue.agents(at(3)).unwrap(), []);
+}
+
+/// Another process revokes and renames while a certificate is being made.
+#[test]
+fn nothing_comes_between_the_steps_of_a_join() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let token = token(&authority, &mut catalogue);
+    let (_, mut beside) = opened(&dir);
+    let (began, goes_on) = std::sync::mpsc::channel();
+    let revoker = std::thread::spawn(move || {
+        goes_on.recv().unwrap();
+        beside
+            .rename(&agent("azure"), &agent("spoke"), at(2))
+            .unwrap();
+        beside.revoke_agent(&agent("spoke"), at(3)).unwrap()
+    });
+    let joined = catalogue.join(
+        &token,
+        at(1),
+        |_| true,
+        |id| {
+            began.send(()).unwrap();
+            // Long enough for the other to come between, if it could.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            authority.certify(&request(), id, at(1), HOUR)
+        },
+    );
+    let (_, issued) = joined.unwrap().unwrap();
+    assert_eq!(
+        revoker.join().unwrap(),
+        1,
+        "the revocation found the certificate"
+    );
+    assert_eq!(
+        catalogue.look_up(issued.fingerprint, at(4)).unwrap(),
+        Err(Unwelcome::Revoked(agent("spoke")))
+    );
+}
+
+#[test]
+fn a_join_that_fails_costs_the_token_nothing() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let token = token(&authority, &mut catalogue);
+    let failed = catalogue.join(&token, at(1), |_| true, |_| Err(IdentityError::Random));
+    assert!(matches!(failed, Err(IdentityError::Random)));
+    assert_eq!(
+        redeem(&authority, &mut catalogue, &token, at(2), true),
+        Ok(agent("azure"))
+    );
 }
 
 #[test]
 fn a_token_for_the_old_name_ends_when_an_agent_is_renamed() {
     let dir = Dir::new();
     let (authority, mut catalogue) = opened(&dir);
-    catalogue.agent_id(&agent("azure"), at(0)).unwrap();
+    join(&authority, &mut catalogue, at(0));
     let token = token(&authority, &mut catalogue);
     catalogue
         .rename(&agent("azure"), &agent("spoke"), at(1))
         .unwrap();
-    let redeemed = catalogue.redeem(&token, at(2), |_| true).unwrap();
-    assert_eq!(redeemed, Err(TokenRefusal::Revoked(agent("azure"))));
+    assert_eq!(
+        redeem(&authority, &mut catalogue, &token, at(2), true),
+        Err(TokenRefusal::Revoked(agent("azure")))
+    );
+}
+
+#[test]
+fn a_name_can_be_used_again_and_what_was_measured_under_it_stays_its_agents() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let (first, certificate) = join(&authority, &mut catalogue, at(0));
+    catalogue
+        .rename(&agent("azure"), &agent("spoke"), at(1))
+        .unwrap();
+    // Not before the records have followed: they would be the new agent's.
+    let token = catalogue.create_token(&authority, &agent("azure"), at(2), HOUR);
+    let token = token.unwrap();
+    assert_eq!(
+        redeem(&authority, &mut catalogue, &token, at(3), true),
+        Err(TokenRefusal::Renaming(agent("azure")))
+    );
+    let renaming = catalogue.renamings().unwrap().remove(0);
+    catalogue.renamed(&renaming).unwrap();
+    assert_eq!(
+        redeem(&authority, &mut catalogue, &token, at(4), true),
+        Ok(agent("azure"))
+    );
+    let known = catalogue
+        .look_up(certificate.fingerprint, at(5))
+        .unwrap()
+        .unwrap();
+    assert_eq!((known.id, known.name), (first.clone(), agent("spoke")));
+    assert_eq!(known.former, [agent("azure")]);
+
+    // The second is renamed, too: the name was both agents'.
+    catalogue
+        .rename(&agent("azure"), &agent("dc1"), at(6))
+        .unwrap();
+    let renaming = catalogue.renamings().unwrap().remove(0);
+    catalogue.renamed(&renaming).unwrap();
+    let (third, certificate) = join(&authority, &mut catalogue, at(7));
+    assert_ne!(third, first);
+    let known = catalogue
+        .look_up(certificate.fingerprint, at(8))
+        .unwrap()
+        .unwrap();
+    assert_eq!(known.former, []);
+}
+
+#[test]
+fn a_catalogue_of_version_1_is_taken_over() {
+    let dir = Dir::new();
+    let (authority, mut catalogue) = opened(&dir);
+    let (_, certificate) = join(&authority, &mut catalogue, at(0));
+    catalogue
+        .rename(&agent("azure"), &agent("spoke"), at(1))
+        .unwrap();
+    // As version 1 had it.
+    catalogue
+        .db
+        .execute_batch(
+            "ALTER TABLE former RENAME TO f;
+             CREATE TABLE former (name TEXT PRIMARY KEY,
+               agent TEXT NOT NULL REFERENCES agent, at INTEGER NOT NULL);
+             INSERT INTO former SELECT * FROM f; DROP TABLE f; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(catalogue);
+    let (_, catalogue) = opened(&dir);
+    let known = catalogue
+        .look_up(certificate.fingerprint, at(2))
+        .unwrap()
+        .unwrap();
+    assert_eq!(known.former, [agent("azure")]);
+    let version: i64 = catalogue
+        .db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 2);
 }

@@ -5,7 +5,7 @@ use super::{Authority, IdentityError, random};
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{JoinToken, TokenId, TokenSecret};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 /// How long a token stays in the list after its time, whatever became of it.
 const REMEMBERED: Span = Span::from_secs(90 * 86_400);
@@ -28,6 +28,10 @@ pub enum TokenRefusal {
     /// The plan has no such agent. The token can be used once it has.
     #[error("the plan has no agent `{0}`, for which this join token is")]
     NotPlanned(AgentName),
+    /// The agent that had the name was just renamed. The token can be used once its records
+    /// have followed.
+    #[error("the agent that was `{0}` was renamed, and its records have yet to follow")]
+    Renaming(AgentName),
 }
 
 impl TokenRefusal {
@@ -38,7 +42,8 @@ impl TokenRefusal {
             Self::Used(agent)
             | Self::Expired(agent)
             | Self::Revoked(agent)
-            | Self::NotPlanned(agent) => Some(agent),
+            | Self::NotPlanned(agent)
+            | Self::Renaming(agent) => Some(agent),
         }
     }
 }
@@ -116,59 +121,6 @@ impl Catalogue {
         Ok(token)
     }
 
-    /// Uses a token up: when this returns the agent, the token is good for nobody else,
-    /// whatever happens then.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn redeem(
-        &mut self,
-        token: &JoinToken,
-        now: Wall,
-        planned: impl FnOnce(&AgentName) -> bool,
-    ) -> Result<Result<AgentName, TokenRefusal>, IdentityError> {
-        let tx = self.begin()?;
-        let stored = tx
-            .query_row(
-                "SELECT agent, hash, expires, used, revoked FROM token WHERE id = ?1",
-                [&token.id.0[..]],
-                |row| {
-                    Ok(Stored {
-                        agent: name(row, 0)?,
-                        hash: row.get(1)?,
-                        expires: wall(row, 2)?,
-                        used: row.get::<_, Option<i64>>(3)?.map(Wall::from_nanos),
-                        revoked: row.get::<_, Option<i64>>(4)?.map(Wall::from_nanos),
-                    })
-                },
-            )
-            .optional()?;
-        // Who does not know the secret learns nothing of the token.
-        let Some(stored) = stored.filter(|s| token.secret.is(&s.hash)) else {
-            return Ok(Err(TokenRefusal::Unknown));
-        };
-        let agent = stored.agent;
-        if stored.used.is_some() {
-            return Ok(Err(TokenRefusal::Used(agent)));
-        }
-        if stored.revoked.is_some() {
-            return Ok(Err(TokenRefusal::Revoked(agent)));
-        }
-        if stored.expires <= now {
-            return Ok(Err(TokenRefusal::Expired(agent)));
-        }
-        if !planned(&agent) {
-            return Ok(Err(TokenRefusal::NotPlanned(agent)));
-        }
-        tx.execute(
-            "UPDATE token SET used = ?2 WHERE id = ?1",
-            params![&token.id.0[..], now.as_nanos()],
-        )?;
-        tx.commit()?;
-        Ok(Ok(agent))
-    }
-
     /// All tokens, the newest first.
     ///
     /// # Errors
@@ -226,4 +178,67 @@ impl Catalogue {
         }
         Ok(())
     }
+}
+
+/// Whom a token lets join, and why it does not. It is not used up by this.
+pub(super) fn check(
+    tx: &Transaction<'_>,
+    token: &JoinToken,
+    now: Wall,
+) -> Result<Result<AgentName, TokenRefusal>, IdentityError> {
+    let stored = tx
+        .query_row(
+            "SELECT agent, hash, expires, used, revoked FROM token WHERE id = ?1",
+            [&token.id.0[..]],
+            |row| {
+                Ok(Stored {
+                    agent: name(row, 0)?,
+                    hash: row.get(1)?,
+                    expires: wall(row, 2)?,
+                    used: row.get::<_, Option<i64>>(3)?.map(Wall::from_nanos),
+                    revoked: row.get::<_, Option<i64>>(4)?.map(Wall::from_nanos),
+                })
+            },
+        )
+        .optional()?;
+    // Who does not know the secret learns nothing of the token.
+    let Some(stored) = stored.filter(|s| token.secret.is(&s.hash)) else {
+        return Ok(Err(TokenRefusal::Unknown));
+    };
+    let agent = stored.agent;
+    Ok(if stored.used.is_some() {
+        Err(TokenRefusal::Used(agent))
+    } else if stored.revoked.is_some() {
+        Err(TokenRefusal::Revoked(agent))
+    } else if stored.expires <= now {
+        Err(TokenRefusal::Expired(agent))
+    } else {
+        Ok(agent)
+    })
+}
+
+/// Notes that a token was used: it is good for nobody else.
+pub(super) fn spend(
+    tx: &Transaction<'_>,
+    token: &JoinToken,
+    now: Wall,
+) -> Result<(), IdentityError> {
+    tx.execute(
+        "UPDATE token SET used = ?2 WHERE id = ?1",
+        params![&token.id.0[..], now.as_nanos()],
+    )?;
+    Ok(())
+}
+
+/// Revokes the tokens that wait for an agent; how many could still have been used.
+pub(super) fn revoke_waiting(
+    tx: &Transaction<'_>,
+    agent: &AgentName,
+    now: Wall,
+) -> Result<usize, IdentityError> {
+    Ok(tx.execute(
+        "UPDATE token SET revoked = ?2
+         WHERE agent = ?1 AND used IS NULL AND revoked IS NULL AND expires > ?2",
+        params![agent.as_str(), now.as_nanos()],
+    )?)
 }

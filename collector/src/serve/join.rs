@@ -75,15 +75,9 @@ impl Identities {
     ) -> Result<(AgentName, Issued), Refused> {
         let now = clock::now();
         let mut catalogue = lock(&self.write);
-        let agent = catalogue
-            .redeem(token, now, planned)?
-            .map_err(Refused::Token)?;
-        let id = catalogue.agent_id(&agent, now)?;
-        let issued = self.authority.certify(request, &id, now, life)?;
-        if !catalogue.enrol(token, &id, &issued, now)? {
-            return Err(Refused::Token(TokenRefusal::Revoked(agent)));
-        }
-        Ok((agent, issued))
+        let certify = |id: &_| self.authority.certify(request, id, now, life);
+        let joined = catalogue.join(token, now, planned, certify)?;
+        joined.map_err(Refused::Token)
     }
 
     fn renew(
@@ -263,6 +257,10 @@ fn token_refused(refusal: &TokenRefusal) -> Failure {
         TokenRefusal::NotPlanned(_) => (
             ErrorCode::Forbidden,
             "add it to the plan, then join with the same token".to_owned(),
+        ),
+        TokenRefusal::Renaming(_) => (
+            ErrorCode::Busy,
+            "join with the same token in a few seconds".to_owned(),
         ),
         TokenRefusal::Unknown => (
             ErrorCode::Unauthorized,

@@ -324,16 +324,19 @@ fn certificates_of_others_and_what_is_no_tls_end_in_the_handshake_and_are_counte
     let secure = Secure::start();
     let other = Dir::new();
     let (authority, mut catalogue) = open(&other.0.join("store")).unwrap();
-    let id = catalogue
-        .agent_id(&"onprem".parse().unwrap(), crate::clock::now())
+    let now = crate::clock::now();
+    let life = Span::from_secs(60);
+    let name = "onprem".parse().unwrap();
+    let token = catalogue
+        .create_token(&authority, &name, now, life)
         .unwrap();
     let (key, request) = signing_request();
     let request = crate::identity::SigningRequest::read(&request).unwrap();
-    let life = Span::from_secs(60);
-    let forged = authority.certify(&request, &id, crate::clock::now(), life);
+    let certify = |id: &_| authority.certify(&request, id, now, life);
+    let joined = catalogue.join(&token, now, |_| true, certify).unwrap();
     let forged = Mine {
         key: key.serialize_pem(),
-        certificate: forged.unwrap().pem,
+        certificate: joined.unwrap().1.pem,
     };
     let mut connection = secure.connect(Some(&forged));
     assert!(connection.ask("onprem", PLAN_PATH, None).is_err());
@@ -408,4 +411,27 @@ fn records_of_a_renamed_agent_follow_and_its_old_deliveries_are_its_own() {
     assert_eq!(secure.ask(Some(&mine), "onprem", PLAN_PATH, None).0, 403);
     assert_eq!(secure.ask(Some(&mine), "dc1", PLAN_PATH, None).0, 200);
     assert_eq!(renamed(&secure).unwrap().blocks, 2);
+
+    // Another host gets the old name: what waits in the first one's spool stays its own.
+    let plan = std::fs::read_to_string(&file).unwrap();
+    let both = plan.replace(
+        "[[agent]]\nname = \"dc1\"",
+        "[[agent]]\nname = \"onprem\"\naddress = \"10.1.11.11\"\n\n[[agent]]\nname = \"dc1\"",
+    );
+    assert_ne!(plan, both);
+    std::fs::write(&file, both).unwrap();
+    let is_planned = |secure: &Secure| {
+        let status = secure.running.client().status().unwrap();
+        status
+            .agents
+            .into_iter()
+            .find(|a| a.name == "onprem" && a.planned)
+    };
+    wait_for(|| is_planned(&secure));
+    let other = secure.join("onprem");
+    assert_eq!(secure.ask(Some(&other), "onprem", PLAN_PATH, None).0, 200);
+    let late = deliver(&secure, "onprem");
+    assert_eq!(late.0, 200, "{late:?}");
+    assert_eq!(renamed(&secure).unwrap().blocks, 3);
+    assert_eq!(is_planned(&secure).unwrap().blocks, 0);
 }

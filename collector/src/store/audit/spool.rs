@@ -147,8 +147,9 @@ fn key(payload: &[u8]) -> Option<BlockKey> {
 /// Up to where all is acknowledged: segment and byte.
 fn cursor(dir: &Path) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(dir.join("cursor")).ok()?;
-    let (segment, offset) = text.trim_end().split_once(' ')?;
-    Some((segment.parse().ok()?, offset.parse().ok()?))
+    // Agents of later releases add when the last block before it was closed.
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 /// The numbers of the blocks in spools, by agent and run: they are not missing.

@@ -195,8 +195,9 @@ fn numbers(dir: &Path) -> BTreeSet<u64> {
 /// Up to where the collector has an agent's spool: segment and byte.
 fn cursor(dir: &Path) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(dir.join("cursor")).ok()?;
-    let (segment, offset) = text.trim_end().split_once(' ')?;
-    Some((segment.parse().ok()?, offset.parse().ok()?))
+    // Agents of later releases add when the last block before it was closed.
+    let mut words = text.split_whitespace();
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 fn link_new(from: &Path, to: &Path) {
