@@ -13,6 +13,8 @@ use tokio::sync::watch as channel;
 
 /// How often it looks for something to do.
 const EVERY: Duration = Duration::from_secs(30);
+/// How soon after the start: a collector that is restarted often seals, too.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// The thread.
 pub(super) struct Keeping {
@@ -30,7 +32,9 @@ pub(super) fn start(
     let thread = std::thread::Builder::new()
         .name("seal".to_owned())
         .spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(EVERY) {
+            let mut wait = FIRST;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                wait = EVERY;
                 let settings = plan.borrow().settings.clone();
                 if let Err(error) = keep(&dir, &settings, &writer, || stopped.try_recv().is_ok()) {
                     tracing::error!("cannot seal or expire: {error}; it is tried again");

@@ -20,6 +20,8 @@ mod world;
 use crate::drill::Programs;
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, ensure};
+use hopgap_net::clock::Clock;
+use hopgap_proto::time::Wall;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,9 +38,38 @@ pub struct ChaosOptions {
     /// Where the table and the logs go, and the disks of a run that failed
     #[arg(long, default_value = "chaos", value_name = "DIR")]
     out: PathBuf,
+    /// Begin so that an hour ends in the midst of the run: then hours are sealed while
+    /// programs are killed and late records come
+    #[arg(long)]
+    across_the_hour: bool,
     /// Flip no bits in spools
     #[arg(long)]
     no_flips: bool,
+}
+
+impl ChaosOptions {
+    /// The command that carries out such a run.
+    fn command(&self) -> String {
+        let mut command = format!(
+            "cargo lab chaos --minutes {} --seed {}",
+            self.minutes, self.seed
+        );
+        for (given, flag) in [
+            (self.across_the_hour, " --across-the-hour"),
+            (self.no_flips, " --no-flips"),
+        ] {
+            command.push_str(if given { flag } else { "" });
+        }
+        command
+    }
+}
+
+/// How long to wait for a run of this length to have the end of an hour of UTC in its midst.
+fn until_across_the_hour(now: Wall, lasts: Duration) -> Duration {
+    const HOUR: i64 = 3_600_000_000_000;
+    let half = i64::try_from((lasts / 2).as_nanos()).unwrap_or(0) % HOUR;
+    let wait = (HOUR - half - now.as_nanos().rem_euclid(HOUR)).rem_euclid(HOUR);
+    Duration::from_nanos(wait.unsigned_abs())
 }
 
 /// Carries the run out; the exit code is 0 only if nothing was lost and nothing doubled.
@@ -63,11 +94,19 @@ pub fn run(options: &ChaosOptions) -> Result<ExitCode> {
         dir.display()
     );
     let sandbox = Sandbox::enter()?;
-    let world = world::World::make(programs, &dir)?;
     let lasts = Duration::from_secs_f64(options.minutes * 60.0);
+    if options.across_the_hour {
+        let wait = until_across_the_hour(Clock::pair().wall, lasts);
+        eprintln!(
+            "waiting for {} s, so that an hour ends in the midst of the run",
+            wait.as_secs()
+        );
+        sandbox.sleep(wait)?;
+    }
+    let world = world::World::make(programs, &dir)?;
     let counts = faults::carry_out(&sandbox, &world, options.seed, lasts, !options.no_flips)?;
-    let judgement = judge::judge(&world, counts)?;
-    let table = judgement.table(options.seed, options.minutes);
+    let judgement = judge::judge(&world, counts, options.across_the_hour)?;
+    let table = judgement.table(&options.command());
     let path = dir.join("chaos.md");
     std::fs::write(&path, &table).with_context(|| format!("cannot write {}", path.display()))?;
     print!("{table}");
@@ -76,5 +115,22 @@ pub fn run(options: &ChaosOptions) -> Result<ExitCode> {
     } else {
         world.keep_disks()?;
         Ok(ExitCode::FAILURE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::until_across_the_hour;
+    use hopgap_proto::time::{Span, Wall};
+    use std::time::Duration;
+
+    #[test]
+    fn the_hour_ends_in_the_midst() {
+        let at = |minutes: i64| Wall::ZERO + Span::from_secs(3600 * 500_000 + 60 * minutes);
+        let six = Duration::from_secs(360);
+        let minutes = |m: u64| Duration::from_secs(60 * m);
+        assert_eq!(until_across_the_hour(at(0), six), minutes(57));
+        assert_eq!(until_across_the_hour(at(57), six), minutes(0));
+        assert_eq!(until_across_the_hour(at(58), six), minutes(59));
     }
 }

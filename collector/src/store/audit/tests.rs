@@ -217,7 +217,11 @@ fn frames_of_a_spool_are_stored_or_wait_or_are_missing() {
     assert_eq!((of.stored, of.waiting), (3, 3));
 
     // The collector acknowledged block 3, and does not have it.
-    std::fs::write(spool.0.join("cursor"), format!("2 {end} 1790000000000000000\n")).unwrap();
+    std::fs::write(
+        spool.0.join("cursor"),
+        format!("2 {end} 1790000000000000000\n"),
+    )
+    .unwrap();
     let found = with_spools(&dir, vec![read()]);
     assert!(!found.is_whole());
     let numbers: Vec<u64> = found.spools[0].missing.iter().map(|k| k.number).collect();

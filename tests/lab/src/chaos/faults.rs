@@ -23,6 +23,8 @@ const LITTLE: u64 = 20_000;
 pub(super) struct Counts {
     /// Kills of each program.
     pub(super) kills: BTreeMap<Program, u64>,
+    /// When each program was killed, or ended by itself, on the wall clock.
+    pub(super) ends: Vec<(Program, Wall)>,
     /// Times that a program ended by itself, and was started again.
     pub(super) ended: BTreeMap<Program, u64>,
     /// Cuts of the way to the collector, by kind.
@@ -115,6 +117,7 @@ impl Run<'_> {
             if process.is_some_and(|process| process.has_ended()) {
                 self.running.remove(&program);
                 *self.counts.ended.entry(program).or_default() += 1;
+                self.counts.ends.push((program, Clock::pair().wall));
                 self.starts
                     .insert(program, now + Duration::from_millis(200));
             }
@@ -159,6 +162,7 @@ impl Run<'_> {
         // A process that is dropped is killed.
         if self.running.remove(&program).is_some() {
             *self.counts.kills.entry(program).or_default() += 1;
+            self.counts.ends.push((program, Clock::pair().wall));
             let pause = Duration::from_millis(self.rng.u64(0..300));
             self.starts.insert(program, Instant::now() + pause);
         }

@@ -4,7 +4,7 @@ use super::faults::Counts;
 use super::world::{Program, World};
 use anyhow::{Context, Result};
 use hopgap_proto::record::{Block, BlockBody, BlockKey, FlowIndex, Probe, RunId, SessionName};
-use hopgap_proto::time::Span;
+use hopgap_proto::time::{Span, Wall};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -42,6 +42,13 @@ pub(super) struct Judgement {
     /// Blocks that agents recorded under a key that they had used.
     changed: u64,
     unreadable: u64,
+    /// Hours in files, and blocks in them.
+    sealed_files: u64,
+    sealed_blocks: u64,
+    /// Files that have another number of records than their blocks have.
+    sealed_wrong: u64,
+    /// An hour ended during the run: some must be sealed.
+    seals: bool,
     audit: String,
     audit_whole: bool,
     waiting: u64,
@@ -60,11 +67,13 @@ impl Judgement {
             && self.unreadable == 0
             && self.counts.undelivered == 0
             && self.waiting == 0
+            && self.sealed_wrong == 0
+            && (!self.seals || self.sealed_blocks > 0)
             && self.audit_whole
     }
 
     /// For people.
-    pub(super) fn table(&self, seed: u64, minutes: f64) -> String {
+    pub(super) fn table(&self, command: &str) -> String {
         let of = |map: &BTreeMap<Program, u64>, agents: bool| -> u64 {
             let picked = map
                 .iter()
@@ -73,12 +82,12 @@ impl Judgement {
         };
         let c = &self.counts;
         let [refused, blackholed, mid_request, before_answer] = c.cuts;
-        let mut out = format!("`cargo lab chaos --minutes {minutes} --seed {seed}`\n\n");
+        let mut out = format!("`{command}`\n\n");
         let mut row = |what: &str, n: u64| {
             let _ = writeln!(out, "| {what} | {n} |");
         };
         row("what", 0);
-        let rows: [(&str, u64); 28] = [
+        let rows: [(&str, u64); 31] = [
             ("kills of agents", of(&c.kills, true)),
             ("kills of the collector", of(&c.kills, false)),
             (
@@ -102,6 +111,12 @@ impl Judgement {
             ("**blocks stored**", self.stored),
             ("records stored", self.records_stored),
             ("probes stored", self.probes),
+            ("of the blocks, sealed in files", self.sealed_blocks),
+            ("such files", self.sealed_files),
+            (
+                "of them with more or fewer records than their blocks",
+                self.sealed_wrong,
+            ),
             ("deliveries refused because the block was there", self.again),
             ("blocks that a flipped bit hit", self.flipped),
             ("of them not stored", self.flipped_lost),
@@ -155,9 +170,10 @@ impl Judgement {
 }
 
 /// Judges a run whose programs have ended.
-pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
+pub(super) fn judge(world: &World, counts: Counts, seals: bool) -> Result<Judgement> {
     let mut it = Judgement {
         counts,
+        seals,
         cut: world.proxy.cut(),
         ..Judgement::default()
     };
@@ -180,7 +196,7 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
         if !stored.contains_key(key) {
             if frames.flipped.contains(key) {
                 it.flipped_lost += 1;
-            } else if !frames.on_disk.contains(key) && was_full(&it.counts, key, payload)? {
+            } else if !frames.on_disk.contains(key) && in_memory_only(&it.counts, key, payload)? {
                 it.memory_only += 1;
             } else {
                 it.lost.push(key.clone());
@@ -188,6 +204,7 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
         }
     }
     let mut probes: BTreeMap<(RunId, SessionName, FlowIndex, u32), Vec<Probe>> = BTreeMap::new();
+    let mut sealed: BTreeMap<i64, i64> = BTreeMap::new();
     for (key, bytes) in &stored {
         let Some(made) = frames.blocks.get(key) else {
             it.never.push(key.clone());
@@ -195,10 +212,14 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
         };
         match bytes {
             Stored::Bytes(bytes) if bytes != made => it.different.push(key.clone()),
-            Stored::Sealed(crc) if *crc != crc_of(made) => it.different.push(key.clone()),
+            Stored::Sealed(crc, _) if *crc != crc_of(made) => it.different.push(key.clone()),
             _ => {}
         }
         let block = Block::decode(made)?;
+        if let Stored::Sealed(_, file) = bytes {
+            it.sealed_blocks += 1;
+            *sealed.entry(*file).or_default() += i64::try_from(block.body.rows())?;
+        }
         it.records_stored += u64::try_from(block.body.rows())?;
         if let (Some(session), BlockBody::Probes(rows)) = (block.header.session, block.body) {
             for row in rows {
@@ -214,6 +235,12 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
         }
     }
     drop(frames);
+    let files = sealed_files(world)?;
+    it.sealed_files = u64::try_from(files.len())?;
+    let wrong = files
+        .iter()
+        .filter(|(id, rows)| sealed.get(id) != Some(rows));
+    it.sealed_wrong = u64::try_from(wrong.count())?;
 
     let output = world.audit()?;
     let audit: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| {
@@ -230,20 +257,27 @@ pub(super) fn judge(world: &World, counts: Counts) -> Result<Judgement> {
 }
 
 /// Whether a block was closed while its agent's disk was full, or so shortly after that
-/// the agent had not tried the disk again.
-fn was_full(counts: &Counts, key: &BlockKey, payload: &[u8]) -> Result<bool> {
+/// the agent had not tried the disk again, and the agent was killed before it had.
+fn in_memory_only(counts: &Counts, key: &BlockKey, payload: &[u8]) -> Result<bool> {
     let closed = Block::peek(payload)?.header.closed.wall;
+    Ok(lost_with_memory(counts, key.agent.as_str(), closed))
+}
+
+fn lost_with_memory(counts: &Counts, agent: &str, closed: Wall) -> bool {
     let again = Span::from_millis(1_500);
-    Ok(counts.fulls.iter().any(|(program, from, until)| {
-        program.name() == key.agent.as_str() && *from <= closed && closed <= *until + again
-    }))
+    let mut fulls = counts.fulls.iter().filter(|full| full.0.name() == agent);
+    fulls.any(|(program, from, until)| {
+        let until = *until + again;
+        let mut ends = counts.ends.iter().filter(|end| end.0 == *program);
+        (*from..=until).contains(&closed) && ends.any(|end| (closed..=until).contains(&end.1))
+    })
 }
 
 /// A block as the store has it.
 enum Stored {
     Bytes(Vec<u8>),
-    /// The checksum of what was sealed.
-    Sealed(u32),
+    /// The checksum of what was sealed, and the file.
+    Sealed(u32, i64),
 }
 
 fn crc_of(payload: &[u8]) -> u32 {
@@ -257,13 +291,26 @@ fn crc_of(payload: &[u8]) -> u32 {
     u32::from_le_bytes([frame[12], frame[13], frame[14], frame[15]])
 }
 
+fn open_store(world: &World) -> Result<Connection> {
+    let path = world.store().join("hopgap.db");
+    Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Sealed files, and how many records the catalogue says that each has; the audit holds
+/// that against the file.
+fn sealed_files(world: &World) -> Result<Vec<(i64, i64)>> {
+    let db = open_store(world)?;
+    let mut statement = db.prepare("SELECT id, records FROM segment")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// All blocks of the store, without the collector's help.
 fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, Stored>> {
-    let path = world.store().join("hopgap.db");
-    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let db = open_store(world)?;
     let mut statement = db.prepare(
-        "SELECT agent.name, run.started, number, crc, data
+        "SELECT agent.name, run.started, number, crc, data, segment
          FROM block JOIN run ON run.id = block.run JOIN agent ON agent.id = run.agent
          LEFT JOIN payload ON payload.block = block.id",
     )?;
@@ -279,7 +326,7 @@ fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, St
         };
         let bytes = match row.get::<_, Option<Vec<u8>>>(4)? {
             Some(bytes) => Stored::Bytes(bytes),
-            None => Stored::Sealed(row.get(3)?),
+            None => Stored::Sealed(row.get(3)?, row.get(5)?),
         };
         it.stored += 1;
         if stored.insert(key.clone(), bytes).is_some() {
@@ -290,4 +337,29 @@ fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, St
     let again: i64 = db.query_row("SELECT sum(duplicates) FROM agent", [], |row| row.get(0))?;
     it.again = again.cast_unsigned();
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_in_memory_when_its_agent_was_killed_is_excused() {
+        let at = |ms| Wall::ZERO + Span::from_millis(ms);
+        let (a, b) = (Program::Agent(0), Program::Agent(1));
+        let counts = Counts {
+            fulls: vec![(a, at(10_000), at(12_000))],
+            ends: vec![(a, at(11_000)), (b, at(12_500)), (a, at(20_000))],
+            ..Counts::default()
+        };
+        let excused = |agent, closed| lost_with_memory(&counts, agent, at(closed));
+        assert!(excused("a", 10_500));
+        // Closed after that kill: the agent lived until the disk had room again.
+        assert!(!excused("a", 11_500));
+        // Before the disk was full, and another agent's disk.
+        assert!(!excused("a", 9_000));
+        assert!(!excused("b", 12_000));
+        // The kill that came long after took nothing with it.
+        assert!(!excused("a", 13_000));
+    }
 }

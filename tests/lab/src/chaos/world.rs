@@ -121,7 +121,7 @@ impl World {
                 .with_context(|| format!("cannot write {}", path.display()))
         };
         let mut plan = format!(
-            "[collector]\nlisten = \"{COLLECTOR}\"\nstore = {}\n",
+            "[collector]\nlisten = \"{COLLECTOR}\"\nstore = {}\nseal_after = \"1s\"\n",
             quoted(&self.store())
         );
         for (side, name) in AGENTS.iter().enumerate() {
