@@ -25,7 +25,7 @@ use crate::spool::Spool;
 use backoff::Backoff;
 use hopgap_net::clock::Clock;
 use hopgap_proto::time::Span;
-use hopgap_proto::uplink::{BATCH_BYTES, PlanResponse, Revision};
+use hopgap_proto::uplink::{BATCH_BYTES, PlanResponse, Revision, SLOWEST_BODY};
 use pace::Pace;
 use std::io;
 use std::sync::mpsc::Sender;
@@ -36,8 +36,6 @@ use tracing::{info, warn};
 
 /// How long the collector is asked to hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
-/// Bytes per second of the slowest path on which a frame is still delivered.
-const SLOWEST: usize = 4_000;
 /// No longer than the collector waits for a body.
 const LONGEST: Duration = Duration::from_secs(50);
 /// A plan request that is answered sooner, without a new plan, was not held.
@@ -139,7 +137,7 @@ fn deliver_once(
     // A batch that failed is sent in smaller ones, down to a frame, which must pass where the
     // path is slow: it is given the time that it takes there.
     let longer = match batch.frames() {
-        1 => Duration::from_secs(u64::try_from(batch.bytes.len() / SLOWEST).unwrap_or(0))
+        1 => Duration::from_secs(u64::try_from(batch.bytes.len() / SLOWEST_BODY).unwrap_or(0))
             .min(LONGEST),
         _ => Duration::ZERO,
     };

@@ -264,7 +264,8 @@ impl Service {
         let serving = async {
             match (secure, app.identities.clone()) {
                 (Some((tls, api)), Some(identities)) => {
-                    let keeping = tokio::spawn(tls.keep(identities.authority.clone(), plan));
+                    let keeping =
+                        tokio::spawn(tls.keep(identities.authority.clone(), plan.clone()));
                     let renaming =
                         tokio::spawn(join::follow_renamings(identities.clone(), writer.clone()));
                     let counts = identities.counts.clone();
@@ -274,7 +275,7 @@ impl Service {
                     let (people_at, agents_at) = (connections(), connections());
                     tokio::join!(
                         people_at.serve(api, people, stopping.clone()),
-                        tls.serve(self.listener, agents, counts, &agents_at, stopping),
+                        tls.serve(self.listener, agents, counts, &agents_at, plan, stopping),
                     );
                     keeping.abort();
                     renaming.abort();

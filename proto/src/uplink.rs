@@ -109,6 +109,9 @@ pub const MAX_WAIT: Duration = Duration::from_secs(60);
 pub const BATCH_BYTES: usize = 1 << 20;
 /// The largest body of frames that a collector must take, in bytes.
 pub const MAX_BATCH_BYTES: usize = BATCH_BYTES + MAX_FRAME;
+/// Bytes per second on the slowest path over which a body must still pass: a collector that
+/// cuts slower ones gives each some seconds beside.
+pub const SLOWEST_BODY: usize = 4_000;
 /// The largest control message that either side must take, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 4 << 20;
 

@@ -11,7 +11,7 @@
 //! send to another site only after asking by an `OPTIONS` that is never granted.
 
 use super::App;
-use super::limits::{Cause, Ends, read_body};
+use super::limits::{Cause, Ends, Patience, read_body};
 use super::reply::Failure;
 use crate::plan::{CollectorPlan, Secret, Tokens};
 use axum::Extension;
@@ -36,7 +36,10 @@ pub(crate) const OURS_HEADER: &str = "x-hopgap";
 /// The largest body that the API takes, in bytes.
 const MOST_BODY: usize = 64 << 10;
 /// How long a body may take to come.
-const BODY_TIME: Duration = Duration::from_secs(10);
+const BODY_TIME: Patience = Patience {
+    whole: Duration::from_secs(10),
+    lag: Duration::from_secs(10),
+};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -58,3 +58,40 @@ impl Bodies {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, Bodies, OF_ONE};
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[test]
+    fn an_agent_whose_places_are_held_waits_alone() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let bodies = Bodies::default();
+            let name = |i: usize| format!("agent-{i}").parse().unwrap();
+            // Whether there is one, after however long a wait.
+            let place = async |i: usize| {
+                let name = name(i);
+                let place = timeout(Duration::from_secs(3_600), bodies.place(&name)).await;
+                place.ok().map(Result::unwrap)
+            };
+            let mut held = Vec::new();
+            for _ in 0..OF_ONE {
+                held.push(place(0).await.unwrap());
+            }
+            assert!(place(0).await.is_none(), "of its own there is none left");
+            for other in 1..=ALL - OF_ONE {
+                held.push(place(other).await.unwrap());
+            }
+            assert!(place(ALL).await.is_none(), "all are held");
+            held.remove(0);
+            assert!(place(ALL).await.is_some());
+        });
+    }
+}

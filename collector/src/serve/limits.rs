@@ -20,7 +20,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hopgap_proto::uplink::ErrorCode;
+use hopgap_proto::uplink::{ErrorCode, SLOWEST_BODY};
 use rates::{Pace, Rates};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -28,8 +28,8 @@ use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// What programs and people ask of the API.
 const API_PACE: Pace = Pace {
@@ -153,7 +153,7 @@ impl Limits {
 }
 
 fn pace(rates: &Rates, peer: IpAddr) -> Result<(), Failure> {
-    if rates.take(whose(peer), Instant::now()) {
+    if rates.take(whose(peer), std::time::Instant::now()) {
         return Ok(());
     }
     Err(Failure::new(
@@ -225,20 +225,32 @@ const ANSWER_HEADERS: [(HeaderName, &str); 4] = [
     ),
 ];
 
-/// A whole body of at most `limit` bytes that comes within `time`.
-pub(super) async fn read_body(body: Body, limit: usize, time: Duration) -> Result<Bytes, Failure> {
-    match timeout(time, collect(body, limit)).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::new(
-            ErrorCode::Busy,
-            format!("the body did not come within {} s", time.as_secs()),
-            "send it again",
-        )
-        .caused_by(Cause::Time)),
+/// How long a body may take. Whoever lets one drip in holds a place, and memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// In all.
+    pub(super) whole: Duration,
+    /// How far it may lag behind [`SLOWEST_BODY`]: a path that is just changing carries
+    /// nothing for a while.
+    pub(super) lag: Duration,
+}
+
+impl Patience {
+    /// Since its beginning, until more than `received` bytes must have come.
+    fn until_more_than(&self, received: usize) -> Duration {
+        let slowest = u32::try_from(SLOWEST_BODY).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(received).unwrap_or(u32::MAX);
+        let passed = Duration::from_secs(1).saturating_mul(bytes) / slowest;
+        self.whole.min(self.lag + passed)
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// A whole body of at most `limit` bytes.
+pub(super) async fn read_body(
+    mut body: Body,
+    limit: usize,
+    patience: Patience,
+) -> Result<Bytes, Failure> {
     let too_large = || {
         Failure::new(
             ErrorCode::TooLarge,
@@ -251,8 +263,26 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
     if usize::try_from(announced).map_or(true, |n| n > limit) {
         return Err(too_large());
     }
+    let begun = Instant::now();
     let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    loop {
+        let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let until = begun + patience.until_more_than(bytes.len());
+        let Ok(frame) = timeout_at(until, next).await else {
+            return Err(Failure::new(
+                ErrorCode::Busy,
+                format!(
+                    "of the body no more than {} bytes came within {} s",
+                    bytes.len(),
+                    begun.elapsed().as_secs()
+                ),
+                "send it again",
+            )
+            .caused_by(Cause::Time));
+        };
+        let Some(frame) = frame else {
+            return Ok(bytes.into());
+        };
         let frame = frame.map_err(|error| {
             Failure::new(
                 ErrorCode::Malformed,
@@ -268,7 +298,6 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
             bytes.extend_from_slice(&data);
         }
     }
-    Ok(bytes.into())
 }
 
 #[cfg(test)]

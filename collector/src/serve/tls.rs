@@ -15,6 +15,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -32,7 +33,8 @@ const STRANGER: Duration = Duration::from_secs(15);
 /// Connections in their handshake or without a certificate, at a time.
 const MOST_STRANGERS: usize = 64;
 /// The same of one peer: one silent host must not keep the others' agents from their
-/// handshakes.
+/// handshakes. Hosts of the plan have so many of their own, beside those of all: however
+/// many strangers come, an agent finds a place.
 const MOST_STRANGERS_OF_ONE: usize = 8;
 /// How often the names of this host, and the age of the certificate, are looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -194,6 +196,7 @@ impl Tls {
         router: Router,
         counts: Arc<Counts>,
         connections: &Connections,
+        plan: channel::Receiver<Arc<CollectorPlan>>,
         mut stopping: channel::Receiver<bool>,
     ) {
         let acceptor = TlsAcceptor::from(self.config.clone());
@@ -218,7 +221,9 @@ impl Tls {
                 continue;
             };
             let ends = Ends::new(address, local);
-            let stranger = strangers.admit(ends.peer.ip(), true);
+            let peer = ends.peer.ip();
+            let is_stranger = !is_in(&plan.borrow(), peer);
+            let stranger = strangers.admit(peer, is_stranger);
             let (Some(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
                 count(&counts.over_limit);
                 continue;
@@ -237,6 +242,13 @@ impl Tls {
         // Each ends when its request has.
         while running.join_next().await.is_some() {}
     }
+}
+
+/// Whether it is the address of an agent. Nobody who is on another path takes part in a
+/// handshake from there.
+fn is_in(plan: &CollectorPlan, peer: IpAddr) -> bool {
+    let mut agents = plan.plan.agents.iter();
+    agents.any(|agent| agent.address.to_canonical() == peer)
 }
 
 struct Connection {

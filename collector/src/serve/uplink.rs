@@ -1,6 +1,7 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
 use super::access::{Asking, across, for_another_host};
+use super::limits::Patience;
 use super::peer::{Peer, Way};
 use super::reply::Failure;
 use super::{App, limits};
@@ -25,7 +26,10 @@ use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a body may take to come: a link that is failing over may be slow.
-const BODY_TIME: Duration = Duration::from_secs(60);
+const BODY_TIME: Patience = Patience {
+    whole: Duration::from_secs(60),
+    lag: Duration::from_secs(10),
+};
 
 /// `POST` hello.
 pub(super) async fn hello(

@@ -374,6 +374,48 @@ fn strangers_have_few_places() {
     });
 }
 
+/// Connections that say nothing, from `count` addresses of this host.
+fn silent_crowd(to: std::net::SocketAddr, addresses: std::ops::Range<u8>) -> Vec<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap();
+    let connect = async |last| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 9, last], 0).into()).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    };
+    runtime.block_on(async {
+        let mut crowd = Vec::new();
+        for last in addresses {
+            for _ in 0..8 {
+                crowd.push(connect(last).await);
+            }
+        }
+        crowd
+    })
+}
+
+#[test]
+fn however_large_a_crowd_of_strangers_an_agent_joins() {
+    // The clients here come from this address.
+    let plan = PLAN.replace("10.17.11.132", "127.0.0.1");
+    assert_ne!(plan, PLAN);
+    let mut secure = Secure::start_in(Dir::new(), &plan);
+    let address = secure.running.address;
+    // All places, and sixteen more.
+    let crowd = silent_crowd(address, 1..11);
+    wait_for(|| (secure.status().0.over_limit >= 16).then_some(()));
+    // A handshake, a join, a handshake with the certificate.
+    let azure = secure.join("azure");
+    assert_eq!(secure.ask(Some(&azure), "azure", PLAN_PATH, None).0, 200);
+    // Nor did the places of strangers become more.
+    let before = secure.status().0.over_limit;
+    let more = silent_crowd(address, 11..21);
+    wait_for(|| (secure.status().0.over_limit >= before + 16).then_some(()));
+    drop((crowd, more));
+}
+
 #[test]
 fn records_of_a_renamed_agent_follow_and_its_old_deliveries_are_its_own() {
     let mut secure = Secure::start();
