@@ -321,8 +321,6 @@ fn record(
                 }
                 if ended {
                     lock(&spool).sync_at_end();
-                }
-                if ended {
                     return;
                 }
             }

@@ -63,7 +63,7 @@ struct Ids {
 }
 
 /// What became of the blocks of one [`Store::append`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Blocks that were new.
     pub new: u64,
@@ -71,6 +71,9 @@ pub struct Appended {
     pub duplicate: u64,
     /// Records in the new blocks.
     pub records: u64,
+    /// Which of the blocks were not stored, because a block of the same key is here with
+    /// other bytes.
+    pub different: Vec<usize>,
 }
 
 /// Name of the database within the store's directory.
@@ -196,7 +199,11 @@ fn append(
          ON CONFLICT (run, number) DO NOTHING",
     )?;
     let mut payload = tx.prepare_cached("INSERT INTO payload (block, data) VALUES (?1, ?2)")?;
-    for block in blocks {
+    // What earlier versions stored has no checksum, and is taken for the same.
+    let mut other = tx.prepare_cached(
+        "SELECT 1 FROM block WHERE run = ?1 AND number = ?2 AND crc IS NOT NULL AND crc != ?3",
+    )?;
+    for (index, block) in blocks.iter().enumerate() {
         let key = &block.header.key;
         let agent = agent_id(tx, ids, &key.agent, now)?;
         let run = run_id(tx, ids, agent, key.run)?;
@@ -227,7 +234,11 @@ fn append(
             .or_insert((Appended::default(), Wall::MIN));
         *newest = (*newest).max(block.header.closed.wall);
         if inserted == 0 {
-            sum.duplicate += 1;
+            if other.exists(params![run, key.number.cast_signed(), block.crc])? {
+                appended.different.push(index);
+            } else {
+                sum.duplicate += 1;
+            }
             continue;
         }
         payload.execute(params![tx.last_insert_rowid(), &block.payload[..]])?;

@@ -301,7 +301,11 @@ pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure
 
 /// What is to be done with one frame of a body.
 enum Judged<'a> {
-    Good(Incoming),
+    Good {
+        offset: usize,
+        raw: &'a [u8],
+        block: Incoming,
+    },
     Refused {
         offset: usize,
         raw: &'a [u8],
@@ -314,14 +318,29 @@ fn take(store: &mut Store, asker: &Asker, body: &[u8]) -> Result<Ack, Failure> {
     let agent = &asker.name;
     let now = clock::now();
     let mut blocks = Vec::new();
+    let mut frames = Vec::new();
     let mut refused = Vec::new();
     for frame in FrameReader::new(body) {
         match judge(body, asker, frame)? {
-            Judged::Good(block) => blocks.push(block),
+            Judged::Good { offset, raw, block } => {
+                blocks.push(block);
+                frames.push((offset, raw));
+            }
             Judged::Refused { offset, raw, error } => refused.push((offset, raw, error)),
         }
     }
     let appended = store.append(&blocks, now)?;
+    for index in appended.different {
+        let (Some(block), Some(&(offset, raw))) = (blocks.get(index), frames.get(index)) else {
+            continue;
+        };
+        let key = &block.header.key;
+        let error = format!(
+            "block {} of run {} of agent `{}` is stored already, with other records; two hosts may have the same `name`, or one is a copy of the other's disk",
+            key.number, key.run, key.agent
+        );
+        refused.push((offset, raw, error));
+    }
     let mut ack = Ack {
         bytes: len(body.len()),
         stored: short(appended.new),
@@ -347,10 +366,18 @@ fn judge<'a>(
     let agent = &asker.name;
     match frame {
         Ok(frame) => match Incoming::read(frame.payload) {
-            Ok(block) if block.header.key.agent == *agent => Ok(Judged::Good(block)),
+            Ok(block) if block.header.key.agent == *agent => Ok(Judged::Good {
+                offset: frame.offset,
+                raw: frame.raw,
+                block,
+            }),
             Ok(mut block) if asker.former.contains(&block.header.key.agent) => {
                 block.header.key.agent = agent.clone();
-                Ok(Judged::Good(block))
+                Ok(Judged::Good {
+                    offset: frame.offset,
+                    raw: frame.raw,
+                    block,
+                })
             }
             // Never stored in the other's name; but what the agent recorded since must pass.
             Ok(block) => Ok(Judged::Refused {

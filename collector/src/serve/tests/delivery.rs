@@ -1,0 +1,123 @@
+//! Deliveries of frames: acknowledged, refused, or asked for again.
+
+use super::{Running, frames, json, now};
+use crate::store::Kind;
+use crate::store::tests::Session;
+use hopgap_proto::frame::{self, FrameKind};
+use hopgap_proto::time::Wall;
+use hopgap_proto::uplink::{Ack, ErrorBody, ErrorCode};
+
+#[test]
+fn blocks_are_acknowledged_when_they_are_stored_and_again_when_they_come_again() {
+    let running = Running::start();
+    let [probes, _] = Session::new(now()).ten_seconds();
+    let body = frames([&probes]);
+    let (status, text) = running.deliver("onprem", &body);
+    let ack: Ack = json(&text);
+    assert_eq!(status, 200);
+    assert_eq!(
+        (ack.bytes, ack.stored, ack.duplicates),
+        (body.len() as u64, 1, 0)
+    );
+    let records = || {
+        let all = (Wall::MIN, Wall::MAX);
+        let session = "out".parse().unwrap();
+        let rows = running
+            .reader()
+            .records(&session, &[Kind::Probes], all.0, all.1)
+            .unwrap();
+        rows.values().map(|r| r.probes.len()).sum::<usize>()
+    };
+    assert_eq!(records(), 4_000);
+    let again: Ack = json(&running.deliver("onprem", &body).1);
+    assert_eq!(
+        (again.bytes, again.stored, again.duplicates),
+        (body.len() as u64, 0, 1)
+    );
+    assert_eq!(records(), 4_000);
+}
+
+#[test]
+fn a_frame_that_cannot_be_used_costs_itself_only() {
+    let running = Running::start();
+    let mut session = Session::new(now());
+    let [first, _] = session.ten_seconds();
+    let [second, _] = session.ten_seconds();
+    let mut body = frames([&first]);
+    let bad_at = body.len() as u64;
+    frame::append(&mut body, FrameKind::Block, b"no block").unwrap();
+    body.extend(frames([&second]));
+    let (status, text) = running.deliver("onprem", &body);
+    let ack: Ack = json(&text);
+    assert_eq!((status, ack.bytes, ack.stored), (200, body.len() as u64, 2));
+    assert_eq!(ack.refused.len(), 1);
+    assert_eq!(ack.refused[0].offset, bad_at);
+    let status = running.client().status().unwrap();
+    let onprem = status.agents.iter().find(|a| a.name == "onprem").unwrap();
+    assert_eq!(
+        (onprem.blocks, onprem.refused, onprem.records),
+        (2, 1, 8_000)
+    );
+}
+
+#[test]
+fn a_body_damaged_on_its_way_is_asked_for_again() {
+    let running = Running::start();
+    let [probes, receptions] = Session::new(now()).ten_seconds();
+    let good = frames([&probes]);
+    let mut flipped = good.clone();
+    flipped[100] ^= 1;
+    let cut = &good[..good.len() - 1];
+    for bad in [&flipped[..], cut, b"hello"] {
+        let (status, text) = running.deliver("onprem", bad);
+        assert_eq!(
+            (status, json::<ErrorBody>(&text).code),
+            (400, ErrorCode::Malformed)
+        );
+    }
+    assert_eq!(running.reader().count(Wall::MIN, Wall::MAX).unwrap(), 0);
+    // An empty body is a body of no frames.
+    let ack: Ack = json(&running.deliver("onprem", b"").1);
+    assert_eq!(ack, Ack::default());
+    // Another agent's block is nobody's to deliver, and holds up none of the agent's own.
+    let ack: Ack = json(&running.deliver("onprem", &frames([&receptions, &probes])).1);
+    assert_eq!((ack.stored, ack.refused.len()), (1, 1));
+    let why = &ack.refused[0];
+    assert!(
+        why.offset == 0
+            && why
+                .error
+                .contains("is of agent `azure`, but `onprem` delivers it"),
+        "{why:?}"
+    );
+    assert_eq!(
+        json::<Ack>(&running.deliver("onprem", &good).1).duplicates,
+        1
+    );
+}
+
+/// As of an agent on a copy of another's disk, or after its disk was set back.
+#[test]
+fn another_block_of_a_known_key_is_refused_and_kept_aside() {
+    let running = Running::start();
+    let mut session = Session::new(now());
+    let [first, _] = session.ten_seconds();
+    let [mut second, _] = session.ten_seconds();
+    assert_eq!(running.deliver("onprem", &frames([&first])).0, 200);
+    second.header.key = first.header.key.clone();
+    let body = frames([&first, &second]);
+    let ack: Ack = json(&running.deliver("onprem", &body).1);
+    assert_eq!((ack.stored, ack.duplicates), (0, 1));
+    assert_eq!(ack.bytes, body.len() as u64, "it holds up nothing");
+    let [why] = &ack.refused[..] else {
+        panic!("{ack:?}");
+    };
+    assert_eq!(why.offset, frames([&first]).len() as u64);
+    assert!(why.error.contains("is stored already, with other records"));
+    let status = running.client().status().unwrap();
+    let onprem = status.agents.iter().find(|a| a.name == "onprem").unwrap();
+    assert_eq!((onprem.blocks, onprem.refused), (1, 1));
+    // What was first stays.
+    let ack: Ack = json(&running.deliver("onprem", &frames([&first])).1);
+    assert_eq!((ack.duplicates, ack.refused.len()), (1, 0));
+}
