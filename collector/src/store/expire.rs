@@ -65,7 +65,8 @@ impl Store {
         })
     }
 
-    /// Removes the files that the catalogue has given up.
+    /// Removes the files that the catalogue has given up. One that cannot be removed costs
+    /// room and nothing else: it stays in the list and is tried again.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
         let paths: Vec<String> = self
             .db
@@ -76,13 +77,20 @@ impl Store {
             let file = self.dir.join(&path);
             match std::fs::remove_file(&file) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(StoreError::file(&file)(error));
+                    tracing::warn!(
+                        "cannot remove {}, which is not needed any more: {error}",
+                        file.display()
+                    );
                 }
-                _ => {}
+                _ => {
+                    self.db
+                        .execute("DELETE FROM garbage WHERE path = ?1", [&path])?;
+                }
             }
-            self.db
-                .execute("DELETE FROM garbage WHERE path = ?1", [&path])?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

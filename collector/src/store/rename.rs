@@ -132,3 +132,6 @@ fn rename_in_plans(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ impl Drop for Dir {
 const UNIT: Span = Span::from_nanos(100);
 
 /// 2026-11-23T02:00:00Z, the beginning of an hour.
-const TWO: Wall = Wall::from_nanos(1_795_399_200_000_000_000);
+pub(super) const TWO: Wall = Wall::from_nanos(1_795_399_200_000_000_000);
 
 /// A session between two agents, its blocks set to begin at a time of choice.
 pub(crate) struct Session {
@@ -80,11 +80,11 @@ pub(crate) fn encoded(block: &Block) -> Incoming {
     Incoming::read(&block.encode(UNIT).unwrap()).unwrap()
 }
 
-fn both(blocks: &[Block]) -> Vec<Incoming> {
+pub(super) fn both(blocks: &[Block]) -> Vec<Incoming> {
     blocks.iter().map(encoded).collect()
 }
 
-fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
@@ -101,12 +101,12 @@ fn read(dir: &Path, from: Wall, to: Wall) -> Runs {
     runs
 }
 
-fn everything(dir: &Path) -> Runs {
+pub(super) fn everything(dir: &Path) -> Runs {
     read(dir, Wall::MIN, Wall::MAX)
 }
 
 /// Probes and receptions of all runs.
-fn counts(runs: &Runs) -> (usize, usize) {
+pub(super) fn counts(runs: &Runs) -> (usize, usize) {
     (
         runs.values().map(|r| r.probes.len()).sum(),
         runs.values().map(|r| r.receptions.len()).sum(),
@@ -346,40 +346,6 @@ fn a_block_that_the_disk_damaged_costs_itself_only() {
 }
 
 #[test]
-fn what_is_older_than_the_retention_goes_and_the_rest_stays() {
-    let dir = Dir::new();
-    let hour = Span::from_secs(3_600);
-    let mut store = Store::open(&dir.0).unwrap();
-    store
-        .append(&both(&Session::new(TWO).ten_seconds()), TWO)
-        .unwrap();
-    let files = store.seal(TWO + hour * 2, Span::from_secs(600)).unwrap();
-    let mut newer = Session::new(TWO + hour * 5).ten_seconds();
-    for block in &mut newer {
-        block.header.key.run = RunId(2);
-    }
-    store.append(&both(&newer), TWO + hour * 5).unwrap();
-
-    assert_eq!(store.expire(TWO).unwrap(), super::Expired::default());
-    let expired = store.expire(TWO + hour * 4).unwrap();
-    assert_eq!((expired.blocks, expired.files), (2, 2));
-    assert!(files.iter().all(|f| !f.exists()));
-    let left = everything(&dir.0);
-    assert_eq!(left.keys().map(|k| k.1).collect::<Vec<_>>(), [RunId(2); 2]);
-
-    // An agent whose clock stands in 1970 sends what is old by its clock only.
-    let mut old = Session::new(Wall::ZERO).ten_seconds();
-    for block in &mut old {
-        block.header.key.run = RunId(3);
-    }
-    store.append(&both(&old), TWO + hour * 5).unwrap();
-    assert_eq!(
-        store.expire(TWO + hour * 4).unwrap(),
-        super::Expired::default()
-    );
-}
-
-#[test]
 fn events_of_the_agent_itself_come_with_its_sessions() {
     let dir = Dir::new();
     let mut store = Store::open(&dir.0).unwrap();
@@ -613,60 +579,4 @@ fn a_tally_is_of_the_records() {
     };
     let closed = empty.header.closed.wall;
     assert_eq!(encoded(&empty).tally.first, closed);
-}
-
-#[test]
-fn a_renamed_agent_keeps_its_history_sealed_or_not_and_whatever_came_under_the_new_name() {
-    let dir = Dir::new();
-    let mut store = Store::open(&dir.0).unwrap();
-    let text = include_str!("../../examples/plan.toml");
-    let plan = CollectorPlan::parse(text, Path::new("plan.toml"))
-        .unwrap()
-        .plan;
-    store.adopt_plan(&plan, TWO).unwrap();
-    let mut session = Session::new(TWO);
-    // A run of its own, as real ones have.
-    let mut ten_seconds = |agent: &str| {
-        let [mut probes, _] = session.ten_seconds();
-        probes.header.key.run = RunId(77);
-        probes.header.key.agent = agent.parse().unwrap();
-        encoded(&probes)
-    };
-    store.append(&[ten_seconds("onprem")], TWO).unwrap();
-    let hour = Span::from_secs(3_600);
-    assert_eq!(
-        store
-            .seal(TWO + hour * 2, Span::from_secs(1))
-            .unwrap()
-            .len(),
-        1
-    );
-    let again = ten_seconds("onprem");
-    store.append(&[again], TWO).unwrap();
-    // Between the catalogue's renaming and the store's, the same run delivers.
-    let mut twice = ten_seconds("dc1");
-    store.append(&[twice.clone()], TWO).unwrap();
-    twice.header.key.agent = name("onprem");
-    store.append(&[twice], TWO).unwrap();
-
-    store.rename_agent(&name("onprem"), &name("dc1")).unwrap();
-    let runs = everything(&dir.0);
-    let runs: Vec<_> = runs
-        .iter()
-        .map(|((a, r), rows)| (a.as_str(), *r, rows.probes.len()))
-        .collect();
-    assert_eq!(runs, [("dc1", RunId(77), 12_000)]);
-    let reader = Reader::open(&dir.0).unwrap();
-    let agents = reader.agents().unwrap();
-    assert_eq!((agents.len(), agents[0].agent.as_str()), (1, "dc1"));
-    let past = reader.plan_at(TWO).unwrap().unwrap();
-    assert!(past.agent(&name("onprem")).is_none());
-    assert_eq!(past.sessions[0].from, name("dc1"));
-    assert!(past.destination(&past.sessions[1]).is_some(), "to dc1");
-
-    // Again, and of one that nobody knows: nothing.
-    store.rename_agent(&name("onprem"), &name("dc1")).unwrap();
-    assert_eq!(counts(&everything(&dir.0)).0, 12_000);
-    let more = store.append(&[ten_seconds("dc1")], TWO).unwrap();
-    assert_eq!(more.new, 1);
 }

@@ -356,7 +356,7 @@ fn a_file_that_could_not_be_deleted_costs_no_later_one_its_life() {
     std::fs::create_dir(&first).unwrap();
     std::fs::write(first.join("x"), "x").unwrap();
     let long_after = day + Span::from_secs(86_400);
-    assert!(store.expire(long_after).is_err());
+    store.expire(long_after).unwrap();
     store.append(&[encoded(&later)], long_after).unwrap();
     let second = store
         .seal(long_after + Span::from_secs(86_400), Span::from_secs(60))
