@@ -5,31 +5,34 @@
 //! wake for them: at short intervals the sockets are emptied once a slot, after
 //! the send. That halves the wakings, and a late reader costs no accuracy.
 
+mod clocks;
 mod path_mtu;
+mod records;
 mod stamps;
 mod tracing_shell;
 
+pub use clocks::{clock_reading, error_estimate};
+
 use crate::recorder::Batch;
-use hopgap_engine::sender::{IcmpError, IcmpOwner, Output, Sender, SenderConfig};
+use clocks::Stamps;
+use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
 use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
-use hopgap_net::clock::{Clock, ClockStep, ClockTracker, kernel_sync_state};
+use hopgap_net::clock::{Clock, ClockTracker};
 use hopgap_net::probe::{BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received, TxKind};
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
 use hopgap_proto::plan::SessionPlan;
-use hopgap_proto::record::{
-    ClockReading, Event, EventKind, FlowIndex, ProbeFate, SessionName, Stamp, StampSource,
-};
-use hopgap_proto::stamp::{ErrorEstimate, SessionKeys, TimestampFormat};
-use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use hopgap_proto::record::{Event, EventKind, FlowIndex, SessionName};
+use hopgap_proto::stamp::SessionKeys;
+use hopgap_proto::time::{Mono, Span};
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
-use tracing::{error, warn};
+use std::sync::mpsc::SyncSender;
+use tracing::warn;
 use tracing_shell::TraceShell;
 
 /// Records are handed over this often.
@@ -398,185 +401,5 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Sorts what the engine says into the batch.
-    fn drain(&mut self) {
-        while let Some(output) = self.sender.poll_output() {
-            match output {
-                Output::Probe(probe) => {
-                    if let (ProbeFate::Answered(reply), Some(tracer)) =
-                        (probe.fate, &mut self.tracer)
-                        && let Some(ttl) = reply.forward_ttl
-                    {
-                        tracer.hint(probe.flow, ttl);
-                    }
-                    self.batch.probes.push(probe);
-                }
-                Output::Event(event) => self.batch.events.push(event),
-                Output::TraceReply(reply) => {
-                    let path_mtu = self.path_mtu.as_mut();
-                    if path_mtu.is_some_and(|p| p.reply(&reply)) {
-                        continue;
-                    }
-                    if let Some(tracer) = &mut self.tracer {
-                        tracer.reply(&reply);
-                    }
-                }
-            }
-        }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.drain(&mut self.batch.traces);
-        }
-    }
-
-    fn read_clocks(&mut self) {
-        if let Some(step) = self.clock.observe(Clock::read()) {
-            self.batch.events.push(step_event(step));
-        }
-        let reading = clock_reading(self.clock.pair());
-        self.batch.events.push(Event {
-            at: reading.pair.mono,
-            kind: EventKind::Clock(reading),
-        });
-        let error_estimate = error_estimate();
-        self.sender.set_error_estimate(error_estimate);
-        if let Some(tracer) = &mut self.tracer {
-            tracer.set_error_estimate(error_estimate);
-        }
-        if let Some(path_mtu) = &mut self.path_mtu {
-            path_mtu.set_error_estimate(error_estimate);
-        }
-    }
-
-    /// Gives the batch to the recorder; while it has no room the batch grows here,
-    /// up to a bound, and what is beyond is counted.
-    fn hand_over(&mut self) {
-        if let Some(batch) = self.take_batch() {
-            match self.records.try_send(batch) {
-                Ok(()) => self.lost = 0,
-                Err(TrySendError::Full(mut batch)) if batch.probes.len() < MOST_HELD => {
-                    if self.lost > 0 {
-                        // Said again, and of all, by the next that is handed over.
-                        batch.events.pop();
-                    }
-                    self.batch = batch;
-                }
-                Err(TrySendError::Full(_)) => {
-                    self.lost = self.lost.saturating_add(1);
-                    error!(
-                        "session {}: records were dropped, the recorder is behind",
-                        self.name
-                    );
-                }
-                // Whoever took the records has gone; the end is near.
-                Err(TrySendError::Disconnected(_)) => {}
-            }
-        }
-    }
-
-    /// Gives the last batch to the recorder, and waits until it has room.
-    fn hand_over_last(&mut self) {
-        if let Some(batch) = self.take_batch() {
-            // Fails only where whoever took the records has gone.
-            let _ = self.records.send(batch);
-        }
-    }
-
-    /// What is to be handed over, with word of what was lost before it at its end.
-    fn take_batch(&mut self) -> Option<Batch> {
-        if self.lost > 0 {
-            let kind = EventKind::RecordsLost { blocks: self.lost };
-            self.batch.events.push(Event {
-                at: Clock::now(),
-                kind,
-            });
-        }
-        let next = Batch::of(self.name.clone());
-        (!self.batch.is_empty()).then(|| std::mem::replace(&mut self.batch, next))
-    }
-}
-
-/// Brings the kernel's stamps to the monotonic clock. Made after a fetch and before
-/// its messages are read, so that every stamp is older than the reading.
-struct Stamps<'a> {
-    clock: &'a mut ClockTracker,
-    events: &'a mut Vec<Event>,
-    fetched: bool,
-    last_wake: Mono,
-}
-
-impl<'a> Stamps<'a> {
-    fn new(clock: &'a mut ClockTracker, events: &'a mut Vec<Event>) -> Self {
-        let last_wake = clock.pair().mono;
-        Self {
-            clock,
-            events,
-            fetched: false,
-            last_wake,
-        }
-    }
-
-    fn mono_of(&mut self, stamp: Wall) -> Option<Stamp> {
-        if !self.fetched {
-            self.fetched = true;
-            if let Some(step) = self.clock.observe(Clock::read()) {
-                self.events.push(step_event(step));
-            }
-        }
-        let mono = self.clock.mono_of(stamp, self.last_wake).or_else(|| {
-            // Stamped after the reading: a later message of the same fetching.
-            if let Some(step) = self.clock.observe(Clock::read()) {
-                self.events.push(step_event(step));
-            }
-            self.clock.mono_of(stamp, self.last_wake)
-        })?;
-        Some(Stamp {
-            at: mono,
-            source: StampSource::Kernel,
-        })
-    }
-
-    /// Without the kernel's stamp, or where a step of the wall clock hides when it was,
-    /// it is the program's own time, and says so.
-    fn of(&mut self, stamp: Option<Wall>) -> Stamp {
-        stamp
-            .and_then(|stamp| self.mono_of(stamp))
-            .unwrap_or_else(|| Stamp {
-                at: Clock::now(),
-                source: StampSource::User,
-            })
-    }
-}
-
-fn step_event(step: ClockStep) -> Event {
-    Event {
-        at: step.at,
-        kind: EventKind::ClockStepped(step.by),
-    }
-}
-
-/// Both clocks and what the kernel says of them; not synchronised where it does not say.
-pub fn clock_reading(pair: ClockPair) -> ClockReading {
-    let (synchronised, max_error) = match kernel_sync_state() {
-        Ok(state) => (state.synchronised, state.max_error),
-        Err(_) => (false, Span::ZERO),
-    };
-    ClockReading {
-        pair,
-        synchronised,
-        max_error,
-    }
-}
-
-/// The STAMP Error Estimate that the kernel's word on the wall clock allows.
-pub fn error_estimate() -> ErrorEstimate {
-    let format = TimestampFormat::Ntp;
-    match kernel_sync_state() {
-        Ok(state) if state.synchronised => {
-            ErrorEstimate::from_error(state.max_error, format).with_synchronised(true)
-        }
-        // The clock may be anything: the largest error that can be said, and S=0.
-        _ => ErrorEstimate::from_error(Span::MAX, format),
     }
 }
