@@ -114,8 +114,7 @@ pub(crate) struct Scenario {
     pub(crate) text: String,
     /// One sentence for the reader.
     pub(crate) about: String,
-    /// Whether its runs must have outages, at least as many as there are runs: a fault that
-    /// did not bite shows nothing.
+    /// Whether each of its runs must have an outage: a fault that did not bite shows nothing.
     #[serde(default)]
     pub(crate) outages: bool,
     /// How long is measured.
