@@ -63,6 +63,9 @@ impl LostLog {
         if lost.blocks == 0 {
             return;
         }
+        // The wall clock was set back between the two: no beginning is known.
+        let from = lost.from.filter(|from| *from <= lost.to);
+        let lost = Lost { from, ..lost };
         let full = self.waiting.len() >= MOST;
         match self.waiting.last_mut() {
             // One after the other in time: one stretch says as much.
@@ -171,6 +174,17 @@ mod tests {
         assert_eq!(told.len(), MOST);
         assert_eq!(told.iter().map(|l| l.blocks).sum::<u32>(), 1_000);
         assert_eq!(told.last().map(|l| l.to), Some(at(99_901)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_no_beginning_after_the_end() {
+        let mut log = LostLog::default();
+        log.add(lost(3_600, 60));
+        let unknown = Lost {
+            from: None,
+            ..lost(0, 60)
+        };
+        assert_eq!(log.take(), [unknown]);
     }
 
     #[test]

@@ -170,7 +170,9 @@ impl Catalogue {
             1 => tx.execute_batch(FROM_1)?,
             _ => {}
         }
-        tx.pragma_update(None, "user_version", VERSION)?;
+        if found != VERSION {
+            tx.pragma_update(None, "user_version", VERSION)?;
+        }
         tx.commit()?;
         Ok(catalogue)
     }
