@@ -65,6 +65,7 @@ const TOOLS: &[Tool] = &[
         "/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
         "libstrongswan-standard-plugins",
     ),
+    for_tests("ping", "iputils-ping"),
     for_tests("tshark", "tshark"),
     for_tests("tcpdump", "tcpdump"),
     for_tests("systemd-analyze", "systemd"),

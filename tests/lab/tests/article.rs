@@ -148,7 +148,6 @@ fn each_fault_moves_the_routes_that_it_should() {
         lab.wait_for(routes);
         lab.ask(&["heal", "--wait"]);
     }
-    lab.ask(&["fault", "grey"]);
     let ping = [
         "shell",
         "server",
@@ -160,6 +159,9 @@ fn each_fault_moves_the_routes_that_it_should() {
         "1",
         "10.17.11.132",
     ];
+    let before = lab.command(&ping);
+    assert!(before.status.success(), "data passes: {before:?}");
+    lab.ask(&["fault", "grey"]);
     assert!(!lab.command(&ping).status.success(), "data is dropped");
     // Longer than BFD would take to notice.
     std::thread::sleep(Duration::from_secs(1));
