@@ -8,18 +8,27 @@
 //! opens sockets whenever the plan changes, so it keeps of these three what it was given,
 //! and gives up the rest: started as root it reads no file that is another user's.
 //!
+//! Root's user id is a right, too: files that root owns are open to it. The three that
+//! need no file any more become the user who called `sudo`, or nobody. `run` does not: its
+//! spool and its key are whose it was started as.
+//!
 //! Capabilities are those of a thread; each function here is called while there is one.
 
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 /// What sockets that are yet to be opened need.
 const FOR_SOCKETS: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::NET_ADMIN);
+
+/// The user and the group that own nothing.
+const NOBODY: (u32, u32) = (65_534, 65_534);
 
 /// What is off without `CAP_NET_RAW`, and how to get it.
 pub const WITHOUT_RAW_SOCKETS: &str = "without CAP_NET_RAW traceroutes go through the probes' own sockets, and a router that quotes little of a probe stays unnamed: the service has it by its unit, else run `sudo setcap cap_net_raw,cap_net_bind_service+ep $(command -v hopgap-agent)`";
@@ -43,12 +52,42 @@ pub struct Rights {
     pub all_files: bool,
 }
 
-/// Gives up all rights: every socket is open. Returns what there was.
+/// Gives up all rights: every socket is open, every file is read. Returns what there was.
 ///
 /// # Errors
 /// Where the kernel refuses, as a sandbox may make it.
 pub fn give_up_all() -> Result<Rights, PrivilegeError> {
-    keep(CapabilitySet::empty())
+    keep(CapabilitySet::empty(), leave_root)
+}
+
+/// Becomes another user where this is root, with the right to.
+fn leave_root(had: CapabilitySets) -> Result<(), PrivilegeError> {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    if !geteuid().is_root() || !had.effective.contains(needed) {
+        return Ok(());
+    }
+    let (user, group) = caller(|name| std::env::var(name).ok()).unwrap_or(NOBODY);
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    // The user last: it takes the right to do the others with it.
+    let become_it = || {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)
+    };
+    match become_it() {
+        Ok(()) => Ok(()),
+        // A user namespace in which there is no other: its root is a plain user outside.
+        Err(Errno::INVAL | Errno::PERM) => Ok(()),
+        Err(error) => Err(failed("setresuid")(error)),
+    }
+}
+
+/// User and group of whoever called `sudo`.
+fn caller(variable: impl Fn(&str) -> Option<String>) -> Option<(u32, u32)> {
+    let number = |name| variable(name)?.parse::<u32>().ok();
+    let (user, group) = (number("SUDO_UID")?, number("SUDO_GID")?);
+    // The largest means "as it is" to the kernel.
+    (user != 0 && user != u32::MAX && group != u32::MAX).then_some((user, group))
 }
 
 /// Gives up all rights but those that sockets need which are yet to be opened. Returns
@@ -57,17 +96,30 @@ pub fn give_up_all() -> Result<Rights, PrivilegeError> {
 /// # Errors
 /// As [`give_up_all`].
 pub fn keep_for_sockets() -> Result<Rights, PrivilegeError> {
-    keep(FOR_SOCKETS)
+    keep(FOR_SOCKETS, |_| Ok(()))
 }
 
-/// Keeps of `wanted` what there is.
-fn keep(wanted: CapabilitySet) -> Result<Rights, PrivilegeError> {
-    let failed = |what| {
-        move |error: Errno| PrivilegeError {
-            what,
-            source: error.into(),
+impl Rights {
+    fn of(had: CapabilitySets) -> Self {
+        Self {
+            raw_sockets: had.permitted.contains(CapabilitySet::NET_RAW),
+            all_files: had.permitted.contains(CapabilitySet::DAC_OVERRIDE),
         }
-    };
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(Errno) -> PrivilegeError {
+    move |error| PrivilegeError {
+        what,
+        source: error.into(),
+    }
+}
+
+/// Keeps of `wanted` what there is. `leave` is called while there is still everything.
+fn keep(
+    wanted: CapabilitySet,
+    leave: impl FnOnce(CapabilitySets) -> Result<(), PrivilegeError>,
+) -> Result<Rights, PrivilegeError> {
     // Whatever this would execute gets nothing either.
     set_no_new_privs(true).map_err(failed("PR_SET_NO_NEW_PRIVS"))?;
     let now = capabilities(None).map_err(failed("capget"))?;
@@ -81,6 +133,7 @@ fn keep(wanted: CapabilitySet) -> Result<Rights, PrivilegeError> {
             }
         }
     }
+    leave(now)?;
     match clear_ambient_capability_set() {
         // Before Linux 4.3 there is none.
         Ok(()) | Err(Errno::INVAL) => {}
@@ -95,8 +148,26 @@ fn keep(wanted: CapabilitySet) -> Result<Rights, PrivilegeError> {
         };
         set_capabilities(None, sets).map_err(failed("capset"))?;
     }
-    Ok(Rights {
-        raw_sockets: now.permitted.contains(CapabilitySet::NET_RAW),
-        all_files: now.permitted.contains(CapabilitySet::DAC_OVERRIDE),
-    })
+    Ok(Rights::of(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::caller;
+
+    #[test]
+    fn whoever_called_sudo_is_known_and_root_is_nobody() {
+        let of = |user: &'static str, group: &'static str| {
+            caller(move |name| match name {
+                "SUDO_UID" => Some(user.to_owned()),
+                "SUDO_GID" => Some(group.to_owned()),
+                _ => None,
+            })
+        };
+        assert_eq!(of("1000", "100"), Some((1000, 100)));
+        for (user, group) in [("0", "0"), ("", "0"), ("-1", "5"), ("4294967295", "5")] {
+            assert_eq!(of(user, group), None, "{user} {group}");
+        }
+        assert_eq!(caller(|_| None), None);
+    }
 }

@@ -61,6 +61,39 @@ fn assert_no_more_than(process: &Running, most: u64) {
     }
 }
 
+/// The user and group ids of each thread: real, effective, saved, and of the file system.
+fn ids(process: &Running) -> Vec<[Vec<u32>; 2]> {
+    let tasks = format!("/proc/{}/task", process.id());
+    let threads = std::fs::read_dir(tasks).unwrap();
+    threads
+        .map(|thread| {
+            let file = thread.unwrap().path().join("status");
+            let status = std::fs::read_to_string(file).unwrap();
+            ["Uid:", "Gid:"].map(|field| {
+                let line = status.lines().find_map(|line| line.strip_prefix(field));
+                let numbers = line.unwrap().split_whitespace();
+                numbers.map(|n| n.parse().unwrap()).collect()
+            })
+        })
+        .collect()
+}
+
+/// In every thread the one who called `sudo`, or nobody; root only in a user namespace that
+/// has no other.
+fn assert_is_not_root(process: &Running) {
+    let number = |name| Some(std::env::var(name).ok()?.parse::<u32>().unwrap());
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let alone = map.split_whitespace().nth(2) == Some("1");
+    let expected = match (alone, number("SUDO_UID"), number("SUDO_GID")) {
+        (true, ..) => [0, 0],
+        (false, Some(user), Some(group)) if user != 0 => [user, group],
+        _ => [65_534; 2],
+    };
+    for thread in ids(process) {
+        assert_eq!(thread, expected.map(|id| vec![id; 4]));
+    }
+}
+
 fn wait_for_port(host: &Host, process: &mut Running, port: &str) {
     let filter = format!("sport = :{port}");
     wait_until(&format!("UDP {port} is open"), || {
@@ -120,10 +153,12 @@ fn what_was_started_as_root_gives_up_its_rights() {
         let [a, b] = world.row(["a", "b"]);
         let reflecting = b.serve(&agent(), &["reflect", "--listen", "10.0.0.2:862"], 862);
         assert_no_more_than(&reflecting, 0);
+        assert_is_not_root(&reflecting);
         let mut measuring = a.start(&agent(), &["measure", "10.0.0.2"]);
         wait_for_port(&a, &mut measuring, "50007");
         wait_until("the session's thread runs", || rights(&measuring).len() > 2);
         assert_no_more_than(&measuring, 0);
+        assert_is_not_root(&measuring);
         let traced = a.finish(&agent(), &["trace", "10.0.0.2"]);
         assert!(!traced.stderr.contains("CAP_NET_RAW"), "{traced:?}");
         let summary = measuring.interrupt();
