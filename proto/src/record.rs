@@ -121,6 +121,21 @@ pub struct Reception {
     /// The reflector's own Sequence Number in the reply; `None` where it sent
     /// none (its policy or its kernel refused).
     pub reflector_seq: Option<Seq>,
+    /// When the reply left, on the same clock as `received`: by the kernel where it said
+    /// so, else by the program just before its send call. For a reply that the kernel
+    /// refused: when it refused it. `None` where no reply was made, and in records of
+    /// versions that did not know it.
+    pub departed: Option<Stamp>,
+    /// The kernel refused to send the reply, with this `errno`.
+    pub refused: Option<i32>,
+}
+
+impl Reception {
+    /// How long the packet stayed at the reflector, on the reflector's own clock. `None`
+    /// where no departure is on record.
+    pub fn residence(&self) -> Option<Span> {
+        self.departed.map(|left| left.at - self.received.at)
+    }
 }
 
 /// One ICMP echo request to a target without an agent.

@@ -1,8 +1,8 @@
 //! Blocks: the unit of storing, shipping and acknowledging records.
 //!
 //! # Encoding
-//! A block is one byte of version ([`BLOCK_VERSION`]), a postcard prelude (header, time
-//! unit, kind, number of rows) and a body. Traces, events and echoes are
+//! A block is one byte of version (at most [`BLOCK_VERSION`]), a postcard prelude (header,
+//! time unit, kind, number of rows) and a body. Traces, events and echoes are
 //! postcard. Probes and receptions, which are nearly all of the data, are laid
 //! out by column, so that each column holds numbers of one nature:
 //!
@@ -89,8 +89,17 @@ pub enum BlockBody {
     Echoes(TargetName, Vec<Echo>),
 }
 
-/// The version of the encoding that this build writes, and the newest that it reads.
-pub const BLOCK_VERSION: u8 = 1;
+/// The newest version of the encoding that this build reads. It writes the oldest that can
+/// hold the rows, so that a collector that is older than its agents reads what it can.
+///
+/// | version | since then |
+/// |---|---|
+/// | 1 | all kinds |
+/// | 2 | receptions: when the reply left, and why the kernel refused it |
+pub const BLOCK_VERSION: u8 = 2;
+
+/// The version that knows no departures.
+const FIRST_VERSION: u8 = 1;
 
 /// The most rows of one block.
 pub const MAX_ROWS: usize = 1 << 18;
@@ -202,7 +211,10 @@ impl Block {
             kind: self.body.kind(),
             rows,
         };
-        let mut out = vec![BLOCK_VERSION];
+        let mut out = vec![match &self.body {
+            BlockBody::Receptions(_) => BLOCK_VERSION,
+            _ => FIRST_VERSION,
+        }];
         append(&mut out, &prelude)?;
         let clocks = self.header.closed;
         match &self.body {
@@ -220,7 +232,7 @@ impl Block {
     /// # Errors
     /// When they are no block, or one of a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
-        let (summary, rest) = open(bytes)?;
+        let (version, summary, rest) = open(bytes)?;
         let (rows, clocks) = (summary.rows, summary.header.closed);
         let unit = Unit::new(summary.unit)?;
         let body = match summary.kind {
@@ -228,7 +240,9 @@ impl Block {
                 BlockBody::Probes(probes::decode(Reader::new(rest), rows, unit, clocks)?)
             }
             BlockKind::Receptions => {
-                BlockBody::Receptions(receptions::decode(Reader::new(rest), rows, unit)?)
+                let departures = version > FIRST_VERSION;
+                let reader = Reader::new(rest);
+                BlockBody::Receptions(receptions::decode(reader, rows, unit, departures)?)
             }
             BlockKind::Traces => BlockBody::Traces(plain(rest, rows)?),
             BlockKind::Events => BlockBody::Events(plain(rest, rows)?),
@@ -245,7 +259,7 @@ impl Block {
     /// # Errors
     /// When the bytes begin like no block, or like one of a newer version.
     pub fn peek(bytes: &[u8]) -> Result<BlockSummary, BlockError> {
-        open(bytes).map(|(summary, _)| summary)
+        open(bytes).map(|(_, summary, _)| summary)
     }
 }
 
@@ -256,15 +270,15 @@ fn append(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), BlockError> {
     Ok(())
 }
 
-/// The prelude, and the body's bytes.
-fn open(bytes: &[u8]) -> Result<(BlockSummary, &[u8]), BlockError> {
+/// The version, the prelude, and the body's bytes.
+fn open(bytes: &[u8]) -> Result<(u8, BlockSummary, &[u8]), BlockError> {
     let (&version, rest) = bytes
         .split_first()
         .ok_or(BlockError::Malformed("it is empty"))?;
     if version > BLOCK_VERSION {
         return Err(BlockError::NewerVersion { version });
     }
-    if version < BLOCK_VERSION {
+    if version < FIRST_VERSION {
         return Err(BlockError::Malformed("version 0 does not exist"));
     }
     let (prelude, rest): (Prelude, _) = postcard::take_from_bytes(rest)
@@ -279,7 +293,7 @@ fn open(bytes: &[u8]) -> Result<(BlockSummary, &[u8]), BlockError> {
         kind: prelude.kind,
         rows,
     };
-    Ok((summary, rest))
+    Ok((version, summary, rest))
 }
 
 /// Rows in postcard. Every row takes at least a byte, so that the input bounds

@@ -52,14 +52,25 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     }
     let fixed_width = float(fixed_bytes) / float(rows);
 
-    for (unit, name, target) in [
+    for (unit, name, target, reception_target) in [
         (
             Span::from_nanos(100),
             "0.1 µs (default)",
             Target::AtMost(5.0),
+            Target::AtMost(3.0),
         ),
-        (Span::from_nanos(1), "1 ns", Target::Shown),
-        (Span::from_micros(1), "1 µs", Target::Shown),
+        (
+            Span::from_nanos(1),
+            "1 ns",
+            Target::Shown,
+            Target::Shown,
+        ),
+        (
+            Span::from_micros(1),
+            "1 µs",
+            Target::Shown,
+            Target::Shown,
+        ),
     ] {
         let (mut encode, mut decode, mut columns) =
             (Cost::default(), Cost::default(), Cost::default());
@@ -90,10 +101,10 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         );
         let size = float(reception_bytes) / float(receptions);
         table.alone(
-            &format!("unit {name}: a reception"),
+            &format!("unit {name}: a reception with its departure"),
             "bytes",
             size,
-            Target::Shown,
+            reception_target,
         );
         let peer = ("writing fixed width", bare.per_cpu_second(rows));
         for (what, cost) in [

@@ -80,7 +80,7 @@ impl ProbeColumns {
     }
 
     fn fill(&mut self, bytes: &[u8]) -> Result<BlockSummary, BlockError> {
-        let (summary, rest) = open(bytes)?;
+        let (_, summary, rest) = open(bytes)?;
         if summary.kind != BlockKind::Probes {
             return Err(BlockError::NoProbes);
         }

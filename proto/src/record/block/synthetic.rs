@@ -131,6 +131,8 @@ impl Synthetic {
                 received: kernel(arrived + REFLECTOR_AHEAD),
                 ttl: Some(251),
                 reflector_seq: Some(reflector_seq),
+                departed: Some(kernel(left + REFLECTOR_AHEAD)),
+                refused: None,
             });
         }
         let wall = |at: Mono| Wall::from_nanos((at + REFLECTOR_AHEAD).as_nanos() + WALL_OFFSET);

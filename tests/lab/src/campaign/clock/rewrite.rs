@@ -136,6 +136,9 @@ fn sent_by(clock: &HostClock, probe: &mut Probe) {
 
 fn received_by(clock: &HostClock, reception: &mut Reception) {
     reception.received.at = clock.mono(reception.received.at);
+    if let Some(departed) = &mut reception.departed {
+        departed.at = clock.mono(departed.at);
+    }
 }
 
 fn traced_by(clock: &HostClock, trace: &mut Trace) {
@@ -151,7 +154,9 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
     match &mut event.kind {
         EventKind::Clock(reading) => reading.pair = clock.pair(reading.pair),
         EventKind::SlotsSkipped { first, .. } => *first = clock.mono(*first),
-        EventKind::ReceiveOverflow { since, .. } => *since = clock.mono(*since),
+        EventKind::ReceiveOverflow { since, .. }
+        | EventKind::Stalled { since }
+        | EventKind::DeparturesSampled { since, .. } => *since = clock.mono(*since),
         EventKind::BlocksLost { from, to, .. } => {
             *from = from.map(|from| clock.wall(from));
             *to = clock.wall(*to);

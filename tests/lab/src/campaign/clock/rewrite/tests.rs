@@ -101,6 +101,8 @@ fn the_host_dates_its_own_records_by_its_own_clock() {
         received: stamp(5),
         ttl: Some(250),
         reflector_seq: Some(Seq(3)),
+        departed: Some(stamp(6)),
+        refused: None,
     }]);
     let found = only(block("b", Some("a-b"), 0, 10, receptions.clone()));
     // Its monotonic clock is the machine's here: there is no skew.
