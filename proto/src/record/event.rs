@@ -90,6 +90,22 @@ pub enum EventKind {
         /// They were closed at this time or earlier.
         to: Wall,
     },
+    /// A thread of this agent that looks at its clock at least ten times a second did not
+    /// do so from `since` until the event: its process was stopped, or its host had no
+    /// processor for it, or stood still as a whole. It sent and answered nothing meanwhile.
+    Stalled {
+        /// When it last looked at its clock.
+        since: Mono,
+    },
+    /// The reflector asked the kernel for the departure of only one batch of replies in
+    /// `of`, from `since` until the event, because packets came too fast for more; the
+    /// departures of the others are its own time.
+    DeparturesSampled {
+        /// When that began.
+        since: Mono,
+        /// One batch in so many.
+        of: u32,
+    },
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).
