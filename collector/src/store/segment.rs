@@ -22,6 +22,12 @@
 //! | `received` | timestamp ns UTC | receptions | when the probe arrived, on the agent's wall clock |
 //! | `received_source` | string | receptions | who took that time |
 //! | `ttl` | uint8, null | receptions | TTL of the probe on arrival |
+//! | `residence_ns` | int64, null | receptions | from the arrival to the departure of the reply, or to its refusal; null where no reply was made, and for records of agents that did not take it |
+//! | `departed_source` | string, null | receptions | who took the departure: `kernel` by its transmit stamp, `user` by the program just before its send call |
+//! | `refused_errno` | int32, null | receptions | the kernel's reason for refusing the reply |
+//!
+//! Files of receptions that were sealed before hopgap took departures end with
+//! `reflector_seq`.
 //!
 //! Integers and times are DELTA_BINARY_PACKED, strings and the three legs of a probe
 //! dictionaries (the legs for as long as the dictionary is small), all is zstd.
@@ -31,3 +37,6 @@ mod row;
 
 pub(super) use columns::{Segment, write};
 pub(super) use row::{Origin, Row};
+
+#[cfg(test)]
+mod tests;

@@ -320,14 +320,17 @@ impl Segment {
         };
         let metadata = self.reader.metadata();
         let names = metadata.file_metadata().schema_descr();
-        let known = names.num_columns() == R::COLUMNS.len()
-            && R::COLUMNS
-                .iter()
-                .enumerate()
-                .all(|(i, c)| names.column(i).name() == c.name);
-        if !known {
+        let present = names.num_columns();
+        let known = R::COLUMNS.get(..present).filter(|columns| {
+            (present == R::FIRST_COLUMNS || present == R::COLUMNS.len())
+                && columns
+                    .iter()
+                    .enumerate()
+                    .all(|(i, c)| names.column(i).name() == c.name)
+        });
+        let Some(columns) = known else {
             return Err(damaged("its columns are others"));
-        }
+        };
         for i in 0..metadata.num_row_groups() {
             if !overlaps(metadata.row_group(i), R::TIME, from, to) {
                 continue;
@@ -336,7 +339,7 @@ impl Segment {
                 .reader
                 .get_row_group(i)
                 .map_err(StoreError::sealed(path))?;
-            let table = read_group(&*group, R::COLUMNS).map_err(StoreError::sealed(path))?;
+            let table = read_group(&*group, columns).map_err(StoreError::sealed(path))?;
             let rows = usize::try_from(metadata.row_group(i).num_rows()).unwrap_or(0);
             for row in 0..rows {
                 let at = table.number(R::TIME, row).map(Wall::from_nanos);

@@ -43,6 +43,9 @@ pub(in crate::store) trait Row: Sized {
     const COLUMNS: &'static [Column];
     /// Which column is its time.
     const TIME: usize;
+    /// How many of the columns the first version of sealed files had; those after them
+    /// are null in such a file.
+    const FIRST_COLUMNS: usize = Self::COLUMNS.len();
 
     /// Adds itself to the columns.
     fn put(&self, origin: &Origin, columns: &mut [Values]);
@@ -256,31 +259,58 @@ impl Row for Reception {
         column("received_source", Holds::Text),
         nullable("ttl", Holds::Unsigned(8)),
         nullable("reflector_seq", Holds::Unsigned(32)),
+        nullable("residence_ns", Holds::Length),
+        nullable("departed_source", Holds::Text),
+        nullable("refused_errno", Holds::Signed(32)),
     ];
     const TIME: usize = 6;
+    const FIRST_COLUMNS: usize = 10;
 
     fn put(&self, origin: &Origin, columns: &mut [Values]) {
         put_origin(origin, self.flow, self.seq, columns);
-        let [.., received, source, ttl, reflector_seq] = columns else {
+        let [
+            ..,
+            received,
+            source,
+            ttl,
+            reflector_seq,
+            residence,
+            departed_source,
+            refused,
+        ] = columns
+        else {
             return;
         };
         received.number(origin.wall(self.received.at));
         source.text(source_word(self.received.source));
         ttl.maybe(self.ttl.map(i64::from));
         reflector_seq.maybe(self.reflector_seq.map(|s| i64::from(s.0)));
+        residence.maybe(self.residence().map(Span::as_nanos));
+        departed_source.maybe_text(self.departed.map(|d| source_word(d.source)));
+        refused.maybe(self.refused.map(i64::from));
     }
 
     fn take(table: &Table, row: usize) -> Option<(Origin, Self)> {
         let (origin, flow, seq) = take_origin(table, row)?;
+        let received = Stamp {
+            at: origin.mono(table.number(6, row)?),
+            source: source_of(table.text(7, row)?)?,
+        };
+        let departed = match table.maybe(10, row) {
+            None => None,
+            Some(stay) => Some(Stamp {
+                at: received.at + Span::from_nanos(stay),
+                source: source_of(table.text(11, row)?)?,
+            }),
+        };
         let reception = Self {
             flow,
             seq,
-            received: Stamp {
-                at: origin.mono(table.number(6, row)?),
-                source: source_of(table.text(7, row)?)?,
-            },
+            received,
             ttl: small(table.maybe(8, row))?,
             reflector_seq: small(table.maybe(9, row))?.map(Seq),
+            departed,
+            refused: small(table.maybe(12, row))?,
         };
         Some((origin, reception))
     }
