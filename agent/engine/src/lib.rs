@@ -7,6 +7,7 @@
 //! - [`schedule`]: the absolute grid of send times.
 //! - [`sender`]: the Session-Sender of a session; finds each reply's probe.
 //! - [`reflector`]: the Session-Reflector, with its log of receptions.
+//! - [`stall`]: whether this program itself stood still.
 //! - [`path_mtu`]: the largest packet that the path carries.
 //! - [`tracer`]: continuous traceroute in the probes' own 5-tuples.
 #![forbid(unsafe_code)]
@@ -15,4 +16,5 @@ pub mod path_mtu;
 pub mod reflector;
 pub mod schedule;
 pub mod sender;
+pub mod stall;
 pub mod tracer;
