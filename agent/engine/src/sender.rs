@@ -16,6 +16,7 @@
 
 mod evidence;
 mod matcher;
+mod owed;
 
 use crate::schedule::Grid;
 use crate::tracer::is_trace_seq;
@@ -29,6 +30,7 @@ use hopgap_proto::stamp::{
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use matcher::{Matcher, Waits};
+use owed::Owed;
 use std::collections::VecDeque;
 
 /// Deadlines this close after a send's are left to the send's waking.
@@ -49,7 +51,8 @@ pub struct SenderConfig {
     pub ssid: Ssid,
     /// Tmax: a probe without a reply for this long is unanswered.
     pub timeout: Span,
-    /// How long after Tmax a late reply is still recognised.
+    /// How long after Tmax every reply to a probe is still recognised. The first reply is
+    /// recognised for longer: of unanswered probes the newest million are kept.
     pub late_window: Span,
     /// How long a kernel transmit stamp is waited for before a probe is recorded
     /// with the program's own. Zero where the kernel gives none.
@@ -179,9 +182,16 @@ impl Sender {
             late: config.late_window,
             grace: config.stamp_grace,
         };
+        let (first, interval) = (config.first_seq, config.interval);
         let flows = (0..config.flows.max(1))
             .map(|i| Flow {
-                matcher: Matcher::new(FlowIndex(i), config.first_seq, config.interval, waits),
+                matcher: Matcher::new(
+                    FlowIndex(i),
+                    first,
+                    interval,
+                    waits,
+                    Owed::of(config.flows),
+                ),
                 newest: None,
             })
             .collect();

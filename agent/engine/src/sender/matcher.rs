@@ -9,14 +9,18 @@
 //!             └───> Tmax       record Unanswered; a later reply: Answered (late)
 //! push ──> refused             record Refused
 //! ```
+//!
+//! After the late window a probe leaves the ring. What is unanswered then is kept apart
+//! ([`Owed`]), so that its reply is still taken, minutes later.
 
 use super::Output;
+use super::owed::Owed;
 use hopgap_proto::record::{FlowIndex, Probe, ProbeFate, Reply, Stamp, StampSource};
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::VecDeque;
 
-/// Slots kept for late replies beyond Tmax, whatever the interval.
+/// Slots kept whole beyond Tmax, whatever the interval.
 const MOST_LATE_SLOTS: i64 = 65_536;
 
 /// Replies recorded for one probe; more are strays. Whoever repeats packets must not fill the spool.
@@ -27,7 +31,8 @@ const MOST_REPLIES: u8 = 64;
 pub(super) struct Waits {
     /// Tmax: unanswered after this.
     pub(super) timeout: Span,
-    /// Replies are still recognised for this long after Tmax.
+    /// Every reply to a probe is recognised for this long after Tmax; later only the
+    /// first.
     pub(super) late: Span,
     /// A kernel transmit stamp is waited for this long.
     pub(super) grace: Span,
@@ -40,6 +45,8 @@ struct Slot {
     t1: u64,
     /// A record of its fate was made, or is certain to be.
     settled: bool,
+    /// The kernel refused it.
+    refused: bool,
     /// Replies that came.
     replies: u8,
     /// Those of them that are held for the transmit stamp.
@@ -62,10 +69,18 @@ pub(super) struct Matcher {
     settled: usize,
     /// Replies waiting for their probe's transmit stamp, in the order of arrival.
     held: VecDeque<(Seq, Reply)>,
+    /// Unanswered ones that left the ring.
+    owed: Owed,
 }
 
 impl Matcher {
-    pub(super) fn new(flow: FlowIndex, first: Seq, interval: Span, waits: Waits) -> Self {
+    pub(super) fn new(
+        flow: FlowIndex,
+        first: Seq,
+        interval: Span,
+        waits: Waits,
+        owed: Owed,
+    ) -> Self {
         let interval = interval.as_nanos().max(1);
         let most = waits.timeout.as_nanos() / interval
             + (waits.late.as_nanos() / interval).min(MOST_LATE_SLOTS)
@@ -78,6 +93,7 @@ impl Matcher {
             slots: VecDeque::new(),
             settled: 0,
             held: VecDeque::new(),
+            owed,
         }
     }
 
@@ -94,6 +110,7 @@ impl Matcher {
             },
             t1,
             settled: false,
+            refused: false,
             replies: 0,
             held: 0,
         });
@@ -125,9 +142,10 @@ impl Matcher {
 
     /// T1 of a probe as it was written.
     pub(super) fn t1(&self, seq: Seq) -> Option<u64> {
-        self.index(seq)
-            .and_then(|i| self.slots.get(i))
-            .map(|s| s.t1)
+        match self.index(seq).and_then(|i| self.slots.get(i)) {
+            Some(slot) => Some(slot.t1),
+            None => self.owed.t1(seq),
+        }
     }
 
     /// The program's own time of the send call.
@@ -163,7 +181,7 @@ impl Matcher {
         if slot.settled {
             return;
         }
-        slot.settled = true;
+        (slot.settled, slot.refused) = (true, true);
         slot.sent.at = at;
         let probe = Probe {
             flow,
@@ -183,6 +201,11 @@ impl Matcher {
         out: &mut VecDeque<Output>,
     ) -> Result<(), Stray> {
         let flow = self.flow;
+        if !self.knows(seq) {
+            let sent = self.owed.take(seq).ok_or(Stray)?;
+            out.push_back(answered(flow, seq, sent, reply));
+            return Ok(());
+        }
         let slot = self.slot(seq).ok_or(Stray)?;
         if slot.replies == MOST_REPLIES {
             return Err(Stray);
@@ -275,6 +298,9 @@ impl Matcher {
                 sent: slot.sent,
                 fate: ProbeFate::Unanswered,
             }));
+        }
+        if slot.replies == 0 && !slot.refused {
+            self.owed.push(seq, slot.t1, slot.sent);
         }
         self.base = self.base.wrapping_add(1);
         self.settled = self.settled.saturating_sub(1);
