@@ -6,15 +6,19 @@
 //! forward loss to everybody else. A reply is never larger than its request.
 //!
 //! A shell reads a batch, calls [`Reflector::handle`] for each datagram, sends the
-//! replies, calls [`Reflector::handle_refused`] for those that the kernel refused,
-//! and drains [`Reflector::poll_output`]. The way of a packet allocates nothing
-//! but the growth of the output queue.
+//! replies, calls [`Reflector::handle_sent`] or [`Reflector::handle_refused`] for each,
+//! [`Reflector::handle_departed`] for every transmit stamp that the kernel then gives, and
+//! drains [`Reflector::poll_output`]. A reception is held until the departure of its reply
+//! is known, for a moment. The way of a packet allocates nothing but the growth of the
+//! output queue.
 
 mod config;
+mod departures;
 mod drops;
 mod judge;
 mod limit;
 mod replay;
+mod sampling;
 mod session;
 
 pub use config::{OpenMode, ReflectedSession, ReflectorConfig};
@@ -23,9 +27,12 @@ use drops::Drops;
 use hopgap_proto::record::{DropReason, Event, Reception, SessionName, Stamp};
 use hopgap_proto::stamp::ErrorEstimate;
 use hopgap_proto::time::{Mono, Span, Wall};
+pub use departures::Ticket;
+use departures::Outputs;
 pub use limit::Rate;
+use sampling::Sampling;
 use session::{Open, Provisioned};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Sessions that the plan has no more are answered this long yet.
@@ -61,21 +68,11 @@ pub enum Verdict {
         /// DSCP of the reply: by a Class of Service TLV, or that of the request; `None`
         /// where that is not known.
         dscp: Option<u8>,
-        /// For [`Reflector::handle_refused`].
+        /// For [`Reflector::handle_sent`] and [`Reflector::handle_refused`].
         ticket: Ticket,
     },
     /// Send nothing. It is counted.
     Drop(DropReason),
-}
-
-/// A reply that was given out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    /// Place of its reception among all receptions; `None` for traceroute packets and
-    /// open mode, which are not recorded.
-    reception: Option<u64>,
-    /// Index of the provisioned session.
-    session: Option<usize>,
 }
 
 /// What a [`Reflector`] has to say.
@@ -109,9 +106,10 @@ pub struct Reflector {
     /// Of datagrams of no known session.
     drops: Drops,
     reported: Mono,
-    outputs: VecDeque<Output>,
-    /// How many outputs were ever put into the queue before its first.
-    drained: u64,
+    outputs: Outputs,
+    sampling: Sampling,
+    /// Changes when the places of sessions do: a ticket of before means another's.
+    generation: u32,
     totals: Totals,
 }
 
@@ -136,8 +134,9 @@ impl Reflector {
             open: config.open.map(Open::new),
             drops: Drops::default(),
             reported: Mono::MIN,
-            outputs: VecDeque::new(),
-            drained: 0,
+            outputs: Outputs::default(),
+            sampling: Sampling::default(),
+            generation: 0,
             totals: Totals::default(),
         };
         reflector.set_sessions(config.sessions, Mono::MIN);
@@ -170,9 +169,11 @@ impl Reflector {
     /// Reports all drops that are not reported yet: the end.
     pub fn finish(&mut self, now: Mono) {
         self.report(now);
+        self.outputs.release();
     }
 
     fn reindex(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
         self.index = self
             .sessions
             .iter()
@@ -211,19 +212,6 @@ impl Reflector {
         verdict
     }
 
-    /// The kernel refused to send this reply. To be told before the outputs are drained.
-    pub fn handle_refused(&mut self, ticket: Ticket) {
-        self.count_drop(ticket.session, DropReason::SendRefused);
-        let place = ticket
-            .reception
-            .and_then(|n| usize::try_from(n.checked_sub(self.drained)?).ok());
-        if let Some(Output::Reception(_, reception)) =
-            place.and_then(|place| self.outputs.get_mut(place))
-        {
-            reception.reflector_seq = None;
-        }
-    }
-
     /// The addresses of the sessions that are answered, those of the last plan for a while
     /// among them; each once.
     pub fn sources(&self) -> Vec<IpAddr> {
@@ -244,13 +232,16 @@ impl Reflector {
 
     /// When [`Self::handle_timeout`] has something to report; `None` when nothing was dropped.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        let pending = !self.drops.is_empty() || self.sessions.iter().any(|s| !s.drops.is_empty());
+        let pending = !self.drops.is_empty()
+            || self.sampling.is_sampling()
+            || self.sessions.iter().any(|s| !s.drops.is_empty());
         pending.then(|| self.reported + REPORT_INTERVAL)
     }
 
     /// Reports drops, at most once a second, and forgets sessions of open mode that
     /// have been silent for long.
     pub fn handle_timeout(&mut self, now: Mono) {
+        self.outputs.at(now);
         if now < self.reported + REPORT_INTERVAL {
             return;
         }
@@ -270,20 +261,22 @@ impl Reflector {
     fn report(&mut self, now: Mono) {
         let outputs = &mut self.outputs;
         self.drops
-            .report(now, |event| outputs.push_back(Output::Event(None, event)));
+            .report(now, |event| outputs.push(Output::Event(None, event)));
+        if let Some(event) = self.sampling.report(now) {
+            outputs.push(Output::Event(None, event));
+        }
         for session in &mut self.sessions {
             let name = &session.name;
             session.drops.report(now, |event| {
-                outputs.push_back(Output::Event(Some(Arc::clone(name)), event));
+                outputs.push(Output::Event(Some(Arc::clone(name)), event));
             });
         }
     }
 
-    /// The next thing to record.
+    /// The next thing to record; `None` also while the next is a reception whose reply's
+    /// transmit stamp may still come.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front()?;
-        self.drained += 1;
-        Some(output)
+        self.outputs.pop()
     }
 
     fn count_drop(&mut self, session: Option<usize>, reason: DropReason) {

@@ -6,13 +6,15 @@
 //! replays have a rate of their own each.
 
 use super::config::ReflectedSession;
+use super::departures::{Counted, Ticket};
 use super::limit::Bucket;
 use super::replay::Freshness;
 use super::session::{self, Counter, Provisioned};
-use super::{Datagram, Output, Reflector, Settings, Ticket, Verdict};
+use super::{Datagram, Output, Reflector, Settings, Verdict};
 use crate::sender::ssid_of;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{DropReason, FlowIndex, Reception};
+use hopgap_proto::stamp::tlv::TlvType;
 use hopgap_proto::stamp::{
     Compatibility, DscpSet, Keys, Numbering, ParseError, ReplyContext, Request, Security,
     SenderPacket, Seq, SessionKeys,
@@ -168,19 +170,21 @@ impl Reflector {
             if is_arrival && buckets.unanswered.admits(rate, now) {
                 let reception = reception_of(&request, flow, datagram, None);
                 self.outputs
-                    .push_back(Output::Reception(Arc::clone(name), reception));
+                    .push(Output::Reception(Arc::clone(name), reception));
             }
             return Verdict::Drop(match freshness {
                 Freshness::Replayed => DropReason::Replayed,
                 Freshness::Fresh | Freshness::Copy => DropReason::RateLimited,
             });
         }
-        let counter = match freshness {
+        let (counter, counted) = match freshness {
             Freshness::Replayed => {
                 drops.count(DropReason::Replayed);
-                Some(&mut counters.replays)
+                (Some(&mut counters.replays), Counted::Replays)
             }
-            Freshness::Fresh | Freshness::Copy => counters.of(flow, traced),
+            Freshness::Fresh | Freshness::Copy => {
+                (counters.of(flow, traced), Counted::Flow(flow, traced))
+            }
         };
         let Some(counter) = counter else {
             return Verdict::Drop(DropReason::Unprovisioned);
@@ -192,6 +196,10 @@ impl Reflector {
         let mut ticket = Ticket {
             reception: None,
             session: Some(index),
+            counted,
+            seq,
+            follow_up: asks_follow_up(&request),
+            generation: self.generation,
         };
         if traced {
             self.totals.traced += 1;
@@ -199,10 +207,10 @@ impl Reflector {
             self.totals.answered += 1;
         }
         if is_arrival {
-            ticket.reception = Some(self.drained + self.outputs.len() as u64);
+            ticket.reception = Some(self.outputs.next_place());
             let reception = reception_of(&request, flow, datagram, Some(seq));
             self.outputs
-                .push_back(Output::Reception(Arc::clone(name), reception));
+                .push(Output::Reception(Arc::clone(name), reception));
         }
         Verdict::Reply { dscp, ticket }
     }
@@ -247,7 +255,7 @@ impl Reflector {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
         match answer(&self.config, &request, counter, datagram, sending, reply) {
-            Some((dscp, _)) => {
+            Some((dscp, seq)) => {
                 if session::is_trace(ssid) {
                     self.totals.traced += 1;
                 } else {
@@ -256,6 +264,10 @@ impl Reflector {
                 let ticket = Ticket {
                     reception: None,
                     session: None,
+                    counted: Counted::Open(from.0, from.1, ssid),
+                    seq,
+                    follow_up: asks_follow_up(&request),
+                    generation: self.generation,
                 };
                 Verdict::Reply { dscp, ticket }
             }
@@ -276,7 +288,15 @@ fn reception_of(
         received: datagram.received,
         ttl: datagram.ttl,
         reflector_seq,
+        departed: None,
+        refused: None,
     }
+}
+
+/// Whether the request has a Follow-Up Telemetry TLV (RFC 8972 section 4.7).
+fn asks_follow_up(request: &Request<'_, '_>) -> bool {
+    let mut tlvs = request.tlvs().iter().map_while(Result::ok);
+    tlvs.any(|tlv| tlv.kind == TlvType::FOLLOW_UP_TELEMETRY)
 }
 
 /// Writes the reply. Returns the DSCP that it must have and the number that it got.
@@ -288,13 +308,13 @@ fn answer(
     sending: Wall,
     reply: &mut Vec<u8>,
 ) -> Option<(Option<u8>, Seq)> {
-    let count = counter.count(datagram.received.at, config.idle_timeout);
+    let count = counter.count(datagram.received.at, sending, config.idle_timeout);
     let context = ReplyContext {
         received_ttl: datagram.ttl,
         received_tos: datagram.tos,
         numbering: Numbering::Stateful {
             sequence: count.seq,
-            follow_up: None,
+            follow_up: count.previous,
         },
         counters: Some((count.packets, count.packets)),
         addresses: Some((datagram.from, datagram.to)),

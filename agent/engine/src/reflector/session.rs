@@ -6,8 +6,9 @@ use super::{Drops, LINGER, OpenMode, ReflectedSession};
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{FlowIndex, SessionName};
-use hopgap_proto::stamp::{SenderPacket, Seq, SessionKeys, Ssid};
-use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::stamp::tlv::TimestampMethod;
+use hopgap_proto::stamp::{FollowUp, SenderPacket, Seq, SessionKeys, Ssid};
+use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub(super) fn is_trace(ssid: Ssid) -> bool {
 pub(super) struct Counter {
     next: u32,
     last: Option<Mono>,
+    /// When the newest reply left, as far as that is known.
+    follow_up: Option<FollowUp>,
 }
 
 /// What a reply is numbered with.
@@ -29,19 +32,38 @@ pub(super) struct Count {
     pub(super) seq: Seq,
     /// Packets of the session so far, this one included.
     pub(super) packets: u32,
+    /// The reply before it (RFC 8972 section 4.7); `None` for the first.
+    pub(super) previous: Option<FollowUp>,
 }
 
 impl Counter {
-    pub(super) fn count(&mut self, now: Mono, idle_timeout: Span) -> Count {
+    /// Numbers the reply to a packet that came at `now` and is sent at `sending` by the
+    /// program's own clock.
+    pub(super) fn count(&mut self, now: Mono, sending: Wall, idle_timeout: Span) -> Count {
         if self.is_idle(now, idle_timeout) {
-            self.next = 0;
+            (self.next, self.follow_up) = (0, None);
         }
         self.last = Some(now);
         let seq = Seq(self.next);
         self.next = self.next.wrapping_add(1);
+        let own = FollowUp {
+            sequence: seq,
+            sent_at: sending,
+            // By software at the reflector, as the kernel's own stamp is.
+            method: TimestampMethod::SOFTWARE,
+        };
         Count {
             seq,
             packets: self.next,
+            previous: self.follow_up.replace(own),
+        }
+    }
+
+    /// The kernel says when the reply of this number left. Of the newest alone that is
+    /// still of use.
+    pub(super) fn left(&mut self, seq: Seq, at: Wall) {
+        if let Some(newest) = self.follow_up.as_mut().filter(|f| f.sequence == seq) {
+            newest.sent_at = at;
         }
     }
 
@@ -219,6 +241,11 @@ impl OpenSessions {
             }
         }
         Some(self.0.entry(key).or_default())
+    }
+
+    /// The counter of a session that is there.
+    pub(super) fn known(&mut self, key: OpenKey) -> Option<&mut Counter> {
+        self.0.get_mut(&key)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a reflector answers, and what it records.
 
+mod departures;
 mod flood;
 mod keys;
 mod loops;
@@ -282,15 +283,23 @@ fn a_refused_reply_is_recorded_as_none() {
     let Verdict::Reply { ticket, .. } = verdict else {
         panic!("{verdict:?}");
     };
-    r.handle_refused(ticket);
-    let numbers: Vec<_> = drain(&mut r)
+    r.handle_refused(ticket, at(2), 101);
+    let receptions: Vec<_> = drain(&mut r)
         .into_iter()
         .map(|o| match o {
-            Output::Reception(_, reception) => reception.reflector_seq,
+            Output::Reception(_, reception) => reception,
             Output::Event(..) => panic!("{o:?}"),
         })
         .collect();
+    let numbers: Vec<_> = receptions.iter().map(|r| r.reflector_seq).collect();
     assert_eq!(numbers, [None, Some(Seq(2))]);
+    let refused: Vec<_> = receptions.iter().map(|r| r.refused).collect();
+    assert_eq!(refused, [Some(101), None]);
+    let refusal = Stamp {
+        at: at(2),
+        source: StampSource::User,
+    };
+    assert_eq!(receptions[0].departed, Some(refusal));
     assert_eq!(drops(&mut r, 2_000), [(true, DropReason::SendRefused, 1)]);
 }
 

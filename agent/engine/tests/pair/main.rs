@@ -124,6 +124,32 @@ fn a_clean_link_answers_everything_once() {
     assert_eq!(count(&outcome, |k| *k == EventKind::SessionStopped), 1);
 }
 
+/// However long a reflector stands still: what it answers then is late, and recorded as
+/// an answer; the reflector's own log says when it came and when the reply left.
+#[test]
+fn a_reflector_that_stood_still_makes_replies_late_and_none_lost() {
+    for seconds in [5, 15, 30, 60, 300] {
+        let still = Span::from_secs(seconds);
+        let scenario = Scenario {
+            length: still + Span::from_secs(5),
+            interval: Span::from_millis(50),
+            stalls: vec![(Span::from_secs(2), still + Span::from_secs(2))],
+            ..Scenario::default()
+        };
+        let outcome = run(&scenario);
+        check(&outcome);
+        let late = outcome.probes.iter().filter(|p| match p.fate {
+            ProbeFate::Answered(reply) => reply.received.at - p.sent.at > outcome.timeout,
+            _ => false,
+        });
+        let sent_meanwhile = usize::try_from(4 * seconds * 20).unwrap();
+        assert!(late.count() > sent_meanwhile - 100, "{seconds} s");
+        let longest = outcome.receptions.iter().filter_map(|r| r.residence()).max();
+        assert!(longest.unwrap() > still - Span::from_millis(60), "{seconds} s");
+        assert!(outcome.receptions.iter().all(|r| r.departed.is_some()));
+    }
+}
+
 #[test]
 fn a_hostile_link_is_recorded_exactly() {
     for seed in 0..20 {
@@ -311,6 +337,7 @@ proptest! {
             stampless,
             oversleep: MS * oversleep,
             restarts: vec![],
+            stalls: vec![],
             first_seq: Seq(first_seq),
             keys: None,
         });

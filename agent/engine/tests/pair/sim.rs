@@ -91,6 +91,9 @@ pub(crate) struct Scenario {
     pub(crate) oversleep: Span,
     /// The reflector is started anew at these times.
     pub(crate) restarts: Vec<Span>,
+    /// The reflecting host's program stands still in these spans of time: its kernel
+    /// takes packets in, and they are answered when it goes on.
+    pub(crate) stalls: Vec<(Span, Span)>,
     pub(crate) first_seq: Seq,
     pub(crate) keys: Option<SessionKeys>,
 }
@@ -109,6 +112,7 @@ impl Default for Scenario {
             stampless: 0,
             oversleep: Span::ZERO,
             restarts: vec![],
+            stalls: vec![],
             first_seq: Seq(0),
             keys: None,
         }
@@ -367,14 +371,25 @@ impl World {
             },
             received_wall,
         };
-        let sending = received_wall + RESIDENCE;
+        let stall = (self.scenario.stalls.iter())
+            .find(|(from, to)| (*from..*to).contains(&(at - start)));
+        let held = stall.map_or(Span::ZERO, |(_, to)| start + *to - at);
+        let sending = received_wall + held + RESIDENCE;
         let verdict = self.reflector.handle(&datagram, sending, &mut reply);
-        assert!(matches!(verdict, Verdict::Reply { .. }), "{verdict:?}");
+        let Verdict::Reply { ticket, .. } = verdict else {
+            panic!("{verdict:?}");
+        };
+        let departed = Stamp {
+            at: datagram.received.at + held + RESIDENCE,
+            source: StampSource::Kernel,
+        };
+        self.reflector.handle_sent(ticket, departed.at, true);
+        self.reflector.handle_departed(ticket, departed, sending);
         assert_eq!(reply.len(), bytes.len());
         let seq = Seq(u32::from_be_bytes(bytes[..4].try_into().unwrap()));
         self.outcome.truth.get_mut(&(flow, seq)).unwrap().arrivals += 1;
         let link = self.scenario.reverse.clone();
-        let left = at + RESIDENCE;
+        let left = at + held + RESIDENCE;
         for delay in self.copies(&link, left - start) {
             let reverse_ttl = 255 - link.routers;
             let truth = TrueReply {
