@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 3;
 pub(crate) struct Outbox {
     tokens: Tokens,
     stamping: c_uint,
+    /// Whether the transmit stamps of `stamping` are being taken.
+    taking: bool,
     letters: Vec<Letter>,
 }
 
@@ -70,12 +72,33 @@ impl Outbox {
         Ok(Self {
             tokens,
             stamping,
+            taking: tx != 0,
             letters: Vec::with_capacity(BATCH),
         })
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Takes transmit stamps of what is sent from now on, or none.
+    pub(crate) fn take_stamps(&mut self, fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+        if on == self.taking || self.stamping & TX == 0 {
+            return Ok(());
+        }
+        // Packets that are not stamped are not counted by the kernel either: where it
+        // counts them, it begins anew.
+        if on {
+            self.restart_count(fd, self.tokens.peek());
+        }
+        let flags = if on {
+            self.stamping
+        } else {
+            self.stamping & !TX_KINDS
+        };
+        sys::set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags)?;
+        self.taking = on;
+        Ok(())
     }
 
     /// Sends one packet.
@@ -145,7 +168,8 @@ impl Outbox {
 
     fn address(&mut self, name: Name, mut control: Outgoing) -> Letter {
         let token = self.tokens.take();
-        if self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0
+        if self.taking
+            && self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0
             && let Some(id) = self.tokens.id(token)
         {
             control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &id.to_ne_bytes());
@@ -196,12 +220,19 @@ impl Outbox {
         if self.tokens.failed(next) && self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0 {
             let without = self.stamping & !libc::SOF_TIMESTAMPING_OPT_ID;
             // They were accepted when the socket was opened.
-            for flags in [without, self.stamping] {
+            let again = if self.taking {
+                self.stamping
+            } else {
+                self.stamping & !TX_KINDS
+            };
+            for flags in [without, again] {
                 let _ = sys::set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags);
             }
         }
     }
 }
 
+/// Where transmit stamps are taken.
+const TX_KINDS: c_uint = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED;
 /// The id, and no copy of the packet.
 const TX: c_uint = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;

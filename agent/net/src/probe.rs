@@ -69,14 +69,14 @@ impl ProbeOptions {
         }
     }
 
-    /// For a reflector: TTL 255, nothing on the error queue.
+    /// For a reflector: TTL 255, transmit stamps, no ICMP errors.
     pub const fn reflector(local: SocketAddr) -> Self {
         Self {
             local,
             ttl: 255,
             tos: 0,
             dont_fragment: true,
-            tx_stamps: TxStamps::Off,
+            tx_stamps: TxStamps::Sent,
             icmp_errors: false,
         }
     }
@@ -309,6 +309,15 @@ impl ProbeSocket {
     pub fn drain_errors(&mut self, f: impl FnMut(ErrorMessage<'_>)) -> io::Result<usize> {
         let fd = self.socket.as_fd();
         error_queue::drain(fd, &mut self.inbox, self.outbox.tokens(), f)
+    }
+
+    /// From now on transmit stamps are taken, or not; those under way still come. For
+    /// sockets that were opened with transmit stamps.
+    ///
+    /// # Errors
+    /// The kernel's; none is known to occur.
+    pub fn take_departures(&mut self, on: bool) -> io::Result<()> {
+        self.outbox.take_stamps(self.socket.as_fd(), on)
     }
 
     /// Datagrams that the kernel threw away since the socket was opened because they

@@ -59,6 +59,11 @@ impl Tokens {
         token
     }
 
+    /// The token that the next packet gets.
+    pub(crate) fn peek(&self) -> SendToken {
+        SendToken(self.next)
+    }
+
     /// The id to send with the packet, where it is ours to choose.
     pub(crate) fn id(&self, token: SendToken) -> Option<u32> {
         matches!(self.ids, Ids::Chosen).then_some(token.0)
