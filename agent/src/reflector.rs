@@ -8,6 +8,8 @@ use crate::cli::ReflectArgs;
 use crate::privilege::{self, PrivilegeError};
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
+use crate::session::clocks::Stamps;
+use crate::session::stamps::SentTokens;
 use crate::session::{CLOCK_EVERY, HAND_OVER, MOST_HELD, Stop, clock_reading, error_estimate};
 use crate::signals;
 use hopgap_analysis::text;
@@ -15,10 +17,11 @@ use hopgap_engine::reflector::{
     Datagram, OpenMode, Output, Rate, ReflectedSession, Reflector, ReflectorConfig, Ticket, Totals,
     Verdict,
 };
+use hopgap_engine::stall::Watch;
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockStep, ClockTracker};
 use hopgap_net::lanes;
-use hopgap_net::probe::{Outgoing, ProbeOptions, ProbeSocket};
+use hopgap_net::probe::{ErrorMessage, Outgoing, ProbeOptions, ProbeSocket, TxKind};
 use hopgap_net::timer::{Ready, wait};
 use hopgap_proto::record::{Event, EventKind, SessionName, Stamp, StampSource};
 use hopgap_proto::stamp::Compatibility;
@@ -116,6 +119,8 @@ struct Lane {
     socket: ProbeSocket,
     /// When its last datagram arrived.
     last_arrival: Mono,
+    /// Replies whose departure the kernel has not told yet.
+    awaited: SentTokens<Ticket>,
 }
 
 /// A reflector's ties to the rest of the agent.
@@ -150,6 +155,7 @@ impl ReflectorShell {
                 .map(|socket| Lane {
                     socket,
                     last_arrival: Clock::now(),
+                    awaited: SentTokens::default(),
                 })
                 .collect(),
             sorted: false,
@@ -198,8 +204,12 @@ impl ReflectorShell {
         let mut complained = false;
         let mut replies = Vec::with_capacity(REPLY_ROOM);
         let mut pending = Vec::with_capacity(64);
+        let mut watch = Watch::new(next_clock);
         loop {
             let now = Clock::now();
+            if let Some(stalled) = watch.look(now) {
+                batch_of(&mut self.batches, None).events.push(stalled);
+            }
             if stop.requested() || end.is_some_and(|end| now >= end) {
                 break;
             }
@@ -277,10 +287,13 @@ impl ReflectorShell {
         let Some(Lane {
             socket,
             last_arrival,
+            awaited,
         }) = lanes.get_mut(lane)
         else {
             return false;
         };
+        // Those of earlier replies: as long as some are left, the socket cannot be waited for.
+        note_departures(socket, awaited, reflector, clock, batches);
         replies.clear();
         pending.clear();
         let mut reply = Vec::new();
@@ -363,17 +376,40 @@ impl ReflectorShell {
                 return false;
             }
         };
-        let packets = pending.iter().map(|p| Outgoing {
-            from: p.from,
-            tos: p.dscp.map(|dscp| dscp << 2),
-            ..Outgoing::new(replies.get(p.start..p.end).unwrap_or_default(), p.to)
-        });
-        let mut outcomes = pending.iter();
-        socket.send_batch(packets, |outcome| {
-            if let (Some(p), Err(_)) = (outcomes.next(), outcome) {
-                reflector.handle_refused(p.ticket);
+        if !pending.is_empty() {
+            let wanted = pending.iter().filter(|p| p.ticket.wants_departure()).count();
+            let now = Clock::now();
+            let stamped = wanted > 0
+                && reflector.takes_departures(wanted, now)
+                && socket.take_departures(true).is_ok();
+            if !stamped {
+                // Then they come all the same, and are drained.
+                let _ = socket.take_departures(false);
             }
-        });
+            let packets = pending.iter().map(|p| Outgoing {
+                from: p.from,
+                tos: p.dscp.map(|dscp| dscp << 2),
+                ..Outgoing::new(replies.get(p.start..p.end).unwrap_or_default(), p.to)
+            });
+            // Just before the send call: one reading for all that leave with it.
+            let at = Clock::now();
+            let mut outcomes = pending.iter();
+            socket.send_batch(packets, |outcome| match (outcomes.next(), outcome) {
+                (Some(p), Ok(token)) => {
+                    reflector.handle_sent(p.ticket, at, stamped);
+                    if stamped {
+                        awaited.sent(token.0, p.ticket, at);
+                    }
+                }
+                (Some(p), Err(refusal)) => {
+                    reflector.handle_refused(p.ticket, at, refusal.errno);
+                }
+                _ => {}
+            });
+            if stamped {
+                note_departures(socket, awaited, reflector, clock, batches);
+            }
+        }
         self.drain();
         count > 0
     }
@@ -475,6 +511,42 @@ fn batch_of(
         session,
         ..Batch::default()
     })
+}
+
+/// What the kernel has to say of when replies left.
+fn note_departures(
+    socket: &mut ProbeSocket,
+    awaited: &mut SentTokens<Ticket>,
+    reflector: &mut Reflector,
+    clock: &mut ClockTracker,
+    batches: &mut BTreeMap<Option<SessionName>, Batch>,
+) {
+    if awaited.is_empty() {
+        return;
+    }
+    let mut events = Vec::new();
+    let mut stamps = Stamps::new(clock, &mut events);
+    let drained = socket.drain_errors(|message| {
+        let ErrorMessage::TxStamp {
+            token,
+            stamp: wall,
+            kind: TxKind::Sent,
+        } = message
+        else {
+            return;
+        };
+        if let Some(stamp) = stamps.mono_of(wall)
+            && let Some(ticket) = awaited.stamped(token.0, stamp.at)
+        {
+            reflector.handle_departed(ticket, stamp, wall);
+        }
+    });
+    if let Err(error) = drained {
+        warn!("the reflector cannot read when its replies left: {error}");
+    }
+    if !events.is_empty() {
+        batch_of(batches, None).events.append(&mut events);
+    }
 }
 
 fn note_step(step: ClockStep, batches: &mut BTreeMap<Option<SessionName>, Batch>) {

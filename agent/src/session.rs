@@ -5,16 +5,17 @@
 //! wake for them: at short intervals the sockets are emptied once a slot, after
 //! the send. That halves the wakings, and a late reader costs no accuracy.
 
-mod clocks;
+pub(crate) mod clocks;
 mod path_mtu;
 mod records;
-mod stamps;
+pub(crate) mod stamps;
 mod tracing_shell;
 
 pub use clocks::{clock_reading, error_estimate};
 
 use crate::recorder::Batch;
 use clocks::Stamps;
+use hopgap_engine::stall::Watch;
 use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
 use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
@@ -23,7 +24,7 @@ use hopgap_net::probe::{BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, EventKind, FlowIndex, SessionName};
-use hopgap_proto::stamp::SessionKeys;
+use hopgap_proto::stamp::{Seq, SessionKeys};
 use hopgap_proto::time::{Mono, Span};
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
@@ -113,7 +114,7 @@ pub struct Session {
 /// One flow's socket and the sends that await their stamp.
 struct Flow {
     socket: ProbeSocket,
-    tokens: SentTokens,
+    tokens: SentTokens<Seq>,
     /// When the last datagram arrived.
     last_arrival: Mono,
 }
@@ -202,11 +203,13 @@ impl Session {
             clock: now,
             hand_over: now + HAND_OVER,
         };
+        let mut watch = Watch::new(now);
         let mut packet = Vec::new();
         while !(stop.requested() && self.sender.is_drained()) {
             self.sleep(next.hand_over);
             self.send_due(&mut packet);
             let now = Clock::now();
+            self.batch.events.extend(watch.look(now));
             let beside = self.beside_due().is_some_and(|due| due <= now);
             // Where it sleeps on the sockets it woke because something is there.
             if now >= next.empty || beside || self.pace >= LAZY_BELOW {

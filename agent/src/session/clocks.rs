@@ -30,15 +30,15 @@ impl Session {
 
 /// Brings the kernel's stamps to the monotonic clock. Made after a fetch and before
 /// its messages are read, so that every stamp is older than the reading.
-pub(super) struct Stamps<'a> {
+pub(crate) struct Stamps<'a> {
     clock: &'a mut ClockTracker,
-    pub(super) events: &'a mut Vec<Event>,
+    pub(crate) events: &'a mut Vec<Event>,
     fetched: bool,
     last_wake: Mono,
 }
 
 impl<'a> Stamps<'a> {
-    pub(super) fn new(clock: &'a mut ClockTracker, events: &'a mut Vec<Event>) -> Self {
+    pub(crate) fn new(clock: &'a mut ClockTracker, events: &'a mut Vec<Event>) -> Self {
         let last_wake = clock.pair().mono;
         Self {
             clock,
@@ -48,7 +48,7 @@ impl<'a> Stamps<'a> {
         }
     }
 
-    pub(super) fn mono_of(&mut self, stamp: Wall) -> Option<Stamp> {
+    pub(crate) fn mono_of(&mut self, stamp: Wall) -> Option<Stamp> {
         if !self.fetched {
             self.fetched = true;
             if let Some(step) = self.clock.observe(Clock::read()) {
@@ -70,7 +70,7 @@ impl<'a> Stamps<'a> {
 
     /// Without the kernel's stamp, or where a step of the wall clock hides when it was,
     /// it is the program's own time, and says so.
-    pub(super) fn of(&mut self, stamp: Option<Wall>) -> Stamp {
+    pub(crate) fn of(&mut self, stamp: Option<Wall>) -> Stamp {
         stamp
             .and_then(|stamp| self.mono_of(stamp))
             .unwrap_or_else(|| Stamp {

@@ -1,4 +1,4 @@
-//! Which probe a kernel transmit stamp belongs to.
+//! Which packet a kernel transmit stamp belongs to.
 //!
 //! The kernel counts the sends of each socket and gives the count back with the
 //! stamp. Stamps come in the order of sending, nearly always at once; one may be
@@ -8,7 +8,6 @@
 //! comes later than that may bear the number of another packet. It is told by its time:
 //! no packet is stamped before it was given to the kernel.
 
-use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::VecDeque;
 
@@ -19,23 +18,36 @@ const MOST: usize = 4_096;
 const CONVERSION: Span = Span::from_micros(100);
 
 /// The sends of one socket that await their stamp, in the order of sending.
-#[derive(Debug, Default)]
-pub(super) struct SentTokens {
-    awaited: VecDeque<(u32, Seq, Mono)>,
+#[derive(Debug)]
+pub(crate) struct SentTokens<T> {
+    awaited: VecDeque<(u32, T, Mono)>,
 }
 
-impl SentTokens {
-    /// A probe was given to the kernel at `at`, which will call it `token`.
-    pub(super) fn sent(&mut self, token: u32, seq: Seq, at: Mono) {
+impl<T> Default for SentTokens<T> {
+    fn default() -> Self {
+        Self {
+            awaited: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> SentTokens<T> {
+    /// Whether no stamp is awaited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    /// A packet was given to the kernel at `at`, which will call it `token`.
+    pub(crate) fn sent(&mut self, token: u32, packet: T, at: Mono) {
         if self.awaited.len() == MOST {
             self.awaited.pop_front();
         }
-        self.awaited.push_back((token, seq, at));
+        self.awaited.push_back((token, packet, at));
     }
 
-    /// The probe of this token; tokens before it will get no stamp any more. `None` also
+    /// The packet of this token; tokens before it will get no stamp any more. `None` also
     /// where the stamp is older than the send: it is another packet's.
-    pub(super) fn stamped(&mut self, token: u32, stamp: Mono) -> Option<Seq> {
+    pub(crate) fn stamped(&mut self, token: u32, stamp: Mono) -> Option<T> {
         let place = self.awaited.iter().position(|(t, ..)| *t == token)?;
         let (.., sent) = self.awaited.get(place)?;
         if stamp + CONVERSION < *sent {
@@ -44,7 +56,7 @@ impl SentTokens {
         self.awaited
             .drain(..=place)
             .next_back()
-            .map(|(_, seq, _)| seq)
+            .map(|(_, packet, _)| packet)
     }
 }
 
