@@ -14,17 +14,21 @@
 //!   with it: each start within an agent's run begins a run of the session.
 
 mod join;
+mod stalls;
 mod steady;
 mod timeline;
 
 pub(crate) use join::{Coverage, HeldBack, ReflectorLog, Whose};
+pub(crate) use stalls::{STALL, Stalls};
 pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};
 use crate::loss::Fate;
 use crate::path::PathId;
 use hopgap_proto::plan::{Destination, SessionPlan};
-use hopgap_proto::record::{AgentName, Event, EventKind, Probe, ProbeFate, Reply, RunId, Trace};
+use hopgap_proto::record::{
+    AgentName, Event, EventKind, Probe, ProbeFate, Reply, RunId, Stamp, StampSource, Trace,
+};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use std::collections::BTreeMap;
 
@@ -41,14 +45,23 @@ pub(crate) struct Sample {
     pub(crate) sent: Mono,
     /// When the earliest reply came; meaningless without reply.
     pub(crate) received: Mono,
-    /// Round trip without the reflector's residence; meaningless without reply.
+    /// Round trip without the reflector's residence, by the kernel's departure where that
+    /// is known; meaningless without reply.
     pub(crate) round_trip: Span,
+    /// The reflector's residence by the reply's own stamps (T3 − T2): until the program
+    /// answered. Zero where they cannot be true; meaningless without reply.
+    pub(crate) stayed: Span,
     /// When it reached the reflector, on one of the reflector's clocks set on its wall
     /// clock; meaningless where it is not known to have reached it.
     pub(crate) arrival: Wall,
     /// Which run of the reflector logged it, and when on that run's monotonic clock;
     /// `None` where it is not in a log.
     pub(crate) reflected: Option<(u32, Mono)>,
+    /// When its reply left, or was refused, on the same clock as `reflected`; `None` where
+    /// that is not on record.
+    pub(crate) departed: Option<Stamp>,
+    /// Why the reflector's kernel refused the reply.
+    pub(crate) reply_refused: Option<i32>,
     /// Whether a reply came, in time or late.
     pub(crate) replied: bool,
     /// What the reflector's own log says of it.
@@ -82,6 +95,24 @@ pub(crate) enum Logged {
     Dropped,
 }
 
+/// A send that the kernel refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unsent {
+    /// Its sequence number.
+    pub(crate) seq: u32,
+    /// When the kernel refused it.
+    pub(crate) at: Mono,
+    /// Why.
+    pub(crate) errno: i32,
+}
+
+/// Whether an `errno` says that the host had no way to the destination: ENETDOWN,
+/// ENETUNREACH and EHOSTUNREACH of Linux. Others (ENOBUFS, EPERM) tell of the host itself
+/// and nothing of the direction.
+pub(crate) fn is_no_route(errno: i32) -> bool {
+    matches!(errno, 100 | 101 | 113)
+}
+
 /// One flow in one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FlowRun {
@@ -89,6 +120,8 @@ pub(crate) struct FlowRun {
     pub(crate) samples: Vec<Sample>,
     /// Sends that the kernel refused: when, and with which `errno`.
     pub(crate) refused: Vec<(Mono, i32)>,
+    /// Those of them that were refused for want of a route, in the order of time.
+    pub(crate) no_route: Vec<Unsent>,
     /// Refused sequence numbers that no other probe used, in increasing order.
     pub(crate) refused_orders: Vec<i64>,
     /// Slots left out: when the first was due, and how many.
@@ -215,6 +248,7 @@ fn keep_window(run: &mut Run, from: Wall, to: Wall) {
     for flow in run.flows.values_mut() {
         flow.samples.retain(|s| within(s.sent));
         flow.refused.retain(|(at, _)| within(*at));
+        flow.no_route.retain(|u| within(u.at));
         flow.skipped.retain(|(at, _)| within(*at));
         flow.mixed.retain(within);
     }
@@ -371,8 +405,16 @@ fn flow_run(mut probes: Vec<Probe>) -> FlowRun {
         ..FlowRun::default()
     };
     let mut refused: Vec<(u32, Mono)> = Vec::new();
+    let mut by_kernel = false;
     for probe in &probes {
         if let ProbeFate::Refused(errno) = probe.fate {
+            if is_no_route(errno) {
+                flow.no_route.push(Unsent {
+                    seq: probe.seq.0,
+                    at: probe.sent.at,
+                    errno,
+                });
+            }
             flow.refused.push((probe.sent.at, errno));
             refused.push((probe.seq.0, probe.sent.at));
             continue;
@@ -383,14 +425,24 @@ fn flow_run(mut probes: Vec<Probe>) -> FlowRun {
         };
         match flow.samples.last_mut() {
             Some(last) if last.seq == probe.seq.0 && probe.sent.at - last.sent < WRAPPED => {
+                // What the program said of its send is no better than the kernel's word.
+                let kernels = probe.sent.source != StampSource::User;
+                if kernels || !by_kernel {
+                    (last.sent, by_kernel) = (probe.sent.at, kernels);
+                    last.round_trip = last.received - last.sent - last.stayed;
+                }
                 if let Some(reply) = reply {
-                    add_reply(last, probe.sent.at, &reply);
+                    add_reply(last, &reply);
                 }
             }
-            _ => flow.samples.push(sample(probe, reply.as_ref())),
+            _ => {
+                by_kernel = probe.sent.source != StampSource::User;
+                flow.samples.push(sample(probe, reply.as_ref()));
+            }
         }
     }
     flow.refused.sort_unstable();
+    flow.no_route.sort_unstable_by_key(|u| (u.at, u.seq));
     unwrap_sequence(&mut flow, &mut refused);
     flow
 }
@@ -403,8 +455,11 @@ fn sample(probe: &Probe, reply: Option<&Reply>) -> Sample {
         sent: probe.sent.at,
         received: Mono::ZERO,
         round_trip: Span::ZERO,
+        stayed: Span::ZERO,
         arrival: Wall::ZERO,
         reflected: None,
+        departed: None,
+        reply_refused: None,
         replied: false,
         logged: Logged::Absent,
         fate: Fate::Pending,
@@ -417,12 +472,12 @@ fn sample(probe: &Probe, reply: Option<&Reply>) -> Sample {
         reordered_reverse: false,
     };
     if let Some(reply) = reply {
-        add_reply(&mut sample, probe.sent.at, reply);
+        add_reply(&mut sample, reply);
     }
     sample
 }
 
-fn add_reply(sample: &mut Sample, sent: Mono, reply: &Reply) {
+fn add_reply(sample: &mut Sample, reply: &Reply) {
     if sample.replied {
         if reply.received.at == sample.received {
             return;
@@ -432,19 +487,28 @@ fn add_reply(sample: &mut Sample, sent: Mono, reply: &Reply) {
             return;
         }
     }
-    let total = reply.received.at - sent;
-    let residence = reply.reflector_sent - reply.reflector_received;
-    // A reflector whose clock was stepped between its two stamps, or that lies,
-    // must not make a round trip negative: then the whole time counts.
-    let honest = !residence.is_negative() && residence <= total;
     sample.replied = true;
-    sample.sent = sent;
     sample.received = reply.received.at;
-    sample.round_trip = if honest { total - residence } else { total };
+    sample.stayed = sample.possible(reply.reflector_sent - reply.reflector_received);
+    sample.round_trip = sample.received - sample.sent - sample.stayed;
     sample.arrival = reply.reflector_received;
     sample.reflector_seq = reply.reflector_seq.0;
     sample.forward_ttl = reply.forward_ttl;
     sample.reverse_ttl = reply.reverse_ttl;
+}
+
+impl Sample {
+    /// A residence as far as it can be true: a reflector whose clock was stepped between
+    /// its two stamps, or that lies, must not make a round trip negative. Then the whole
+    /// time counts.
+    fn possible(&self, residence: Span) -> Span {
+        let total = self.received - self.sent;
+        if residence.is_negative() || residence > total {
+            Span::ZERO
+        } else {
+            residence
+        }
+    }
 }
 
 /// Puts samples in the order of sending and counts their wraps.

@@ -27,6 +27,7 @@ mod path_mtu;
 pub mod schema;
 mod seconds;
 mod session;
+mod stall;
 pub mod text;
 mod verdict;
 

@@ -20,6 +20,8 @@
 //! - The same holds for what a host's own kernel threw away after it had arrived, because
 //!   the agent did not fetch it in time: its count and its time are known. Of the sender's
 //!   replies that is no data.
+//! - What came while the reflecting host stood still, as its own records tell, is no data
+//!   where nothing shows that it was heard. What it answered when it went on is late.
 //! - What the log leaves open is decided by the reflector's counter: between two
 //!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
 //!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
@@ -28,7 +30,8 @@
 //!   gives nothing.
 
 use crate::align::{
-    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, Sample, Session, Timeline, Whose,
+    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline,
+    Whose,
 };
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::record::EventKind;
@@ -117,6 +120,7 @@ pub(crate) fn judge(session: &mut Session<'_>) {
             if agent {
                 by_the_log(&mut flow.samples, log, index, &run.timeline);
             }
+            not_waited_for(&mut flow.samples, stopped.map_or(run.end, |at| at + timeout));
         }
         held_back(run, index, log);
         overflowed(run);
@@ -124,7 +128,40 @@ pub(crate) fn judge(session: &mut Session<'_>) {
             if stateful {
                 by_the_counter(flow);
             }
+        }
+        stood_still(run, index, log);
+        for flow in run.flows.values_mut() {
             mark_reordered(&mut flow.samples);
+        }
+    }
+}
+
+/// Probes whose replies left when the sender did not listen any more, because the
+/// reflector stood still: nobody knows what became of them.
+fn not_waited_for(samples: &mut [Sample], until: Mono) {
+    for s in samples.iter_mut().filter(|s| s.fate == Fate::LostReverse) {
+        let residence = s.reflected.zip(s.departed);
+        let residence = residence.map(|((_, arrived), left)| left.at - arrived);
+        if residence.is_some_and(|stayed| stayed >= STALL && s.sent + stayed >= until) {
+            s.fate = Fate::NoData;
+        }
+    }
+}
+
+/// Probes that came while the reflecting host stood still and that are not known to have
+/// arrived. Where its log is there and others arrived meanwhile, what is missing was lost on
+/// the way (or in its queue, which is counted). Where none arrived the host as a whole may
+/// have stood still; and where there is no log nobody counted what its queue had no room
+/// for.
+fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
+    let timeline = &run.timeline;
+    for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
+        if !matches!(s.fate, Fate::LostForward | Fate::LostUnknown) {
+            continue;
+        }
+        let stall = log.stalls.at(log.expected(index, timeline, s.sent));
+        if stall.is_some_and(|stall| stall.deaf || !log.present) {
+            s.fate = Fate::NoData;
         }
     }
 }
@@ -201,7 +238,12 @@ fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&H
         if let Some(sample) = sample
             && was_held.get(stretch) == Some(&true)
         {
-            sample.fate = Fate::Dropped;
+            // What a host had no room for while it stood still is nobody's decision.
+            let at = log.expected(index, &run.timeline, sample.sent);
+            sample.fate = match log.stalls.at(at) {
+                Some(_) => Fate::NoData,
+                None => Fate::Dropped,
+            };
         }
     }
 }

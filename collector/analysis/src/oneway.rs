@@ -54,7 +54,8 @@ pub(crate) struct Exchange {
     pub(crate) clock: u32,
     /// T2 − T1.
     pub(crate) out: Span,
-    /// Round trip without the reflector's residence.
+    /// Round trip without the reflector's residence, which ends when the kernel says that
+    /// the reply left, where it does: T3 is read before the program waits for the processor.
     pub(crate) round_trip: Span,
 }
 

@@ -9,7 +9,9 @@
 //! | `x` | lost on the way out |
 //! | `r` | lost on the way back |
 //! | `p` | arrived, not answered by the reflector's policy |
-//! | `R` | refused by the sender's kernel |
+//! | `q` | arrived, the reply refused by the reflector's kernel: no route |
+//! | `R` | refused by the sender's kernel: no route |
+//! | `B` | refused by the sender's kernel: no room |
 //! | `s` | slot skipped: no sequence number used |
 //! | `_` | on no record at all |
 //!
@@ -93,6 +95,21 @@ pub(crate) struct World {
     pub(crate) markers: Vec<Marker>,
     /// How long both agents go on after the last probe.
     pub(crate) tail: Span,
+    /// The reflector's program stands still in these stretches after [`BEGIN`]; what came
+    /// meanwhile leaves a microsecond apart when it goes on.
+    pub(crate) stalls: Vec<(Span, Span)>,
+    /// A queue on the way out holds what is sent in these stretches; it comes through a
+    /// millisecond apart at their ends.
+    pub(crate) queues: Vec<(Span, Span)>,
+    /// Replies that depart in these stretches after [`BEGIN`] are lost.
+    pub(crate) cut_back: Vec<(Span, Span)>,
+    /// Whether the reflector's log knows departures: older versions did not.
+    pub(crate) departures: bool,
+    /// T3 is later than the arrival by this much, and the kernel's departure by as much
+    /// again: the reflector waits for the processor.
+    pub(crate) residence: Span,
+    /// The reflecting agent's events.
+    pub(crate) reflector_events: Vec<Event>,
 }
 
 pub(crate) fn world(lines: &[Line]) -> World {
@@ -106,6 +123,12 @@ pub(crate) fn world(lines: &[Line]) -> World {
         events: Vec::new(),
         markers: Vec::new(),
         tail: Span::from_secs(20),
+        stalls: Vec::new(),
+        queues: Vec::new(),
+        cut_back: Vec::new(),
+        departures: true,
+        residence: Span::from_micros(20),
+        reflector_events: Vec::new(),
     }
 }
 
@@ -224,7 +247,7 @@ impl World {
             run: RunId(2),
             clocks: clocks(length + self.tail, reflector_pair),
             receptions: Vec::new(),
-            events: Vec::new(),
+            events: self.reflector_events.clone(),
         };
         for (flow, line) in self.lines.iter().enumerate() {
             self.add_line(
@@ -278,20 +301,30 @@ impl World {
             seq = seq.next();
             let (out, back) = (at(&line.forward, i), at(&line.reverse, i));
             let one_way = |hop: u8| Span::from_micros(if hop == 5 { 2_500 } else { 4_000 });
-            let arrives = sent - BEGIN + one_way(out);
-            let residence = Span::from_micros(20);
+            let arrives = held(&self.queues, sent - BEGIN, Span::from_millis(1)) + one_way(out);
+            let begins = held(&self.stalls, arrives, Span::from_micros(1));
+            // What waited stays until then; else the program answers after a while, and the
+            // kernel sends after as long again.
+            let residence = begins - arrives + self.residence;
+            let left = if self.residence > Span::from_micros(20) {
+                arrives + residence + self.residence
+            } else {
+                arrives + residence
+            };
+            let cut = self.cut_back.iter().any(|(a, b)| *a <= left && left < *b);
+            let fate = if cut && fate == '.' { 'r' } else { fate };
             let reflector_received = UTC + SKEW + arrives;
             let reflector_seq = if self.stateful { counter } else { own };
             let reply = |extra: Span| Reply {
-                received: stamp(BEGIN + arrives + residence + one_way(back) + extra),
+                received: stamp(BEGIN + left + one_way(back) + extra),
                 reflector_received,
                 reflector_sent: reflector_received + residence,
                 reflector_seq,
                 forward_ttl: Some(255 - (out - 1)),
                 reverse_ttl: Some(255 - (back - 1)),
             };
-            let arrived = matches!(fate, '.' | 'l' | 'd' | 'r' | 'p' | '_');
-            if arrived && fate != 'p' {
+            let arrived = matches!(fate, '.' | 'l' | 'd' | 'r' | 'p' | 'q' | '_');
+            if arrived && !matches!(fate, 'p' | 'q') {
                 counter = counter.next();
             }
             if arrived {
@@ -300,10 +333,18 @@ impl World {
                     seq: own,
                     received: stamp(REFLECTOR_BEGIN + arrives),
                     ttl: Some(255 - (out - 1)),
-                    reflector_seq: (fate != 'p').then_some(reflector_seq),
+                    reflector_seq: (!matches!(fate, 'p' | 'q')).then_some(reflector_seq),
+                    departed: (self.departures && fate != 'p')
+                        .then_some(stamp(REFLECTOR_BEGIN + left)),
+                    refused: (fate == 'q').then_some(113),
                 });
             }
+            let waits = left + one_way(back) - (sent - BEGIN);
             let fates: Vec<ProbeFate> = match fate {
+                '.' if waits > Span::from_secs(2) => vec![
+                    ProbeFate::Unanswered,
+                    ProbeFate::Answered(reply(Span::ZERO)),
+                ],
                 '.' => vec![ProbeFate::Answered(reply(Span::ZERO))],
                 'l' => vec![
                     ProbeFate::Unanswered,
@@ -313,8 +354,9 @@ impl World {
                     ProbeFate::Answered(reply(Span::from_millis(1))),
                     ProbeFate::Answered(reply(Span::ZERO)),
                 ],
-                'x' | 'r' | 'p' => vec![ProbeFate::Unanswered],
+                'x' | 'r' | 'p' | 'q' => vec![ProbeFate::Unanswered],
                 'R' => vec![ProbeFate::Refused(101)],
+                'B' => vec![ProbeFate::Refused(105)],
                 '_' => vec![],
                 other => panic!("no such fate: {other}"),
             };
@@ -347,6 +389,17 @@ impl World {
             .push(trace(flow, sent_at(self.interval, i), hops));
         self
     }
+}
+
+/// What happens at `at` is put off to the end of a stretch that it lies in; what was put
+/// off first comes first, `apart` from one to the next by its place in the stretch.
+fn held(stretches: &[(Span, Span)], at: Span, apart: Span) -> Span {
+    let stretch = stretches.iter().find(|(a, b)| *a <= at && at < *b);
+    stretch.map_or(at, |(from, to)| {
+        // Ten milliseconds from one probe to the next.
+        let place = (at - *from).as_nanos() / 10_000_000;
+        *to + apart * place
+    })
 }
 
 fn clocks(length: Span, pair: fn(Span) -> ClockPair) -> Vec<ClockPair> {

@@ -6,7 +6,7 @@ use crate::loss::{self, Fate};
 use crate::oneway::{self, OneWay};
 use crate::path::{PathId, Paths, SessionEpochs, way_back_hop};
 use crate::schema::Nanos;
-use crate::{asymmetry, latency, outage, path, path_mtu, seconds};
+use crate::{asymmetry, latency, outage, path, path_mtu, seconds, stall};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::Span;
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ pub(crate) fn find(
         path_mtu: path_mtu::find(session, paths),
         seconds: seconds::of(session, &paths),
         asymmetries,
+        host_stalls: stall::of(session),
     }
 }
 

@@ -14,9 +14,11 @@
 //! clock reading.
 
 use super::steady::Steady;
-use super::{Logged, Run, Sample, Timeline, clocks, merged};
+use super::{Logged, Run, Sample, Stalls, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
-use hopgap_proto::record::{AgentName, DropReason, Event, EventKind, Reception, RunId};
+use hopgap_proto::record::{
+    AgentName, DropReason, Event, EventKind, Reception, RunId, Stamp, StampSource,
+};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
@@ -38,6 +40,10 @@ const TOLERANCE: Tolerance = Tolerance {
     late: Span::from_secs(10),
 };
 
+/// Where the arrival is the reflecting program's own time: late also by how long it stood
+/// still before it fetched the packet.
+const LATE_PROGRAM: Span = Span::from_secs(3_600);
+
 /// The same, where only the two hosts' wall clocks tell.
 const TOLERANCE_BY_WALL_CLOCKS: Tolerance = Tolerance {
     early: Span::from_secs(60),
@@ -45,8 +51,12 @@ const TOLERANCE_BY_WALL_CLOCKS: Tolerance = Tolerance {
 };
 
 impl Tolerance {
-    fn admits(self, late_by: Span) -> bool {
-        -self.early <= late_by && late_by <= self.late
+    fn admits(self, late_by: Span, source: StampSource) -> bool {
+        let late = match source {
+            StampSource::User => self.late.max(LATE_PROGRAM),
+            StampSource::Kernel | StampSource::Hardware => self.late,
+        };
+        -self.early <= late_by && late_by <= late
     }
 }
 
@@ -94,6 +104,8 @@ pub(crate) struct ReflectorLog {
     pub(crate) held_back: Vec<HeldBack>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
+    /// When the reflecting host stood still.
+    pub(crate) stalls: Stalls,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
 }
@@ -156,15 +168,18 @@ impl<'a> Reflector<'a> {
     }
 }
 
-/// One arrival: sequence number, wall clock, TTL, whether it was answered; the
-/// reflector's run and its monotonic clock.
+/// One arrival: sequence number, wall clock, TTL, the number of its reply where there was
+/// one; the reflector's run and its monotonic clock; when the reply left or was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrival {
     seq: u32,
     at: Wall,
     ttl: Option<u8>,
-    answered: bool,
+    number: Option<u32>,
     logged: (u32, Mono),
+    source: StampSource,
+    departed: Option<Stamp>,
+    refused: Option<i32>,
 }
 
 impl ReflectorLog {
@@ -201,6 +216,7 @@ impl ReflectorLog {
         let samples = runs.iter().flat_map(|r| r.flows.values());
         for s in samples.flat_map(|f| &f.samples).filter(|s| s.replied) {
             log.hear(s.arrival, s.arrival);
+            log.stalls.add(s.arrival, s.arrival + s.stayed);
         }
         if let (false, Some((_, last))) = (log.present, &mut log.heard) {
             // An agent that delivers no records at all has no more to say.
@@ -210,6 +226,12 @@ impl ReflectorLog {
             arrivals.sort_unstable();
             log.strays += assign(*flow, arrivals, runs, &log.anchors);
         }
+        let heard = arrivals.values().flatten().map(|a| a.at);
+        let samples = runs.iter().flat_map(|r| r.flows.values());
+        let replied = samples.flat_map(|f| &f.samples).filter(|s| s.replied);
+        let mut heard: Vec<Wall> = heard.chain(replied.map(|s| s.arrival)).collect();
+        heard.sort_unstable();
+        log.stalls.settle(&heard);
         log
     }
 
@@ -249,9 +271,15 @@ impl ReflectorLog {
                 seq: r.seq.0,
                 at: utc(r.received.at),
                 ttl: r.ttl,
-                answered: r.reflector_seq.is_some(),
+                number: r.reflector_seq.map(|seq| seq.0),
                 logged: (number, r.received.at),
+                source: r.received.source,
+                departed: r.departed,
+                refused: r.refused,
             });
+            if let Some(left) = r.departed {
+                self.stalls.add(utc(r.received.at), utc(left.at));
+            }
         }
         let mut last = last_reading.max(last_reception.unwrap_or(Mono::MIN));
         let mut complete = (last_reading - UNSHIPPED).max(last_reception.unwrap_or(Mono::MIN));
@@ -289,6 +317,7 @@ impl ReflectorLog {
                     count: u64::from(count),
                     whose: Whose::Its,
                 }),
+                EventKind::Stalled { since } => self.stalls.add(utc(since), at),
                 _ => {}
             }
             self.events.push((at, event.kind.clone()));
@@ -412,7 +441,7 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
                 let (expected, tolerance) = anchors.expected(&run.timeline, sample.sent);
                 let late_by = arrival.at - expected;
                 let off = late_by.abs();
-                if tolerance.admits(late_by) && best.is_none_or(|(least, ..)| off < least) {
+                if tolerance.admits(late_by, arrival.source) && best.is_none_or(|(least, ..)| off < least) {
                     best = Some((off, r, *i));
                 }
             }
@@ -430,13 +459,30 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
 fn note(sample: &mut Sample, arrival: &Arrival) {
     // Arrivals of one number come in the order of time: the first is the probe, the
     // others are copies that the network made.
-    if sample.logged == Logged::Absent {
+    let first = sample.logged == Logged::Absent;
+    if first {
         sample.arrival = arrival.at;
         sample.reflected = Some(arrival.logged);
         sample.forward_ttl = sample.forward_ttl.or(arrival.ttl);
+        sample.departed = arrival.departed;
+        sample.reply_refused = arrival.refused;
     }
-    sample.logged = match (sample.logged, arrival.answered) {
-        (Logged::Answered, _) | (_, true) => Logged::Answered,
+    // The reply that came is the one of its number, be it a copy's.
+    let (clock, arrived) = arrival.logged;
+    let of_reply = sample.replied && arrival.number == Some(sample.reflector_seq);
+    if of_reply
+        && let Some(left) = arrival.departed
+        && sample.reflected.is_some_and(|(first, _)| first == clock)
+    {
+        sample.departed = Some(left);
+        if left.source != StampSource::User {
+            let total = sample.received - sample.sent;
+            let stayed = sample.possible(left.at - arrived);
+            sample.round_trip = total - stayed;
+        }
+    }
+    sample.logged = match (sample.logged, arrival.number) {
+        (Logged::Answered, _) | (_, Some(_)) => Logged::Answered,
         _ => Logged::Dropped,
     };
 }

@@ -31,6 +31,7 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
         pauses(session, run, out);
     }
     refused(session, out);
+    stalls(found, out);
     unrecorded(session, out);
     let skipped = found.counts.skipped;
     if skipped > 0 {
@@ -41,6 +42,32 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
     }
     reflector(session, found, out);
     black_holes(session, found, out);
+}
+
+/// Each host's stalls: the longest, and how many there were.
+fn stalls(found: &SessionFindings, out: &mut Vec<String>) {
+    for reflects in [false, true] {
+        let stalls = || found.host_stalls.iter().filter(|s| s.reflects == reflects);
+        let Some(longest) = stalls().max_by_key(|s| s.lasted_ns) else {
+            continue;
+        };
+        let times = match stalls().count() {
+            1 => String::new(),
+            n => format!(" (the longest of {n} times)"),
+        };
+        let means = if reflects {
+            "what reached it meanwhile it answered late, or not at all, and that is no fault of a path"
+        } else {
+            "it sent nothing meanwhile, and that is no data"
+        };
+        out.push(format!(
+            "Session `{}`: the host of `{}` stood still for {} from {}{times}: its agent was stopped, or had no processor; {means}.",
+            found.session,
+            longest.agent,
+            longest.lasted_ns.0,
+            text::date_time(longest.from)
+        ));
+    }
 }
 
 fn black_holes(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {

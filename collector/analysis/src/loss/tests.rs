@@ -565,3 +565,103 @@ fn more_losses_than_a_host_threw_away_stay_losses() {
     });
     assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 11, 0));
 }
+
+fn stalled(from: i64, to: i64, slots: usize) -> World {
+    World {
+        stalls: vec![(Span::from_secs(from), Span::from_secs(to))],
+        tail: Span::from_secs(80),
+        ..world(&[line(&".".repeat(slots))])
+    }
+}
+
+#[test]
+fn what_a_reflector_answers_after_a_stall_is_late_however_late() {
+    for seconds in [5, 15, 30, 60] {
+        let world = stalled(2, 2 + seconds, 6_500);
+        let found = world.analyse();
+        let session = &found.sessions[0];
+        let c = session.counts;
+        assert_eq!(lost(&c), (0, 0, 0), "{seconds} s");
+        assert!(session.flows[0].outages.is_empty(), "{seconds} s");
+        // All but those of the last two seconds, which were in time.
+        let late = u64::try_from(seconds - 2).unwrap() * 100;
+        assert!(late - 10 < c.late && c.late < late + 10, "{seconds} s: {}", c.late);
+        assert_eq!(c.answered + c.late, c.sent);
+    }
+}
+
+#[test]
+fn without_a_log_what_a_stalled_reflector_did_not_answer_is_no_data() {
+    // From 4 s on its queue was full.
+    let fates = format!("{}{}{}", ".".repeat(400), "x".repeat(300), ".".repeat(300));
+    let full = World {
+        stalls: vec![(Span::from_secs(2), Span::from_secs(7))],
+        log: false,
+        ..world(&[line(&fates)])
+    };
+    let c = counts(&full);
+    assert_eq!(lost(&c), (0, 0, 0), "{c:?}");
+    assert_eq!(c.no_data, 300);
+    // Without the stall they were lost.
+    let lossy = World {
+        stalls: Vec::new(),
+        ..full
+    };
+    assert_eq!(lost(&counts(&lossy)), (300, 0, 0));
+}
+
+/// With its log, and its count of what its queue had no room for.
+#[test]
+fn a_full_queue_of_a_stalled_reflector_is_no_loss_of_the_path() {
+    let fates = format!("{}{}{}", ".".repeat(400), "x".repeat(300), ".".repeat(300));
+    let mut full = World {
+        stalls: vec![(Span::from_secs(2), Span::from_secs(7))],
+        ..world(&[line(&fates)])
+    };
+    // The program's part of it: nothing else is known, so they were lost on the way.
+    assert_eq!(lost(&counts(&full)), (300, 0, 0));
+    let reflector = |after: Span| hopgap_proto::time::Mono::from_nanos(7_777_000_000_000) + after;
+    full.reflector_events = vec![Event {
+        at: reflector(Span::from_millis(7_003)),
+        kind: EventKind::ReceiveOverflow {
+            flow: None,
+            since: reflector(Span::from_millis(3_992)),
+            count: 300,
+        },
+    }];
+    let c = counts(&full);
+    assert_eq!((lost(&c), c.no_data, c.dropped_by_policy), ((0, 0, 0), 300, 0));
+}
+
+/// A host that stands still as a whole hears nothing; then nobody knows of the path.
+#[test]
+fn what_came_to_a_host_that_was_deaf_is_no_data() {
+    let fates = format!("{}{}{}", ".".repeat(300), "x".repeat(300), ".".repeat(300));
+    let mut paused = world(&[line(&fates)]);
+    assert_eq!(lost(&counts(&paused)), (300, 0, 0));
+    let reflector = |after: Span| hopgap_proto::time::Mono::from_nanos(7_777_000_000_000) + after;
+    paused.reflector_events = vec![Event {
+        at: reflector(Span::from_millis(6_010)),
+        kind: EventKind::Stalled {
+            since: reflector(Span::from_millis(2_990)),
+        },
+    }];
+    let c = counts(&paused);
+    assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
+}
+
+/// The sender was stopped while the reflector stood still: it heard no replies.
+#[test]
+fn replies_that_nobody_waited_for_are_not_lost() {
+    let mut ended = stalled(4, 34, 600);
+    ended.events = vec![Event {
+        at: sent_at(ended.interval, 600),
+        kind: EventKind::SessionStopped,
+    }];
+    for line in &mut ended.lines {
+        // Answered in the log, and on no reply.
+        line.fates[400..].fill('r');
+    }
+    let c = counts(&ended);
+    assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 200), "{c:?}");
+}

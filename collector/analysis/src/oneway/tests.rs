@@ -164,3 +164,30 @@ proptest! {
         }
     }
 }
+
+/// T3 is read before the program waits for the processor: the kernel's departure is what
+/// ends the residence, and no delay of the way back.
+#[test]
+fn a_busy_reflector_makes_no_delay() {
+    use crate::scenario::{line, world};
+    let mut busy = world(&[line(&".".repeat(400))]);
+    busy.residence = Span::from_millis(6);
+    let latency = |world: &crate::scenario::World| {
+        let found = world.analyse().sessions[0].latency.clone();
+        let [latency] = &found[..] else {
+            panic!("{found:?}")
+        };
+        latency.clone()
+    };
+    let truth = Span::from_micros(2_500);
+    let found = latency(&busy);
+    let one_way = found.one_way.unwrap();
+    for delay in [one_way.forward, one_way.reverse] {
+        assert!((delay.p50_ns.0 - truth).abs() <= one_way.bound_ns.0, "{one_way:?}");
+        assert!((delay.p99_ns.0 - truth).abs() <= Span::from_micros(60), "{one_way:?}");
+    }
+    assert_eq!(found.round_trip.p50_ns.0, truth * 2);
+    // Without departures all of it counts for the way.
+    busy.departures = false;
+    assert_eq!(latency(&busy).round_trip.p50_ns.0, truth * 2 + Span::from_millis(6));
+}
