@@ -99,6 +99,8 @@ pub struct SessionFindings {
     pub seconds: Vec<Second>,
     /// Stretches in which the two directions took different named paths.
     pub asymmetries: Vec<Asymmetry>,
+    /// When either host stood still, in the order of time.
+    pub host_stalls: Vec<HostStall>,
 }
 
 /// How the direction of a loss is known.
@@ -179,20 +181,23 @@ pub struct ProbePoint {
 
 /// Loss of connectivity in one direction of one flow.
 ///
-/// From the actual send times S of the lost probes a..b, one on/off outage
-/// lasted at least S_b − S_a and at most S_(b+1) − S_(a−1), on the sender's
-/// monotonic clock. Stretches within, in which no probe tells anything of this
-/// direction (none was sent, or none got as far), are left out of the lower bound.
-/// Reverse outages, too, are dated by the times at which the *probes* were sent.
+/// From the instants S at which the lost ones a..b left the host that this direction
+/// leaves, one on/off outage lasted at least S_b − S_a and at most S_(b+1) − S_(a−1). In
+/// the forward direction S is when the probes were sent, on the sender's monotonic clock;
+/// in the reverse direction it is when their replies departed, on the reflector's, as its
+/// own log has it. Where no departures are on record (a foreign reflector, a log that was
+/// not delivered) the probes' send times stand for them. Stretches within, in which nothing
+/// tells anything of this direction (nothing was sent, or got as far), are left out of the
+/// lower bound. The probes named here are dated by their own send times in any case.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Outage {
     /// Which direction failed.
     pub direction: Direction,
     /// The last probe that made it before; `None` where the data begins with loss.
     pub last_good: Option<ProbePoint>,
-    /// The first lost probe.
+    /// The first lost probe; where none was lost, the first send that was refused.
     pub first_lost: ProbePoint,
-    /// The last lost probe.
+    /// The last lost probe; where none was lost, the last send that was refused.
     pub last_lost: ProbePoint,
     /// The first probe that made it again; `None` while the outage goes on.
     pub first_good: Option<ProbePoint>,
@@ -202,13 +207,51 @@ pub struct Outage {
     pub at_most_ns: Option<Nanos>,
     /// Probes lost in it.
     pub lost: u64,
+    /// Sends (of replies in the reverse direction) that the host's own kernel refused in
+    /// it for want of a route: no lost packets, but evidence of the outage all the same.
+    pub refused: u64,
+    /// Why the direction failed, where that is known.
+    pub cause: Option<OutageCause>,
     /// Probes within it that made it (between its loss periods).
     pub passed: u64,
     /// Its loss periods (RFC 3357): runs of consecutive lost probes.
     pub loss_periods: Vec<LossPeriod>,
-    /// Slots skipped and sends refused between last good and first good: they widen
-    /// the bounds and are not counted as lost.
+    /// Slots skipped and sends refused, for whatever reason, between last good and first
+    /// good: they are not counted as lost.
     pub unsent: u64,
+}
+
+/// Why a direction failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum OutageCause {
+    /// The kernel of the host that this direction leaves had no route, or its interface
+    /// was down, from the first refused send to the last.
+    NoRoute {
+        /// The `errno` of the first: ENETDOWN, ENETUNREACH or EHOSTUNREACH.
+        errno: i32,
+        /// When the first send was refused.
+        first: Utc,
+        /// When the last send was refused.
+        last: Utc,
+    },
+}
+
+/// A stretch in which one of a session's hosts stood still: its program was stopped, it had
+/// no processor for it, or it was suspended. What was sent and answered meanwhile, or not,
+/// is no finding about a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HostStall {
+    /// The agent whose host it was, or the address of a reflector that is no agent.
+    pub agent: String,
+    /// Whether it was the end that reflects.
+    pub reflects: bool,
+    /// Its last sign of life before.
+    pub from: Utc,
+    /// When it went on.
+    pub to: Utc,
+    /// From one to the other.
+    pub lasted_ns: Nanos,
 }
 
 /// A run of consecutive lost probes (RFC 3357).

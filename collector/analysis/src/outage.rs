@@ -16,18 +16,33 @@
 //! background loss would silently stretch every tenth outage. They stay listed as
 //! background loss, and a transition's remarks name those that lie close.
 //!
-//! **Bounds.** From the actual send times S of the lost probes a..b, the outage lasted
-//! at least S_b − S_a and at most S of the next good probe − S of the last good one. Where
-//! no probe tells anything of the direction for more than `min_good` intervals (the
-//! sender slept, or the other direction had failed too) the time is left out of the
-//! lower bound: nobody knows whether this direction was up meanwhile.
+//! **Bounds.** From the instants S at which the lost ones a..b left the host that this
+//! direction leaves, the outage lasted at least S_b − S_a and at most S of the next good
+//! one − S of the last good one. On the way out that is when the *probes* were sent, by the
+//! sender's clock. On the way back it is when the *replies* departed, by the reflector's: a
+//! queue on the way out, or a reflector that stood still, lets probes of seconds leave
+//! again in milliseconds. Where the reflector's log does not say when they departed (a
+//! foreign reflector, records of old versions), the probes' send times stand for it, and
+//! the lower bound is less by as much as the residence varies between the good ones beside
+//! the outage. See [`timed`].
+//!
+//! Where nothing tells anything of the direction for more than `min_good` intervals (the
+//! sender slept, or the other direction had failed too) the time is left out of the lower
+//! bound: nobody knows whether this direction was up meanwhile.
+//!
+//! **Refused sends.** A send that the host's own kernel refuses for want of a route is no
+//! lost packet, yet it proves that the direction had no path at that instant: it is evidence
+//! as a loss is, in the bounds and for what is an outage, and is counted apart.
+
+mod timed;
 
 use crate::align::{FlowRun, Run, Sample};
-use crate::findings::{Direction, LossPeriod, Outage, ProbePoint};
+use crate::findings::{Direction, LossPeriod, Outage, OutageCause, ProbePoint};
 use crate::loss::{Fate, len};
 use crate::schema::{Nanos, Utc};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Mono, Span};
+use timed::{Said, Seen};
 
 /// What one flow of one run lost in one direction.
 #[derive(Clone, Debug, Default)]
@@ -51,17 +66,21 @@ pub(crate) fn evidence(fate: Fate, direction: Direction) -> Option<bool> {
     }
 }
 
-/// A loss period, by positions among the samples.
+/// A loss period, by positions among what tells of the direction.
 #[derive(Clone, Copy, Debug)]
 struct Period {
+    /// First and last that did not make it, lost or refused.
     first: usize,
     last: usize,
+    /// First and last lost one; `None` where all were refused.
+    lost_between: Option<(usize, usize)>,
     lost: u64,
-    /// Last good probe before.
+    refused: u64,
+    /// Last good one before.
     good_before: Option<usize>,
-    /// First good probe after.
+    /// First good one after.
     good_after: Option<usize>,
-    /// Good probes since the beginning, to count those between two periods.
+    /// Good ones since the beginning, to count those between two periods.
     goods: u64,
 }
 
@@ -73,15 +92,15 @@ pub(crate) fn find(
     objective: &Objective,
     interval: Span,
 ) -> Losses {
-    let samples = &flow.samples;
-    let periods = periods(samples, direction);
+    let seen = timed::line(flow, direction);
+    let periods = periods(&seen);
     let min_lost = u64::from(objective.min_lost.max(1));
     let min_good = u64::from(objective.min_good);
 
     // Groups of period indices: first and last are long, those between may be short.
     let mut groups: Vec<(usize, usize)> = Vec::new();
     for (i, period) in periods.iter().enumerate() {
-        if period.lost < min_lost {
+        if period.lost + period.refused < min_lost {
             continue;
         }
         match groups.last_mut() {
@@ -96,124 +115,182 @@ pub(crate) fn find(
         }
     }
 
-    let unseen = interval * i64::from(objective.min_good).saturating_add(1);
-    let point = |i: usize| samples.get(i).map(|s| point(run, s));
+    let line = Line {
+        run,
+        flow,
+        direction,
+        seen: &seen,
+        unseen: interval * i64::from(objective.min_good).saturating_add(1),
+    };
     let mut losses = Losses::default();
     let mut next = 0;
-    let loss_period = |p: &Period| {
-        Some(LossPeriod {
-            direction,
-            first: point(p.first)?,
-            last: point(p.last)?,
-            lost: p.lost,
-        })
-    };
     for (a, b) in groups {
         let before = periods.get(next..a).unwrap_or_default();
         losses
             .background
-            .extend(before.iter().filter_map(loss_period));
+            .extend(before.iter().filter_map(|p| line.loss_period(p)));
         next = b + 1;
         let members = periods.get(a..=b).unwrap_or_default();
-        if let Some(outage) = outage(run, flow, direction, members, unseen, loss_period) {
-            losses.outages.push(outage);
-        }
+        losses.outages.extend(line.outage(members));
     }
     let rest = periods.get(next..).unwrap_or_default();
     losses
         .background
-        .extend(rest.iter().filter_map(loss_period));
+        .extend(rest.iter().filter_map(|p| line.loss_period(p)));
     losses
 }
 
-fn outage(
-    run: &Run,
-    flow: &FlowRun,
+/// What tells of one direction of one flow.
+struct Line<'a> {
+    run: &'a Run,
+    flow: &'a FlowRun,
     direction: Direction,
-    members: &[Period],
+    seen: &'a [Seen],
+    /// A gap of more is time of which nobody knows anything.
     unseen: Span,
-    loss_period: impl Fn(&Period) -> Option<LossPeriod>,
-) -> Option<Outage> {
-    let samples = &flow.samples;
-    let (first, last) = (members.first()?, members.last()?);
-    let good_before = first.good_before.and_then(|i| samples.get(i));
-    let good_after = last.good_after.and_then(|i| samples.get(i));
-    let (first_lost, last_lost) = (samples.get(first.first)?, samples.get(last.last)?);
-
-    let mut at_least = Span::ZERO;
-    let mut previous: Option<Mono> = None;
-    for s in samples.get(first.first..=last.last)? {
-        if evidence(s.fate, direction).is_none() {
-            continue;
-        }
-        if let Some(previous) = previous
-            && s.sent - previous <= unseen
-        {
-            at_least += s.sent - previous;
-        }
-        previous = Some(s.sent);
-    }
-
-    let from = good_before.map_or(first_lost.sent, |s| s.sent);
-    let to = good_after.map_or(last_lost.sent, |s| s.sent);
-    let within = |at: Mono| from <= at && at <= to;
-    let refused = flow.refused.iter().filter(|(at, _)| within(*at)).count();
-    let skipped: u64 = flow
-        .skipped
-        .iter()
-        .filter(|(at, _)| within(*at))
-        .map(|(_, n)| u64::from(*n))
-        .sum();
-    Some(Outage {
-        direction,
-        last_good: good_before.map(|s| point(run, s)),
-        first_lost: point(run, first_lost),
-        last_lost: point(run, last_lost),
-        first_good: good_after.map(|s| point(run, s)),
-        at_least_ns: Nanos(at_least),
-        at_most_ns: good_before
-            .zip(good_after)
-            .map(|(a, b)| Nanos(b.sent - a.sent)),
-        lost: members.iter().map(|p| p.lost).sum(),
-        passed: last.goods - first.goods,
-        loss_periods: members.iter().filter_map(loss_period).collect(),
-        unsent: len(refused) + skipped,
-    })
 }
 
-fn periods(samples: &[Sample], direction: Direction) -> Vec<Period> {
+impl Line<'_> {
+    fn point(&self, place: usize) -> Option<ProbePoint> {
+        self.seen.get(place).map(|s| ProbePoint {
+            seq: s.seq,
+            sent: Utc(self.run.timeline.utc(s.sent)),
+        })
+    }
+
+    /// As RFC 3357 has it: of lost probes only.
+    fn loss_period(&self, period: &Period) -> Option<LossPeriod> {
+        let (first, last) = period.lost_between?;
+        Some(LossPeriod {
+            direction: self.direction,
+            first: self.point(first)?,
+            last: self.point(last)?,
+            lost: period.lost,
+        })
+    }
+
+    fn outage(&self, members: &[Period]) -> Option<Outage> {
+        let (first, last) = (members.first()?, members.last()?);
+        let good_before = first.good_before.and_then(|i| self.seen.get(i));
+        let good_after = last.good_after.and_then(|i| self.seen.get(i));
+        let (first_bad, last_bad) = (self.seen.get(first.first)?, self.seen.get(last.last)?);
+        let lost_places = || members.iter().filter_map(|p| p.lost_between);
+        let (first_lost, last_lost) = (
+            lost_places().next().map_or(first.first, |(a, _)| a),
+            lost_places().next_back().map_or(last.last, |(_, b)| b),
+        );
+
+        let from = good_before.map_or(first_bad.sent, |s| s.sent);
+        let to = good_after.map_or(last_bad.sent, |s| s.sent);
+        let within = |at: Mono| from <= at && at <= to;
+        let flow = self.flow;
+        let unsent = flow.refused.iter().filter(|(at, _)| within(*at)).count();
+        let skipped: u64 = flow
+            .skipped
+            .iter()
+            .filter(|(at, _)| within(*at))
+            .map(|(_, n)| u64::from(*n))
+            .sum();
+        Some(Outage {
+            direction: self.direction,
+            last_good: first.good_before.and_then(|i| self.point(i)),
+            first_lost: self.point(first_lost)?,
+            last_lost: self.point(last_lost)?,
+            first_good: last.good_after.and_then(|i| self.point(i)),
+            at_least_ns: Nanos(self.at_least(first.first, last.last, good_before, good_after)),
+            at_most_ns: good_before
+                .zip(good_after)
+                .map(|(a, b)| Nanos((b.latest - a.at).max(Span::ZERO))),
+            lost: members.iter().map(|p| p.lost).sum(),
+            refused: members.iter().map(|p| p.refused).sum(),
+            cause: self.cause(members),
+            passed: last.goods - first.goods,
+            loss_periods: members
+                .iter()
+                .filter_map(|p| self.loss_period(p))
+                .collect(),
+            unsent: len(unsent) + skipped,
+        })
+    }
+
+    fn at_least(
+        &self,
+        first: usize,
+        last: usize,
+        before: Option<&Seen>,
+        after: Option<&Seen>,
+    ) -> Span {
+        let inner = self.seen.get(first..=last).unwrap_or_default();
+        let mut at_least = Span::ZERO;
+        for pair in inner.windows(2) {
+            if let [a, b] = pair
+                && b.at - a.at <= self.unseen
+            {
+                at_least += b.at - a.at;
+            }
+        }
+        // The first may have left a little later than it is known to have been ready.
+        let late = inner.first().map_or(Span::ZERO, |s| s.latest - s.at);
+        (at_least - late - timed::bunched(inner, before, after)).max(Span::ZERO)
+    }
+
+    /// What is known of why it failed.
+    fn cause(&self, members: &[Period]) -> Option<OutageCause> {
+        let (first, last) = (members.first()?.first, members.last()?.last);
+        let refusals = self.seen.get(first..=last)?.iter();
+        let mut refusals = refusals.filter(|s| matches!(s.said, Said::Refused(_)));
+        let first = refusals.next()?;
+        let last = refusals.next_back().unwrap_or(first);
+        let Said::Refused(errno) = first.said else {
+            return None;
+        };
+        let at = |s: &Seen| Utc(self.run.timeline.utc(s.at));
+        Some(OutageCause::NoRoute {
+            errno,
+            first: at(first),
+            last: at(last),
+        })
+    }
+}
+
+fn periods(seen: &[Seen]) -> Vec<Period> {
     let mut periods: Vec<Period> = Vec::new();
     let mut open = false;
     let mut good_before = None;
     let mut goods = 0;
-    for (i, s) in samples.iter().enumerate() {
-        match evidence(s.fate, direction) {
-            Some(true) => {
-                if open && let Some(period) = periods.last_mut() {
-                    period.good_after = Some(i);
-                }
-                open = false;
-                good_before = Some(i);
-                goods += 1;
+    for (i, s) in seen.iter().enumerate() {
+        if s.said == Said::Good {
+            if open && let Some(period) = periods.last_mut() {
+                period.good_after = Some(i);
             }
-            Some(false) => match periods.last_mut() {
-                Some(period) if open => {
-                    period.last = i;
-                    period.lost += 1;
-                }
-                _ => {
-                    open = true;
-                    periods.push(Period {
-                        first: i,
-                        last: i,
-                        lost: 1,
-                        good_before,
-                        good_after: None,
-                        goods,
-                    });
-                }
-            },
-            None => {}
+            open = false;
+            good_before = Some(i);
+            goods += 1;
+            continue;
+        }
+        if !open {
+            open = true;
+            periods.push(Period {
+                first: i,
+                last: i,
+                lost_between: None,
+                lost: 0,
+                refused: 0,
+                good_before,
+                good_after: None,
+                goods,
+            });
+        }
+        let Some(period) = periods.last_mut() else {
+            continue;
+        };
+        period.last = i;
+        if s.said == Said::Lost {
+            let first = period.lost_between.map_or(i, |(first, _)| first);
+            period.lost_between = Some((first, i));
+            period.lost += 1;
+        } else {
+            period.refused += 1;
         }
     }
     periods

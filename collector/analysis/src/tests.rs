@@ -131,7 +131,16 @@ fn check_outages(truth: &Truth, outages: &[Outage], direction: Direction, interv
         // The drop began between the last good and the first lost probe. Truth in
         // slots: it lasted from the first slot it hit to the last, at least, and at
         // most from the slot before to the slot after.
-        let shortest = sent_at(interval, true_to - 1) - sent_at(interval, true_from);
+        // Replies left as much later as their probes were on the way.
+        let left = |i: usize| {
+            let out = match direction {
+                Direction::Reverse if i >= truth.forward_change => Span::from_micros(4_000),
+                Direction::Reverse => Span::from_micros(2_500),
+                _ => Span::ZERO,
+            };
+            sent_at(interval, i) + out
+        };
+        let shortest = left(true_to - 1) - left(true_from);
         assert!(outage.at_least_ns.0 <= shortest, "{outage:?} {truth:?}");
         if let Some(at_most) = outage.at_most_ns {
             assert!(at_most.0 >= shortest, "{outage:?} {truth:?}");
@@ -426,6 +435,8 @@ fn garbage() -> impl Strategy<Value = Input> {
                             received: stamp(*at),
                             ttl: Some(b[0]),
                             reflector_seq: (b[1] % 2 == 0).then_some(Seq(0)),
+                            departed: (b[1] % 3 == 0).then_some(stamp(*at)),
+                            refused: (b[1] % 5 == 0).then_some(101),
                         })
                         .collect();
                 }

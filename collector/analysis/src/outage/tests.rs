@@ -1,5 +1,5 @@
-use crate::findings::{Direction, DirectionSource, FlowFindings, Outage};
-use crate::scenario::{line, sent_at, utc_at, world};
+use crate::findings::{Direction, DirectionSource, FlowFindings, Outage, OutageCause};
+use crate::scenario::{World, line, sent_at, utc_at, world};
 use hopgap_proto::time::Span;
 
 fn flow(fates: &str) -> FlowFindings {
@@ -154,4 +154,135 @@ fn without_log_and_counter_an_outage_has_no_direction() {
     assert_eq!(outages.len(), 1);
     assert_eq!(outages[0].direction, Direction::Unknown);
     assert_eq!(found.sessions[0].counts.lost_unknown, 4);
+}
+
+fn reverse(world: &World) -> Vec<Outage> {
+    let found = world.analyse();
+    let flow = &found.sessions[0].flows[0];
+    let all = flow.outages.iter().cloned();
+    all.filter(|o| o.direction == Direction::Reverse).collect()
+}
+
+fn ms(n: i64) -> Span {
+    Span::from_millis(n)
+}
+
+/// That the bounds hold the truth, and are no wider than two slots need.
+fn bound(outage: &Outage, truth: Span, interval: Span) {
+    let (least, most) = (outage.at_least_ns.0, outage.at_most_ns.unwrap().0);
+    assert!(least <= truth && truth <= most, "{least} to {most}, truly {truth}");
+    assert!(most - least <= interval * 2 + ms(1), "{least} to {most}");
+}
+
+/// A reflector that stood still for 8 s lets the probes of 8 s leave at once: everything
+/// from 0.1 s before to 0.3 s after is lost on the way back, which lasted 0.4 s.
+#[test]
+fn a_reverse_outage_is_dated_by_departures_and_not_by_probes() {
+    let mut stalled = world(&[line(&".".repeat(1_500))]);
+    stalled.stalls = vec![(ms(2_000), ms(10_000))];
+    stalled.cut_back = vec![(ms(9_900), ms(10_300))];
+    let found = reverse(&stalled);
+    let [outage] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert!(outage.lost > 800, "{outage:?}");
+    let least = outage.at_least_ns.0;
+    assert!(least <= ms(400) && least > ms(280), "{outage:?}");
+    // The last that left before it left before the stall: nobody saw when it began.
+    let most = outage.at_most_ns.unwrap().0;
+    assert!(most >= ms(400), "{outage:?}");
+    let found = stalled.analyse();
+    let counts = found.sessions[0].counts;
+    assert_eq!((counts.lost_forward, counts.lost_unknown), (0, 0));
+}
+
+#[test]
+fn a_queue_on_the_way_out_does_not_stretch_an_outage_of_the_way_back() {
+    let mut queued = world(&[line(&".".repeat(100))]);
+    // The probes of 200 ms come a millisecond apart; in their midst the way back is cut.
+    queued.queues = vec![(ms(300), ms(500))];
+    let out = Span::from_micros(2_500);
+    queued.cut_back = vec![(ms(503) + out, ms(517) + out)];
+    let found = reverse(&queued);
+    let [outage] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    // Of the queue 14, and one that was sent meanwhile.
+    assert_eq!(outage.lost, 15);
+    bound(outage, ms(14), ms(1));
+    // By the times of their sending, it would have been ten times as long.
+    let sent = outage.last_lost.sent.0 - outage.first_lost.sent.0;
+    assert!(sent > ms(120));
+}
+
+#[test]
+fn without_departures_the_residence_beside_an_outage_widens_it() {
+    let mut old = world(&[line(&".".repeat(1_500))]);
+    old.departures = false;
+    old.cut_back = vec![(ms(3_000), ms(3_400))];
+    let plain = reverse(&old);
+    bound(&plain[0], ms(400), ms(10));
+    // Its last replies left when the reflector had stood still for a while.
+    old.stalls = vec![(ms(2_000), ms(3_390))];
+    old.cut_back = vec![(ms(3_000), ms(3_390) + Span::from_micros(100))];
+    let found = reverse(&old);
+    assert!(found[0].at_least_ns.0 <= Span::from_millis(400), "{found:?}");
+}
+
+#[test]
+fn refused_sends_tighten_the_bounds() {
+    // Refused from slot 6 to 9, then lost until slot 13.
+    let found = outages("......RRRRxxxx......");
+    let [outage] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!((outage.lost, outage.refused, outage.unsent), (4, 4, 4));
+    assert_eq!(outage.at_least_ns.0, between(6, 13));
+    assert_eq!(outage.at_most_ns.unwrap().0, between(5, 14));
+    // Named are the lost ones: what was refused was never on its way.
+    assert_eq!((outage.first_lost.seq, outage.last_lost.seq), (10, 13));
+    assert_eq!(outage.loss_periods.len(), 1);
+    let interval = Span::from_millis(10);
+    let cause = OutageCause::NoRoute {
+        errno: 101,
+        first: utc_at(interval, 6),
+        last: utc_at(interval, 9),
+    };
+    assert_eq!(outage.cause, Some(cause));
+}
+
+#[test]
+fn refused_sends_alone_are_an_outage_without_a_lost_packet() {
+    let flow = flow(&format!("......{}......", "R".repeat(350)));
+    let [outage] = flow.outages.as_slice() else {
+        panic!("{flow:?}")
+    };
+    assert_eq!(outage.direction, Direction::Forward);
+    assert_eq!((outage.lost, outage.refused), (0, 350));
+    assert_eq!(outage.at_least_ns.0, between(6, 355));
+    assert_eq!(outage.at_most_ns.unwrap().0, between(5, 356));
+    assert!(outage.loss_periods.is_empty() && flow.background.is_empty());
+    let counts = flow.counts;
+    assert_eq!((counts.sent, counts.lost_forward, counts.refused), (12, 0, 350));
+}
+
+/// ENOBUFS and EPERM tell of the host, and nothing of the path.
+#[test]
+fn sends_refused_for_another_reason_are_no_evidence() {
+    let flow = flow("......BBBBBB......");
+    assert!(flow.outages.is_empty(), "{flow:?}");
+    assert_eq!(flow.counts.refused, 6);
+}
+
+#[test]
+fn replies_refused_for_want_of_a_route_are_an_outage_of_the_way_back() {
+    let flow = flow("......qqqqqq......");
+    let [outage] = flow.outages.as_slice() else {
+        panic!("{flow:?}")
+    };
+    assert_eq!(outage.direction, Direction::Reverse);
+    assert_eq!((outage.lost, outage.refused), (0, 6));
+    assert_eq!(outage.at_least_ns.0, between(6, 11));
+    assert!(matches!(outage.cause, Some(OutageCause::NoRoute { errno: 113, .. })));
+    assert_eq!(flow.counts.lost_reverse, 0);
 }

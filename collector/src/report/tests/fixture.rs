@@ -59,6 +59,8 @@ fn outage(flow: u8, direction: Direction, a: i64, b: i64) -> Outage {
         at_least_ns: Nanos(last.sent.0 - first.sent.0),
         at_most_ns: Some(Nanos(after.sent.0 - before.sent.0)),
         lost,
+        refused: 0,
+        cause: None,
         passed: 0,
         loss_periods: vec![LossPeriod {
             direction,
@@ -253,6 +255,7 @@ fn session(name: &str, from: &str, to: &str, flows: Vec<FlowFindings>) -> Sessio
         path_mtu: Vec::new(),
         seconds: Vec::new(),
         asymmetries: Vec::new(),
+        host_stalls: Vec::new(),
     }
 }
 

@@ -163,7 +163,14 @@ fn outage(page: &mut Page, story: &Story<'_>, n: usize) {
             "runs of lost probes in each flow, RFC 3357"
         }
     );
-    let unsent: u64 = all().map(|o| o.unsent).sum();
+    let refused: u64 = all().map(|o| o.refused).sum();
+    if refused > 0 {
+        inside += &format!(
+            "; {} refused by the host's own kernel, which had no route",
+            text::plural(refused, "send", "sends")
+        );
+    }
+    let unsent: u64 = all().map(|o| o.unsent.saturating_sub(o.refused)).sum();
     if unsent > 0 {
         inside += &format!(
             "; {} never sent, which widens the bounds",
