@@ -22,6 +22,7 @@ mod reflecting;
 mod replanned;
 mod routes;
 mod scripted;
+mod stalled;
 mod texts;
 mod unplugged;
 mod world;

@@ -6,11 +6,11 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-fn collector() -> PathBuf {
+pub(crate) fn collector() -> PathBuf {
     program("hopgap-collector")
 }
 
-fn agent() -> PathBuf {
+pub(crate) fn agent() -> PathBuf {
     program("hopgap-agent")
 }
 
@@ -38,7 +38,7 @@ flows = 2
 timeout = "500ms"
 "#;
 
-fn serve(world: &World, a: &Host) -> Running {
+pub(crate) fn serve(world: &World, a: &Host) -> Running {
     world.file("secret-a", "0123456789abcdef0123");
     world.file("secret-b", "fedcba9876543210fedc");
     let plan = world.file("plan.toml", PLAN);
@@ -61,7 +61,7 @@ fn start(world: &World, host: &Host, name: &str, spool: &str) -> Running {
 }
 
 /// Starts agent `b` and waits until it reflects, then agent `a`.
-fn start_both(world: &World, a: &Host, b: &Host) -> [Running; 2] {
+pub(crate) fn start_both(world: &World, a: &Host, b: &Host) -> [Running; 2] {
     let mut far = start(world, b, "b", "");
     let listens = format!("sport = :{STAMP}");
     wait_until("agent b reflects", || {
@@ -94,7 +94,7 @@ fn waiting(name: &str) -> u64 {
 }
 
 /// The findings over all that was stored.
-fn findings(a: &Host) -> Value {
+pub(crate) fn findings(a: &Host) -> Value {
     let store = "/run/scratch/store";
     let window = ["report", "--from", "-10m", "--format", "json"];
     let report = a.finish(&collector(), &[&window[..], &["--store", store]].concat());

@@ -65,9 +65,20 @@ impl Running {
 
     /// Holds it up for as long, as a host without a processor to spare would.
     pub(crate) fn hold_up(&self, length: Duration) {
+        self.hold();
+        std::thread::sleep(length);
+        self.let_go();
+    }
+
+    /// Holds it up until [`Self::let_go`].
+    pub(crate) fn hold(&self) {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGSTOP).expect("it is our child");
-        std::thread::sleep(length);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn let_go(&self) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGCONT).expect("it is our child");
     }
 
