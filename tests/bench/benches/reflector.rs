@@ -1,33 +1,38 @@
 //! How many probes a second one core reflects under a flood: the shell and engine of
 //! `hopgap-agent reflect`, beside an echo of bare recvmmsg and sendmmsg, and one with
-//! our socket but without an engine, by turns.
+//! our socket but without an engine, by turns. Then those of an agent that records every
+//! reception with its departure, beside echoes that take the kernel's departures, too.
 
 use clap::Parser;
-use hopgap_agent::reflector::ReflectorShell;
+use hopgap_agent::recorder::Batch;
+use hopgap_agent::reflector::{Link, ReflectorShell};
 use hopgap_agent::session::{Stop, error_estimate};
 use hopgap_bench::cost::{Cost, Meter};
 use hopgap_bench::table::{Table, Target};
 use hopgap_bench::world::{World, sealed};
-use hopgap_engine::reflector::{OpenMode, Rate, ReflectorConfig};
+use hopgap_engine::reflector::{OpenMode, Rate, ReflectedSession, ReflectorConfig};
 use hopgap_net::clock::Clock;
 use hopgap_net::probe::{Outgoing, ProbeOptions, ProbeSocket, TxStamps};
 use hopgap_net::timer::{Ready, wait};
-use hopgap_proto::stamp::Compatibility;
+use hopgap_proto::stamp::{Compatibility, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 use nix::unistd::Pid;
+use std::hint::black_box;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 const BATCH: usize = 64;
 /// RFC 8762 section 4.2.1.
 const PROBE: usize = 44;
 const FLOWS: usize = 8;
+const SOURCE_PORT: u16 = 50_000;
 
 #[derive(Parser)]
 struct Options {
@@ -58,8 +63,15 @@ fn bench(options: &Options, world: &World) -> anyhow::Result<()> {
         "reflector",
         "44-byte probes of 8 flows over loopback, flooded from one core, answered on another",
     );
-    let echoes: [Echo; 3] = [ours, bare, bare_stamped];
-    let mut sums = [(0, Cost::default()); 3];
+    let echoes: [Echo; 6] = [
+        ours,
+        bare,
+        bare_stamped,
+        recording,
+        bare_sampled,
+        bare_departures,
+    ];
+    let mut sums = [(0, Cost::default()); 6];
     for _ in 0..options.rounds {
         for ((answered, cost), echo) in sums.iter_mut().zip(echoes) {
             let (more, took) = world.near.inside(|| turn(echo, options.millis))?;
@@ -67,29 +79,40 @@ fn bench(options: &Options, world: &World) -> anyhow::Result<()> {
             *cost += took;
         }
     }
-    let [ours, bare, stamped] = sums;
-    let peers = [
+    let [ours, bare, stamped, recording, sampled, departures] = sums;
+    let open = [
         ("bare recvmmsg/sendmmsg", bare, Target::AtLeast(0.7)),
         ("the same with stamps and TTLs", stamped, Target::Shown),
     ];
-    for (peer, (answered, cost), target) in peers {
-        let theirs = (peer, cost.per_second(answered));
-        table.ratio(
-            "answered",
-            "probes/s",
-            ours.1.per_second(ours.0),
-            theirs,
-            target,
-        );
-        let theirs = (peer, cost.per_cpu_second(answered));
-        let per_cpu = ours.1.per_cpu_second(ours.0);
-        table.ratio(
-            "per second of processor",
-            "probes",
-            per_cpu,
-            theirs,
-            Target::Shown,
-        );
+    // Beyond 20,000 replies a second ours asks for the departures of one batch in n.
+    let recorded = [
+        (
+            "stamps, TTLs and departures of one batch in 16",
+            sampled,
+            Target::AtLeast(0.7),
+        ),
+        ("the same of every batch", departures, Target::Shown),
+    ];
+    for (what, ours, peers) in [("answered", ours, open), ("recorded", recording, recorded)] {
+        for (peer, (answered, cost), target) in peers {
+            let theirs = (peer, cost.per_second(answered));
+            table.ratio(
+                what,
+                "probes/s",
+                ours.1.per_second(ours.0),
+                theirs,
+                target,
+            );
+            let theirs = (peer, cost.per_cpu_second(answered));
+            let per_cpu = ours.1.per_cpu_second(ours.0);
+            table.ratio(
+                &format!("{what}, per second of processor"),
+                "probes",
+                per_cpu,
+                theirs,
+                Target::Shown,
+            );
+        }
     }
     table.end(options.strict)
 }
@@ -128,24 +151,23 @@ fn pin(core: usize) {
 }
 
 fn flood(to: SocketAddr, done: &AtomicBool) -> anyhow::Result<()> {
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let options = ProbeOptions {
-        tx_stamps: TxStamps::Off,
-        icmp_errors: false,
-        ..ProbeOptions::sender(local)
-    };
     let mut sockets = Vec::new();
-    for _ in 0..FLOWS {
-        sockets.push(ProbeSocket::open(&options)?);
+    for port in (SOURCE_PORT..).take(FLOWS) {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        sockets.push(ProbeSocket::open(&ProbeOptions {
+            tx_stamps: TxStamps::Off,
+            icmp_errors: false,
+            ..ProbeOptions::sender(local)
+        })?);
     }
     let mut packets = [[0_u8; PROBE]; BATCH];
     let mut sequence = 0_u32;
     while !done.load(Ordering::Relaxed) {
-        for socket in &mut sockets {
+        for (socket, ssid) in sockets.iter_mut().zip(1_u8..) {
             for packet in &mut packets {
                 packet[..4].copy_from_slice(&sequence.to_be_bytes());
                 packet[13] = 1;
-                packet[15] = 1;
+                packet[15] = ssid;
                 sequence = sequence.wrapping_add(1);
             }
             let batch = packets.iter().map(|bytes| Outgoing::new(bytes, to));
@@ -170,6 +192,37 @@ fn ours(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
     };
     let shell = ReflectorShell::open(address, config)?;
     Ok(shell.run(&Stop::default(), Some(end)).answered)
+}
+
+/// As `hopgap-agent run` has it for a session of a plan: every reception is recorded, with
+/// its departure.
+fn recording(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
+    let config = ReflectorConfig {
+        sessions: vec![ReflectedSession {
+            name: "flood".parse()?,
+            from: Ipv4Addr::LOCALHOST.into(),
+            reflector_port: 862,
+            source_port: SOURCE_PORT,
+            ssid: Ssid(1),
+            flows: u8::try_from(FLOWS)?,
+            keys: None,
+            rate: Rate {
+                per_second: 1_000_000,
+            },
+        }],
+        ..ReflectorConfig::new(address.port(), error_estimate())
+    };
+    let (_plan, changes) = sync_channel(1);
+    let (records, taken) = sync_channel::<Batch>(1_024);
+    let recorder = std::thread::spawn(move || taken.iter().map(|b| b.receptions.len()).sum());
+    let shell = ReflectorShell::open(address, config)?.linked(Link { changes, records });
+    let answered = shell.run(&Stop::default(), Some(end)).answered;
+    let recorded: usize = recorder.join().unwrap_or_default();
+    anyhow::ensure!(
+        u64::try_from(recorded)? == answered,
+        "{answered} were answered, and {recorded} are on record"
+    );
+    Ok(answered)
 }
 
 /// The least that answers in batches.
@@ -206,10 +259,32 @@ fn bare(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
 
 /// With our socket, which takes the kernel's stamp and the TTL of every packet.
 fn bare_stamped(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
-    let mut socket = ProbeSocket::open(&ProbeOptions::reflector(address))?;
+    echo(address, end, None)
+}
+
+/// The same, with the departures of one batch in 16.
+fn bare_sampled(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
+    echo(address, end, Some(16))
+}
+
+/// The same, with every departure.
+fn bare_departures(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
+    echo(address, end, Some(1))
+}
+
+/// `departures`: of one batch in so many.
+fn echo(address: SocketAddr, end: Mono, departures: Option<u32>) -> anyhow::Result<u64> {
+    let mut socket = ProbeSocket::open(&ProbeOptions {
+        tx_stamps: match departures {
+            Some(_) => TxStamps::Sent,
+            None => TxStamps::Off,
+        },
+        ..ProbeOptions::reflector(address)
+    })?;
     let mut bytes: Vec<[u8; PROBE]> = Vec::with_capacity(BATCH);
     let mut to = Vec::with_capacity(BATCH);
     let mut answered = 0;
+    let mut batches = 0_u32;
     let mut ready = [Ready::NONE];
     while Clock::now() < end {
         bytes.clear();
@@ -225,11 +300,19 @@ fn bare_stamped(address: SocketAddr, end: Mono) -> anyhow::Result<u64> {
             wait(Some(latest), &[socket.as_fd()], &mut ready)?;
             continue;
         }
+        batches = batches.wrapping_add(1);
+        let taken = departures.is_some_and(|of| batches.is_multiple_of(of));
+        socket.take_departures(taken)?;
         let replies = bytes.iter().zip(&to).map(|(bytes, (to, from))| Outgoing {
             from: *from,
             ..Outgoing::new(bytes, *to)
         });
         socket.send_batch(replies, |outcome| answered += u64::from(outcome.is_ok()));
+        if taken {
+            socket.drain_errors(|stamp| {
+                black_box(stamp);
+            })?;
+        }
     }
     Ok(answered)
 }
