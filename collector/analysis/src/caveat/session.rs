@@ -370,7 +370,7 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
 /// to have been.
 fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
     let (name, to, log) = (&session.plan.name, session.to_name(), &session.log);
-    let (mut before, mut after) = (0, 0);
+    let (mut before, mut after, mut stalled) = (0, 0, 0_u64);
     for (i, run) in session.runs.iter().enumerate() {
         for s in run.flows.values().flat_map(|f| &f.samples) {
             if s.fate != Fate::NoData {
@@ -380,7 +380,7 @@ fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>
             match log.heard {
                 Some((first, _)) if at < first => before += 1,
                 Some((_, last)) if at > last => after += 1,
-                _ => {}
+                _ => stalled += u64::from(log.stalls.at(at).is_some()),
             }
         }
     }
@@ -420,7 +420,13 @@ fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>
     let between = found
         .counts
         .no_data
-        .saturating_sub(before + after + overflowed);
+        .saturating_sub(before + after + stalled + overflowed);
+    if stalled > 0 {
+        out.push(format!(
+            "Session `{name}`: {} went unanswered while the host of `{to}` stood still; that is no data, not loss.",
+            probes(stalled)
+        ));
+    }
     if between > 0 {
         out.push(format!(
             "Session `{name}`: {} went unanswered while the agent `{to}` did not run; that is no data, not loss.",

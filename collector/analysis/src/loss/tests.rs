@@ -665,3 +665,17 @@ fn replies_that_nobody_waited_for_are_not_lost() {
     let c = counts(&ended);
     assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 200), "{c:?}");
 }
+
+#[test]
+fn what_a_stalled_host_had_no_room_for_is_told_as_that() {
+    let fates = format!("{}{}{}", ".".repeat(400), "x".repeat(300), ".".repeat(300));
+    let full = World {
+        stalls: vec![(Span::from_secs(2), Span::from_secs(7))],
+        log: false,
+        ..world(&[line(&fates)])
+    };
+    let caveats = full.analyse().caveats;
+    let told = |what: &str| caveats.iter().any(|c| c.contains(what));
+    assert!(told("300 probes went unanswered while the host of `azure` stood still"), "{caveats:?}");
+    assert!(!told("did not run"), "{caveats:?}");
+}

@@ -162,6 +162,7 @@ fn compare(
             begin: record.begin(),
             offset,
             clock: record.clock_of(flow.side),
+            reflector_clock: record.clock_of(1 - flow.side),
             window,
             truth: flow,
             found,
@@ -192,6 +193,8 @@ struct View<'a> {
     offset: Span,
     /// The sender's clocks, where they are not the machine's.
     clock: Option<&'a HostClock>,
+    /// The reflector's.
+    reflector_clock: Option<&'a HostClock>,
     window: (Mono, Mono),
     truth: &'a FlowTruth,
     found: &'a Flow,
@@ -249,10 +252,13 @@ impl View<'_> {
         shown(self.clock, self.offset, at)
     }
 
-    /// A length of time that the report gives, by the machine's clocks.
-    fn true_span(&self, nanos: i64) -> Span {
+    /// A length of time that the report gives of a direction, by the machine's clocks: it
+    /// is by the clock of the host that the direction leaves.
+    fn true_span(&self, direction: usize, nanos: i64) -> Span {
         let span = Span::from_nanos(nanos);
-        self.clock.map_or(span, |clock| clock.true_span(span))
+        let clock = [self.clock, self.reflector_clock];
+        let clock = clock.get(direction).copied().flatten();
+        clock.map_or(span, |clock| clock.true_span(span))
     }
 
     /// Whether what was sent then is in the report for certain.

@@ -183,13 +183,20 @@ impl Judgement {
             }
         };
         if let Some(truly) = Edges::of(view, direction, &whole) {
-            self.compare_bounds(view, &label, outage, &truly);
+            self.compare_bounds(view, &label, direction, outage, &truly);
         }
     }
 
-    fn compare_bounds(&mut self, view: &View<'_>, label: &str, outage: &Outage, truly: &Edges) {
-        let least = view.true_span(outage.at_least_ns);
-        let Some(most) = outage.at_most_ns.map(|nanos| view.true_span(nanos)) else {
+    fn compare_bounds(
+        &mut self,
+        view: &View<'_>,
+        label: &str,
+        direction: usize,
+        outage: &Outage,
+        truly: &Edges,
+    ) {
+        let least = view.true_span(direction, outage.at_least_ns);
+        let Some(most) = outage.at_most_ns.map(|nanos| view.true_span(direction, nanos)) else {
             self.durations.count(false);
             self.wrong(label, "reported without an end or a beginning; it had both");
             return;
@@ -233,7 +240,8 @@ impl Judgement {
         let ends = told(mono(&outage.last_lost), mono(again));
         let error = |said: Span, truly: Span| (said - truly).abs().as_secs_f64() / interval;
         let zero = Mono::from_nanos(0);
-        let (from, to) = (truly.start.middle(), truly.end.middle());
+        // The probes at its edges are named by when they were sent.
+        let (from, to) = (truly.by_probes.0.middle(), truly.by_probes.1.middle());
         if starts {
             self.start_errors.push(error(start - zero, from - zero));
         }
@@ -250,7 +258,7 @@ fn middle(a: Mono, b: Mono) -> Mono {
     a + Span::from_nanos((b - a).as_nanos() / 2)
 }
 
-/// An instant, as far as it is known, in the time of the probes' sending.
+/// An instant, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Instant {
     earliest: Mono,
@@ -263,11 +271,14 @@ impl Instant {
     }
 }
 
-/// When an outage truly began and ended.
+/// When an outage truly began and ended, in the time of what entered the wire in its
+/// direction: probes on the way out, replies on the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Edges {
     start: Instant,
     end: Instant,
+    /// The same in the time of the probes' sending.
+    by_probes: (Instant, Instant),
     /// How far apart the bounds may be by what the probes tell.
     width: Span,
     /// Whether an agent did not run in it.
@@ -288,19 +299,24 @@ impl Edges {
         if before.seq > first.seq || last.seq > after.seq {
             return None;
         }
-        let mut width = (first.out.enter - before.out.enter) + (after.out.enter - last.out.enter);
+        let left = |p: &Probe| p.way(direction).map_or(p.out.enter, |way| way.enter);
+        let mut width = (left(first) - left(before)) + (left(after) - left(last));
         // Stretches in which no probe tells anything are open, too.
         let within: Vec<&Probe> = inner.iter().filter(told).collect();
         for pair in within.windows(2) {
-            let gap = pair[1].out.enter - pair[0].out.enter;
+            let gap = left(pair[1]) - left(pair[0]);
             if gap > Span::from_nanos(view.scenario.interval.as_nanos() * 3 / 2) {
                 width += gap;
             }
         }
         let side = view.truth.enters(direction);
         Some(Self {
-            start: instant(view, direction, side, before, first, false),
-            end: instant(view, direction, side, last, after, true),
+            start: instant(view, direction, side, before, first, false).0,
+            end: instant(view, direction, side, last, after, true).0,
+            by_probes: (
+                instant(view, direction, side, before, first, false).1,
+                instant(view, direction, side, last, after, true).1,
+            ),
             width,
             down: inner.iter().any(|probe| view.is_down(probe)),
         })
@@ -308,8 +324,8 @@ impl Edges {
 }
 
 /// When it changed between two probes: exactly, where the program switched there, else
-/// some time between. Reverse outages, too, are dated by the sending of the probes: a
-/// switch was as long after the sending as the next reply's entry.
+/// some time between. First by what entered the wire in this direction, then in the time of
+/// the probes' sending: a switch was as long after the sending as the next one's entry.
 fn instant(
     view: &View<'_>,
     direction: usize,
@@ -317,14 +333,12 @@ fn instant(
     before: &Probe,
     after: &Probe,
     ends: bool,
-) -> Instant {
-    let between = Instant {
-        earliest: before.out.enter,
-        latest: after.out.enter,
-    };
+) -> (Instant, Instant) {
+    let between = |earliest, latest| Instant { earliest, latest };
+    let by_probes = between(before.out.enter, after.out.enter);
     let enter = |probe: &Probe| probe.way(direction).map(|p: &Passage| p.enter);
     let (Some(from), Some(to)) = (enter(before), enter(after)) else {
-        return between;
+        return (by_probes, by_probes);
     };
     let flow = view.truth.port.checked_sub(super::super::emulation::PROBES);
     let switch = view
@@ -337,14 +351,11 @@ fn instant(
         .map(|at| view.begin + at)
         .find(|at| *at > from && *at <= to);
     let Some(switch) = switch else {
-        return between;
+        return (between(from, to), by_probes);
     };
     let at = switch - (to - after.out.enter);
     let at = at.max(before.out.enter).min(after.out.enter);
-    Instant {
-        earliest: at,
-        latest: at,
-    }
+    (between(switch, switch), between(at, at))
 }
 
 fn overlap(a: &Run, b: &Run) -> bool {
