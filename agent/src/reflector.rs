@@ -377,7 +377,10 @@ impl ReflectorShell {
             }
         };
         if !pending.is_empty() {
-            let wanted = pending.iter().filter(|p| p.ticket.wants_departure()).count();
+            let wanted = pending
+                .iter()
+                .filter(|p| p.ticket.wants_departure())
+                .count();
             let now = Clock::now();
             let stamped = wanted > 0
                 && reflector.takes_departures(wanted, now)

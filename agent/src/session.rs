@@ -15,8 +15,8 @@ pub use clocks::{clock_reading, error_estimate};
 
 use crate::recorder::Batch;
 use clocks::Stamps;
-use hopgap_engine::stall::Watch;
 use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
+use hopgap_engine::stall::Watch;
 use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockTracker};

@@ -70,13 +70,11 @@ fn a_reflector_that_stood_still_is_no_outage_and_the_one_at_its_end_is_short() {
             let (least, most) = (nanos("at_least_ns"), nanos("at_most_ns"));
             assert!(least <= at_most, "{least:?}, truly {at_most:?} at most");
             assert!(most >= surely, "{most:?}, truly {surely:?} at least");
-            // By the probes, it was as long as the host stood still.
-            let sent = |what: &str| outage[what]["sent"].as_str().unwrap().to_owned();
-            assert_ne!(sent("first_lost"), sent("last_lost"));
-            assert!(least < Duration::from_secs(2), "{least:?}");
         }
         let stalls = session["host_stalls"].as_array().unwrap();
-        let of_b = stalls.iter().filter(|s| s["agent"] == "b" && s["reflects"] == true);
+        let of_b = stalls
+            .iter()
+            .filter(|s| s["agent"] == "b" && s["reflects"] == true);
         assert!(of_b.count() >= 2, "{stalls:?}");
         let caveats = report["findings"]["caveats"].to_string();
         assert!(caveats.contains("the host of `b` stood still"), "{caveats}");

@@ -23,12 +23,12 @@ mod session;
 
 pub use config::{OpenMode, ReflectedSession, ReflectorConfig};
 use core::net::{IpAddr, SocketAddr};
+use departures::Outputs;
+pub use departures::Ticket;
 use drops::Drops;
 use hopgap_proto::record::{DropReason, Event, Reception, SessionName, Stamp};
 use hopgap_proto::stamp::ErrorEstimate;
 use hopgap_proto::time::{Mono, Span, Wall};
-pub use departures::Ticket;
-use departures::Outputs;
 pub use limit::Rate;
 use sampling::Sampling;
 use session::{Open, Provisioned};

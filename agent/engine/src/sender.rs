@@ -185,13 +185,7 @@ impl Sender {
         let (first, interval) = (config.first_seq, config.interval);
         let flows = (0..config.flows.max(1))
             .map(|i| Flow {
-                matcher: Matcher::new(
-                    FlowIndex(i),
-                    first,
-                    interval,
-                    waits,
-                    Owed::of(config.flows),
-                ),
+                matcher: Matcher::new(FlowIndex(i), first, interval, waits, Owed::of(config.flows)),
                 newest: None,
             })
             .collect();

@@ -30,8 +30,7 @@
 //!   gives nothing.
 
 use crate::align::{
-    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline,
-    Whose,
+    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline, Whose,
 };
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::record::EventKind;
@@ -120,7 +119,10 @@ pub(crate) fn judge(session: &mut Session<'_>) {
             if agent {
                 by_the_log(&mut flow.samples, log, index, &run.timeline);
             }
-            not_waited_for(&mut flow.samples, stopped.map_or(run.end, |at| at + timeout));
+            not_waited_for(
+                &mut flow.samples,
+                stopped.map_or(run.end, |at| at + timeout),
+            );
         }
         held_back(run, index, log);
         overflowed(run);

@@ -205,10 +205,7 @@ impl Line<'_> {
             refused: members.iter().map(|p| p.refused).sum(),
             cause: self.cause(members),
             passed: last.goods - first.goods,
-            loss_periods: members
-                .iter()
-                .filter_map(|p| self.loss_period(p))
-                .collect(),
+            loss_periods: members.iter().filter_map(|p| self.loss_period(p)).collect(),
             unsent: len(unsent) + skipped,
         })
     }

@@ -78,8 +78,14 @@ mod tests {
         };
         assert_eq!((sender.agent.as_str(), sender.reflects), ("onprem", false));
         assert_eq!(sender.from, utc_at(world.interval, 100));
-        assert_eq!((reflector.agent.as_str(), reflector.reflects), ("azure", true));
+        assert_eq!(
+            (reflector.agent.as_str(), reflector.reflects),
+            ("azure", true)
+        );
         let lasted = reflector.lasted_ns.0;
-        assert!((lasted - Span::from_secs(2)).abs() < Span::from_millis(20), "{lasted}");
+        assert!(
+            (lasted - Span::from_secs(2)).abs() < Span::from_millis(20),
+            "{lasted}"
+        );
     }
 }

@@ -59,18 +59,8 @@ fn bench(options: &Options) -> anyhow::Result<()> {
             Target::AtMost(5.0),
             Target::AtMost(3.0),
         ),
-        (
-            Span::from_nanos(1),
-            "1 ns",
-            Target::Shown,
-            Target::Shown,
-        ),
-        (
-            Span::from_micros(1),
-            "1 µs",
-            Target::Shown,
-            Target::Shown,
-        ),
+        (Span::from_nanos(1), "1 ns", Target::Shown, Target::Shown),
+        (Span::from_micros(1), "1 µs", Target::Shown, Target::Shown),
     ] {
         let (mut encode, mut decode, mut columns) =
             (Cost::default(), Cost::default(), Cost::default());

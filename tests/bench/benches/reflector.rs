@@ -96,13 +96,7 @@ fn bench(options: &Options, world: &World) -> anyhow::Result<()> {
     for (what, ours, peers) in [("answered", ours, open), ("recorded", recording, recorded)] {
         for (peer, (answered, cost), target) in peers {
             let theirs = (peer, cost.per_second(answered));
-            table.ratio(
-                what,
-                "probes/s",
-                ours.1.per_second(ours.0),
-                theirs,
-                target,
-            );
+            table.ratio(what, "probes/s", ours.1.per_second(ours.0), theirs, target);
             let theirs = (peer, cost.per_cpu_second(answered));
             let per_cpu = ours.1.per_cpu_second(ours.0);
             table.ratio(

@@ -144,8 +144,15 @@ fn a_reflector_that_stood_still_makes_replies_late_and_none_lost() {
         });
         let sent_meanwhile = usize::try_from(4 * seconds * 20).unwrap();
         assert!(late.count() > sent_meanwhile - 100, "{seconds} s");
-        let longest = outcome.receptions.iter().filter_map(|r| r.residence()).max();
-        assert!(longest.unwrap() > still - Span::from_millis(60), "{seconds} s");
+        let longest = outcome
+            .receptions
+            .iter()
+            .filter_map(|r| r.residence())
+            .max();
+        assert!(
+            longest.unwrap() > still - Span::from_millis(60),
+            "{seconds} s"
+        );
         assert!(outcome.receptions.iter().all(|r| r.departed.is_some()));
     }
 }

@@ -371,8 +371,8 @@ impl World {
             },
             received_wall,
         };
-        let stall = (self.scenario.stalls.iter())
-            .find(|(from, to)| (*from..*to).contains(&(at - start)));
+        let stall =
+            (self.scenario.stalls.iter()).find(|(from, to)| (*from..*to).contains(&(at - start)));
         let held = stall.map_or(Span::ZERO, |(_, to)| start + *to - at);
         let sending = received_wall + held + RESIDENCE;
         let verdict = self.reflector.handle(&datagram, sending, &mut reply);

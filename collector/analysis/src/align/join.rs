@@ -441,7 +441,9 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
                 let (expected, tolerance) = anchors.expected(&run.timeline, sample.sent);
                 let late_by = arrival.at - expected;
                 let off = late_by.abs();
-                if tolerance.admits(late_by, arrival.source) && best.is_none_or(|(least, ..)| off < least) {
+                if tolerance.admits(late_by, arrival.source)
+                    && best.is_none_or(|(least, ..)| off < least)
+                {
                     best = Some((off, r, *i));
                 }
             }

@@ -585,7 +585,11 @@ fn what_a_reflector_answers_after_a_stall_is_late_however_late() {
         assert!(session.flows[0].outages.is_empty(), "{seconds} s");
         // All but those of the last two seconds, which were in time.
         let late = u64::try_from(seconds - 2).unwrap() * 100;
-        assert!(late - 10 < c.late && c.late < late + 10, "{seconds} s: {}", c.late);
+        assert!(
+            late - 10 < c.late && c.late < late + 10,
+            "{seconds} s: {}",
+            c.late
+        );
         assert_eq!(c.answered + c.late, c.sent);
     }
 }
@@ -630,7 +634,10 @@ fn a_full_queue_of_a_stalled_reflector_is_no_loss_of_the_path() {
         },
     }];
     let c = counts(&full);
-    assert_eq!((lost(&c), c.no_data, c.dropped_by_policy), ((0, 0, 0), 300, 0));
+    assert_eq!(
+        (lost(&c), c.no_data, c.dropped_by_policy),
+        ((0, 0, 0), 300, 0)
+    );
 }
 
 /// A host that stands still as a whole hears nothing; then nobody knows of the path.
@@ -676,6 +683,9 @@ fn what_a_stalled_host_had_no_room_for_is_told_as_that() {
     };
     let caveats = full.analyse().caveats;
     let told = |what: &str| caveats.iter().any(|c| c.contains(what));
-    assert!(told("300 probes went unanswered while the host of `azure` stood still"), "{caveats:?}");
+    assert!(
+        told("300 probes went unanswered while the host of `azure` stood still"),
+        "{caveats:?}"
+    );
     assert!(!told("did not run"), "{caveats:?}");
 }

@@ -183,11 +183,20 @@ fn a_busy_reflector_makes_no_delay() {
     let found = latency(&busy);
     let one_way = found.one_way.unwrap();
     for delay in [one_way.forward, one_way.reverse] {
-        assert!((delay.p50_ns.0 - truth).abs() <= one_way.bound_ns.0, "{one_way:?}");
-        assert!((delay.p99_ns.0 - truth).abs() <= Span::from_micros(60), "{one_way:?}");
+        assert!(
+            (delay.p50_ns.0 - truth).abs() <= one_way.bound_ns.0,
+            "{one_way:?}"
+        );
+        assert!(
+            (delay.p99_ns.0 - truth).abs() <= Span::from_micros(60),
+            "{one_way:?}"
+        );
     }
     assert_eq!(found.round_trip.p50_ns.0, truth * 2);
     // Without departures all of it counts for the way.
     busy.departures = false;
-    assert_eq!(latency(&busy).round_trip.p50_ns.0, truth * 2 + Span::from_millis(6));
+    assert_eq!(
+        latency(&busy).round_trip.p50_ns.0,
+        truth * 2 + Span::from_millis(6)
+    );
 }

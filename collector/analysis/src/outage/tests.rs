@@ -170,7 +170,10 @@ fn ms(n: i64) -> Span {
 /// That the bounds hold the truth, and are no wider than two slots need.
 fn bound(outage: &Outage, truth: Span, interval: Span) {
     let (least, most) = (outage.at_least_ns.0, outage.at_most_ns.unwrap().0);
-    assert!(least <= truth && truth <= most, "{least} to {most}, truly {truth}");
+    assert!(
+        least <= truth && truth <= most,
+        "{least} to {most}, truly {truth}"
+    );
     assert!(most - least <= interval * 2 + ms(1), "{least} to {most}");
 }
 
@@ -226,7 +229,10 @@ fn without_departures_the_residence_beside_an_outage_widens_it() {
     old.stalls = vec![(ms(2_000), ms(3_390))];
     old.cut_back = vec![(ms(3_000), ms(3_390) + Span::from_micros(100))];
     let found = reverse(&old);
-    assert!(found[0].at_least_ns.0 <= Span::from_millis(400), "{found:?}");
+    assert!(
+        found[0].at_least_ns.0 <= Span::from_millis(400),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -263,7 +269,10 @@ fn refused_sends_alone_are_an_outage_without_a_lost_packet() {
     assert_eq!(outage.at_most_ns.unwrap().0, between(5, 356));
     assert!(outage.loss_periods.is_empty() && flow.background.is_empty());
     let counts = flow.counts;
-    assert_eq!((counts.sent, counts.lost_forward, counts.refused), (12, 0, 350));
+    assert_eq!(
+        (counts.sent, counts.lost_forward, counts.refused),
+        (12, 0, 350)
+    );
 }
 
 /// ENOBUFS and EPERM tell of the host, and nothing of the path.
@@ -283,6 +292,9 @@ fn replies_refused_for_want_of_a_route_are_an_outage_of_the_way_back() {
     assert_eq!(outage.direction, Direction::Reverse);
     assert_eq!((outage.lost, outage.refused), (0, 6));
     assert_eq!(outage.at_least_ns.0, between(6, 11));
-    assert!(matches!(outage.cause, Some(OutageCause::NoRoute { errno: 113, .. })));
+    assert!(matches!(
+        outage.cause,
+        Some(OutageCause::NoRoute { errno: 113, .. })
+    ));
     assert_eq!(flow.counts.lost_reverse, 0);
 }

@@ -103,14 +103,10 @@ pub(super) fn decode(
         let (seq, at) = (seqs[row], times[row]);
         let (reflector_seq, refused) = match replied[row] {
             0 => (None, None),
-            1 => (
-                Some(seq_of(replies.next().unwrap_or_default(), seq)?),
-                None,
-            ),
+            1 => (Some(seq_of(replies.next().unwrap_or_default(), seq)?), None),
             REFUSED => {
                 let errno = i32::try_from(errnos.next().unwrap_or_default());
-                let errno =
-                    errno.map_err(|_| BlockError::Malformed("an errno is out of range"))?;
+                let errno = errno.map_err(|_| BlockError::Malformed("an errno is out of range"))?;
                 (None, Some(errno))
             }
             _ => return Err(BlockError::Malformed("whether a reply was sent is unknown")),

@@ -82,7 +82,11 @@ fn asking(seq: u32) -> Vec<u8> {
 }
 
 fn told(reply: &[u8]) -> FollowUpTelemetry {
-    let tlv = Tlvs::new(&reply[OPEN_LEN..]).iter().next().unwrap().unwrap();
+    let tlv = Tlvs::new(&reply[OPEN_LEN..])
+        .iter()
+        .next()
+        .unwrap()
+        .unwrap();
     assert_eq!(tlv.flags.0, 0, "understood, and well formed");
     match tlv.body().unwrap() {
         Body::FollowUpTelemetry(told) => told,
@@ -97,7 +101,11 @@ fn follow_up_telemetry_has_the_kernels_departure_of_the_reply_before() {
         let mut r = reflector(sessions, open);
         let from = (PEER, 50_000);
         let (verdict, reply) = give(&mut r, &asking(0), from, 1);
-        assert_eq!(told(&reply), FollowUpTelemetry::default(), "nothing was before");
+        assert_eq!(
+            told(&reply),
+            FollowUpTelemetry::default(),
+            "nothing was before"
+        );
         let first = ticket((verdict, reply));
         assert!(first.wants_departure());
         r.handle_sent(first, at(2), true);
@@ -120,7 +128,10 @@ fn follow_up_telemetry_has_the_kernels_departure_of_the_reply_before() {
         // which is software as well.
         let (_, reply) = give(&mut r, &asking(2), from, 20);
         let follow_up = told(&reply);
-        assert_eq!((follow_up.sequence, wall(follow_up.timestamp)), (Seq(1), WALL + MS * 11));
+        assert_eq!(
+            (follow_up.sequence, wall(follow_up.timestamp)),
+            (Seq(1), WALL + MS * 11)
+        );
     }
 }
 

@@ -196,7 +196,10 @@ impl Judgement {
         truly: &Edges,
     ) {
         let least = view.true_span(direction, outage.at_least_ns);
-        let Some(most) = outage.at_most_ns.map(|nanos| view.true_span(direction, nanos)) else {
+        let Some(most) = outage
+            .at_most_ns
+            .map(|nanos| view.true_span(direction, nanos))
+        else {
             self.durations.count(false);
             self.wrong(label, "reported without an end or a beginning; it had both");
             return;
