@@ -82,11 +82,11 @@ enum Cmd {
     Test,
     /// Check every dependency's licence and source, and for known faults
     Deps,
-    /// Make the record of known faults anew from a clone of RustSec's advisory database
+    /// Renew the record of known faults from RustSec's advisory database
     Advisories {
-        /// The clone
+        /// A clone of the database; without it, one is made and removed again
         #[arg(long, value_name = "DIR")]
-        from: PathBuf,
+        from: Option<PathBuf>,
     },
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Cmd::Test => hopgap_lab::suite::run()?,
         Cmd::Deps => hopgap_lab::deps::check()?,
-        Cmd::Advisories { from } => hopgap_lab::deps::extract_advisories(&from)?,
+        Cmd::Advisories { from } => hopgap_lab::deps::renew_advisories(from.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

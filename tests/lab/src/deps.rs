@@ -6,9 +6,11 @@
 
 mod advisories;
 
-pub use advisories::extract as extract_advisories;
+pub use advisories::renew as renew_advisories;
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -82,7 +84,8 @@ pub fn check() -> Result<()> {
             "{} packages: licences, sources and versions are accepted",
             metadata.packages.len()
         );
-        println!("{}", advisories::check()?);
+        let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+        println!("{}", advisories::check(today)?);
         return Ok(());
     }
     bail!(

@@ -1,19 +1,29 @@
 //! Known vulnerabilities of what is built, by a pinned record of the RustSec database.
 //!
 //! The record is committed, so that a check gives the same today and tomorrow and needs
-//! no network; it is as old as it says. `cargo lab advisories --from DIR` makes it anew from
-//! a clone of <https://github.com/RustSec/advisory-db>, whose texts are in the public
-//! domain (CC0); only what tells which versions are affected is kept.
+//! no network. Each check says how old the record is, and warns when that is more than
+//! [`STALE`] days. `cargo lab advisories` clones <https://github.com/RustSec/advisory-db>
+//! and makes the record anew; `--from DIR` takes a clone that is there. The database's texts
+//! are in the public domain (CC0); only what tells which versions are affected is kept.
 
 use anyhow::{Context, Result, bail, ensure};
+use jiff::Unit;
+use jiff::civil::Date;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Where the record is.
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/advisories.toml");
+
+/// Where the database is.
+const DATABASE: &str = "https://github.com/RustSec/advisory-db";
+
+/// Days after which the record is too old to be relied on.
+const STALE: i32 = 60;
 
 /// Both lock files of the project, from the lab's folder.
 const LOCKS: [&str; 2] = ["../../Cargo.lock", "../fuzz/Cargo.lock"];
@@ -52,7 +62,7 @@ impl Advisory {
 struct Record {
     /// The database's commit.
     commit: String,
-    /// When that was made.
+    /// The day of that commit, such as 2026-11-23.
     date: String,
     #[serde(rename = "advisory")]
     advisories: Vec<Advisory>,
@@ -70,11 +80,12 @@ struct Lock {
     package: Vec<Locked>,
 }
 
-/// Checks everything that either lock file names; a sentence about the record on success.
+/// Checks everything that either lock file names. Says on success how old the record is,
+/// with a warning where it is older than [`STALE`] days.
 ///
 /// # Errors
 /// One line for each advisory that is not accepted.
-pub(super) fn check() -> Result<String> {
+pub(super) fn check(today: Date) -> Result<String> {
     let text = std::fs::read_to_string(RECORD).with_context(|| format!("cannot read {RECORD}"))?;
     let record: Record = toml::from_str(&text).with_context(|| format!("in {RECORD}"))?;
     let mut packages = BTreeSet::new();
@@ -88,16 +99,37 @@ pub(super) fn check() -> Result<String> {
     let complaints = complaints(&packages, &record.advisories, ACCEPTED);
     if complaints.is_empty() {
         return Ok(format!(
-            "{} packages: none has a fault among the {} advisories that RustSec knew on {}",
+            "{} packages: none has a fault among the {} advisories that RustSec knew on {}\n{}",
             packages.len(),
             record.advisories.len(),
-            record.date
+            record.date,
+            age(record.date.parse()?, today)?
         ));
     }
     bail!(
         "advisories that are not accepted:\n  {}",
         complaints.join("\n  ")
     );
+}
+
+/// How old a record of `date` is today, in words.
+fn age(date: Date, today: Date) -> Result<String> {
+    let days = date.until((Unit::Day, today))?.get_days();
+    let count = match days {
+        1 => "1 day".to_owned(),
+        _ => format!("{days} days"),
+    };
+    Ok(if days < 0 {
+        format!(
+            "warning: the record of advisories is dated {date}, which is after today ({today}): check this machine's clock"
+        )
+    } else if days > STALE {
+        format!(
+            "warning: the record of advisories is {count} old, so that faults found since are not seen; renew it with `cargo lab advisories`"
+        )
+    } else {
+        format!("the record of advisories is {count} old")
+    })
 }
 
 fn complaints(
@@ -132,11 +164,54 @@ fn complaints(
     complaints
 }
 
-/// Makes the record anew from a clone of the database.
+/// Makes the record anew, from the clone of the database in `from`, or from one that it
+/// makes itself and removes again.
 ///
 /// # Errors
-/// When it cannot be read, or the record not written.
-pub fn extract(from: &Path) -> Result<()> {
+/// When the database cannot be cloned or read, or the record not written.
+pub fn renew(from: Option<&Path>) -> Result<()> {
+    match from {
+        Some(clone) => extract(clone),
+        None => {
+            let clone = Clone::new(DATABASE)?;
+            extract(&clone.0)
+        }
+    }
+}
+
+/// A clone in a folder of its own, removed when dropped.
+struct Clone(PathBuf);
+
+impl Clone {
+    fn new(url: &str) -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("hopgap-advisories-{}", std::process::id()));
+        // Fails where somebody made it before: nothing of theirs is read or removed.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        let clone = Self(dir);
+        println!("cloning {url}");
+        let status = Command::new("git")
+            .args(["clone", "--quiet", "--depth", "1", url])
+            .arg(&clone.0)
+            .status()
+            .context("cannot run git; install it with `sudo apt-get install -y git`")?;
+        ensure!(
+            status.success(),
+            "cannot clone {url}; clone it elsewhere, and run `cargo lab advisories --from DIR` with the clone's folder"
+        );
+        Ok(clone)
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn extract(from: &Path) -> Result<()> {
     let git = |format: &str| -> Result<String> {
         let output = Command::new("git")
             .arg("-C")
@@ -171,7 +246,7 @@ pub fn extract(from: &Path) -> Result<()> {
         advisories,
     };
     let text = format!(
-        "# Made by `cargo lab advisories --from DIR`; not to be edited.\n{}",
+        "# Made by `cargo lab advisories`; not to be edited.\n{}",
         toml::to_string(&record)?
     );
     std::fs::write(RECORD, text).with_context(|| format!("cannot write {RECORD}"))?;
@@ -231,7 +306,7 @@ fn parse(text: &str) -> Result<Option<Advisory>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Advisory, Locked, complaints, parse};
+    use super::{Advisory, Clone, Locked, age, complaints, extract, parse};
     use std::collections::BTreeSet;
 
     const TEXT: &str = "```toml\n[advisory]\nid = \"RUSTSEC-2020-0071\"\npackage = \"time\"\n\
@@ -266,6 +341,36 @@ mod tests {
         // The vulnerability, and an acceptance that excuses nothing.
         assert_eq!(found(advisory(""), "0.2.22"), 2);
         assert_eq!(found(unsound(), "0.2.23"), 1);
+    }
+
+    #[test]
+    fn a_record_tells_its_age_and_warns_when_it_is_old() {
+        let age = |date: &str| {
+            let today = "2026-11-26".parse().expect("a date");
+            age(date.parse().expect("a date"), today).expect("an age")
+        };
+        assert_eq!(age("2026-11-26"), "the record of advisories is 0 days old");
+        assert_eq!(age("2026-11-25"), "the record of advisories is 1 day old");
+        assert_eq!(age("2026-09-27"), "the record of advisories is 60 days old");
+        let old = age("2026-09-26");
+        assert!(
+            old.starts_with("warning: ") && old.contains("61 days"),
+            "{old}"
+        );
+        assert!(old.contains("`cargo lab advisories`"), "{old}");
+        assert!(age("2025-02-24").contains("640 days"));
+        assert!(age("2026-11-27").contains("after today"));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_cloned_says_what_to_do_and_leaves_nothing() {
+        let error = Clone::new("file:///nowhere/at/all")
+            .err()
+            .expect("an error");
+        assert!(error.to_string().contains("--from DIR"), "{error}");
+        let dir = std::env::temp_dir().join(format!("hopgap-advisories-{}", std::process::id()));
+        assert!(!dir.exists());
+        assert!(extract(&dir).is_err());
     }
 
     #[test]
