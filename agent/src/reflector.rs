@@ -89,6 +89,12 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
         args.listen
     );
     let totals = shell.run(&stop, args.duration.map(|d| Clock::now() + d));
+    if totals.uncounted > 0 {
+        eprintln!(
+            "answered {} without a count, because too many sessions came at once: their senders cannot tell the direction of a loss",
+            text::plural(totals.uncounted, "packet", "packets")
+        );
+    }
     eprintln!(
         "answered {}, and {} of traceroutes; did not answer {}",
         text::plural(totals.answered, "probe", "probes"),

@@ -17,6 +17,7 @@ mod departures;
 mod drops;
 mod judge;
 mod limit;
+mod open;
 mod replay;
 mod sampling;
 mod session;
@@ -30,8 +31,9 @@ use hopgap_proto::record::{DropReason, Event, Reception, SessionName, Stamp};
 use hopgap_proto::stamp::ErrorEstimate;
 use hopgap_proto::time::{Mono, Span, Wall};
 pub use limit::Rate;
+use open::Open;
 use sampling::Sampling;
-use session::{Open, Provisioned};
+use session::Provisioned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -91,6 +93,8 @@ pub struct Totals {
     pub answered: u64,
     /// Replies given out to traceroute packets.
     pub traced: u64,
+    /// Of both, replies of open mode without a count, for want of a place.
+    pub uncounted: u64,
     /// Datagrams that were not answered.
     pub dropped: u64,
 }

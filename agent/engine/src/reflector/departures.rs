@@ -105,7 +105,7 @@ impl Reflector {
 
     fn counter_of(&mut self, ticket: Ticket) -> Option<&mut Counter> {
         match ticket.counted {
-            Counted::Open(ip, port, ssid) => self.open.as_mut()?.sessions.known((ip, port, ssid)),
+            Counted::Open(ip, port, ssid) => self.open.as_mut()?.sessions.known(ip, port, ssid),
             _ if ticket.generation != self.generation => None,
             Counted::Flow(flow, traced) => {
                 let session = self.sessions.get_mut(ticket.session?)?;

@@ -7,9 +7,9 @@
 
 use super::config::ReflectedSession;
 use super::departures::{Counted, Ticket};
-use super::limit::Bucket;
+use super::open::OpenKey;
 use super::replay::Freshness;
-use super::session::{self, Counter, Provisioned};
+use super::session::{self, Count, Provisioned};
 use super::{Datagram, Output, Reflector, Settings, Verdict};
 use crate::sender::ssid_of;
 use hopgap_proto::plan::TRACE_SSID_BIT;
@@ -26,9 +26,6 @@ use std::sync::Arc;
 const WELL_KNOWN_PORT: u16 = 862;
 /// Below it no program measures, and much that answers listens (RFC 6335 section 6).
 const FIRST_USER_PORT: u16 = 1024;
-/// Sources of open mode whose rate is kept at a time: a flood from made-up addresses must
-/// not fill the memory.
-const MOST_SOURCES: usize = 65_536;
 
 impl Reflector {
     /// The verdict, and whose session it was.
@@ -189,8 +186,15 @@ impl Reflector {
         let Some(counter) = counter else {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
-        let Some((dscp, seq)) = answer(&self.config, &request, counter, datagram, sending, reply)
-        else {
+        let count = counter.count(now, sending, self.config.idle_timeout);
+        let Some((dscp, seq)) = answer(
+            &self.config,
+            &request,
+            Some(count),
+            datagram,
+            sending,
+            reply,
+        ) else {
             return Verdict::Drop(DropReason::Malformed);
         };
         let mut ticket = Ticket {
@@ -241,26 +245,23 @@ impl Reflector {
         };
         let from = (datagram.from.ip().to_canonical(), datagram.from.port());
         let ssid = request.packet().ssid;
-        if open.sources.len() >= MOST_SOURCES && !open.sources.contains_key(&from.0) {
+        if !open.sources.admits(from.0, mode.rate, now) {
             return Verdict::Drop(DropReason::RateLimited);
         }
-        let bucket = open.sources.entry(from.0).or_insert_with(Bucket::default);
-        if !bucket.admits(mode.rate, now) {
-            return Verdict::Drop(DropReason::RateLimited);
-        }
-        let sessions = &mut open.sessions;
-        let Some(counter) =
-            sessions.of((from.0, from.1, ssid), mode.max_sessions, now, idle_timeout)
-        else {
-            return Verdict::Drop(DropReason::Unprovisioned);
-        };
-        match answer(&self.config, &request, counter, datagram, sending, reply) {
+        let key = OpenKey::new(from.0, from.1, ssid);
+        let number = request.packet().sequence;
+        let count = open
+            .sessions
+            .counter(key, ssid, number, now, idle_timeout)
+            .map(|counter| counter.count(now, sending, idle_timeout));
+        match answer(&self.config, &request, count, datagram, sending, reply) {
             Some((dscp, seq)) => {
                 if session::is_trace(ssid) {
                     self.totals.traced += 1;
                 } else {
                     self.totals.answered += 1;
                 }
+                self.totals.uncounted += u64::from(count.is_none());
                 let ticket = Ticket {
                     reception: None,
                     session: None,
@@ -299,24 +300,25 @@ fn asks_follow_up(request: &Request<'_, '_>) -> bool {
     tlvs.any(|tlv| tlv.kind == TlvType::FOLLOW_UP_TELEMETRY)
 }
 
-/// Writes the reply. Returns the DSCP that it must have and the number that it got.
+/// Writes the reply, with its count, or as a stateless reflector does without one.
+/// Returns the DSCP that it must have and the number that it got.
 fn answer(
     config: &Settings,
     request: &Request<'_, '_>,
-    counter: &mut Counter,
+    count: Option<Count>,
     datagram: &Datagram<'_>,
     sending: Wall,
     reply: &mut Vec<u8>,
 ) -> Option<(Option<u8>, Seq)> {
-    let count = counter.count(datagram.received.at, sending, config.idle_timeout);
+    let numbering = count.map_or(Numbering::Stateless, |count| Numbering::Stateful {
+        sequence: count.seq,
+        follow_up: count.previous,
+    });
     let context = ReplyContext {
         received_ttl: datagram.ttl,
         received_tos: datagram.tos,
-        numbering: Numbering::Stateful {
-            sequence: count.seq,
-            follow_up: count.previous,
-        },
-        counters: Some((count.packets, count.packets)),
+        numbering,
+        counters: count.map(|count| (count.packets, count.packets)),
         addresses: Some((datagram.from, datagram.to)),
         permitted_dscp: DscpSet::NONE,
         ..ReplyContext::stateless(datagram.received_wall, sending, config.error_estimate)
@@ -328,7 +330,8 @@ fn answer(
     // Both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
     // section 4.4): else the way back would be measured in another queue.
     let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
-    Some((dscp, count.seq))
+    let seq = count.map_or(request.packet().sequence, |count| count.seq);
+    Some((dscp, seq))
 }
 
 /// A session's packet, as far as its own bytes show that it is one.

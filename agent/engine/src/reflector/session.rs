@@ -2,14 +2,13 @@
 
 use super::limit::Bucket;
 use super::replay::Guard;
-use super::{Drops, LINGER, OpenMode, ReflectedSession};
+use super::{Drops, LINGER, ReflectedSession};
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{FlowIndex, SessionName};
 use hopgap_proto::stamp::tlv::TimestampMethod;
 use hopgap_proto::stamp::{FollowUp, SenderPacket, Seq, SessionKeys, Ssid};
 use hopgap_proto::time::{Mono, Span, Wall};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Whether an SSID is that of traceroute packets.
@@ -40,7 +39,7 @@ impl Counter {
     /// Numbers the reply to a packet that came at `now` and is sent at `sending` by the
     /// program's own clock.
     pub(super) fn count(&mut self, now: Mono, sending: Wall, idle_timeout: Span) -> Count {
-        if self.is_idle(now, idle_timeout) {
+        if self.last.is_some_and(|last| now - last > idle_timeout) {
             (self.next, self.follow_up) = (0, None);
         }
         self.last = Some(now);
@@ -66,13 +65,9 @@ impl Counter {
             newest.sent_at = at;
         }
     }
-
-    fn is_idle(&self, now: Mono, idle_timeout: Span) -> bool {
-        self.last.is_some_and(|last| now - last > idle_timeout)
-    }
 }
 
-/// The counters of a provisioned session.
+/// The counters of a session, one of each kind for each flow.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     probes: Vec<Counter>,
@@ -82,6 +77,16 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Nothing counted yet.
+    pub(super) fn of_flows(flows: u8) -> Self {
+        let fresh = || vec![Counter::default(); usize::from(flows)];
+        Self {
+            probes: fresh(),
+            traces: fresh(),
+            replays: Counter::default(),
+        }
+    }
+
     pub(super) fn of(&mut self, flow: FlowIndex, traced: bool) -> Option<&mut Counter> {
         let counters = if traced {
             &mut self.traces
@@ -131,16 +136,11 @@ pub(super) struct Provisioned {
 
 impl Provisioned {
     pub(super) fn new(session: ReflectedSession) -> Self {
-        let fresh = || vec![Counter::default(); usize::from(session.flows)];
         Self {
             name: Arc::new(session.name.clone()),
             previous: None,
             buckets: Buckets::default(),
-            counters: Counters {
-                probes: fresh(),
-                traces: fresh(),
-                replays: Counter::default(),
-            },
+            counters: Counters::of_flows(session.flows),
             guards: vec![Guard::default(); usize::from(session.flows)],
             trace_guards: vec![Guard::default(); usize::from(session.flows)],
             drops: Drops::default(),
@@ -199,69 +199,5 @@ fn same_keys(a: Option<&SessionKeys>, b: Option<&SessionKeys>) -> bool {
         (Some(a), Some(b)) => a.is_same(b),
         (None, None) => true,
         _ => false,
-    }
-}
-
-/// Open mode at work.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) mode: OpenMode,
-    pub(super) sessions: OpenSessions,
-    pub(super) sources: BTreeMap<IpAddr, Bucket>,
-}
-
-type OpenKey = (IpAddr, u16, Ssid);
-
-/// One source may have this part of all sessions, so that it cannot shut out others.
-const SHARE: usize = 4;
-
-/// Sessions of whoever came, as many as are allowed.
-#[derive(Debug, Default)]
-pub(super) struct OpenSessions(BTreeMap<OpenKey, Counter>);
-
-impl OpenSessions {
-    /// The session's counter; `None` for a new session when there are as many as may be.
-    pub(super) fn of(
-        &mut self,
-        key: OpenKey,
-        most: usize,
-        now: Mono,
-        idle_timeout: Span,
-    ) -> Option<&mut Counter> {
-        if !self.0.contains_key(&key) {
-            let (from, ..) = key;
-            let own = (from, 0, Ssid(0))..=(from, u16::MAX, Ssid(u16::MAX));
-            if self.0.range(own).count() >= most.div_ceil(SHARE) {
-                return None;
-            }
-            if self.0.len() >= most {
-                let idle = self.0.iter().find(|(_, c)| c.is_idle(now, idle_timeout));
-                let idle = *idle?.0;
-                self.0.remove(&idle);
-            }
-        }
-        Some(self.0.entry(key).or_default())
-    }
-
-    /// The counter of a session that is there.
-    pub(super) fn known(&mut self, key: OpenKey) -> Option<&mut Counter> {
-        self.0.get_mut(&key)
-    }
-}
-
-impl Open {
-    pub(super) fn new(mode: OpenMode) -> Self {
-        Self {
-            mode,
-            sessions: OpenSessions::default(),
-            sources: BTreeMap::new(),
-        }
-    }
-
-    pub(super) fn forget_idle(&mut self, now: Mono, idle_timeout: Span) {
-        self.sessions
-            .0
-            .retain(|_, counter| !counter.is_idle(now, idle_timeout));
-        self.sources.retain(|_, bucket| !bucket.is_full(now));
     }
 }

@@ -410,35 +410,31 @@ fn open_mode_answers_no_well_known_port() {
 }
 
 #[test]
-fn one_source_does_not_take_all_sessions_of_open_mode() {
+fn one_network_does_not_take_all_places_of_open_mode() {
     let mut mode = open_mode();
     mode.max_sessions = 8;
     let mut r = reflector(vec![], Some(mode));
-    let bytes = request(0, 0, Mode::Open);
+    let bytes = request(5, 0, Mode::Open);
     for port in 2_000..2_002 {
         assert_eq!(ask(&mut r, &bytes, (PEER, port), 0), Ok(0));
     }
+    // The others of its network are answered without a count: with their own number.
     for port in 2_002..2_100 {
-        assert_eq!(
-            ask(&mut r, &bytes, (PEER, port), 0),
-            Err(DropReason::Unprovisioned)
-        );
+        assert_eq!(ask(&mut r, &bytes, (PEER, port), 0), Ok(5));
     }
-    let other = "10.1.11.11".parse().unwrap();
+    assert_eq!(r.totals().uncounted, 98);
+    let other = "10.1.12.10".parse().unwrap();
     assert_eq!(ask(&mut r, &bytes, (other, 2_000), 1), Ok(0));
 }
 
 #[test]
-fn open_mode_answers_a_limited_number_of_sessions() {
+fn open_mode_counts_a_limited_number_of_sessions() {
     let mut r = reflector(vec![], Some(open_mode()));
-    let bytes = request(0, 0, Mode::Open);
-    let other = |n: u8| IpAddr::V4(core::net::Ipv4Addr::new(10, 1, 11, n));
+    let bytes = request(5, 0, Mode::Open);
+    let other = |n: u8| IpAddr::V4(core::net::Ipv4Addr::new(10, 1, n, 1));
     assert_eq!(ask(&mut r, &bytes, (other(1), 2_000), 0), Ok(0));
     assert_eq!(ask(&mut r, &bytes, (other(2), 2_000), 0), Ok(0));
-    assert_eq!(
-        ask(&mut r, &bytes, (other(3), 2_000), 0),
-        Err(DropReason::Unprovisioned)
-    );
+    assert_eq!(ask(&mut r, &bytes, (other(3), 2_000), 0), Ok(5));
     assert_eq!(ask(&mut r, &bytes, (other(2), 2_000), 1), Ok(1));
     // Once the others are idle there is room again.
     assert_eq!(ask(&mut r, &bytes, (other(3), 2_000), 700_000), Ok(0));
