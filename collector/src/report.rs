@@ -6,11 +6,13 @@
 //! None computes a figure of its own: every number comes from the findings.
 
 mod csv;
+mod files;
 mod html;
 mod json;
 mod story;
 mod text;
 
+use files::Directory;
 use hopgap_analysis::findings::Findings;
 use hopgap_analysis::schema::Utc;
 use schemars::JsonSchema;
@@ -162,6 +164,19 @@ impl Report {
         }
     }
 
+    /// Writes the report in one format to a file. A symbolic link is replaced, not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`ReportError::File`], or those of [`Report::render`].
+    pub fn write_one(&self, format: Format, path: &Path) -> Result<(), ReportError> {
+        let content = self.render(format)?;
+        files::write(path, content.as_bytes()).map_err(|source| ReportError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     /// Writes `report.html`, `report.json`, `report.txt`, `outages.csv`,
     /// `seconds.csv` and `paths.csv` into `dir`, which is made where it is missing,
     /// and says what was written. A file that exists is replaced, as a whole or not at all.
@@ -170,7 +185,7 @@ impl Report {
     ///
     /// The first that occurs; files written before it stay.
     pub fn write_all(&self, dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
-        std::fs::create_dir_all(dir).map_err(|source| ReportError::Directory {
+        let directory = Directory::create(dir).map_err(|source| ReportError::Directory {
             path: dir.to_owned(),
             source,
         })?;
@@ -184,13 +199,10 @@ impl Report {
         ];
         let mut written = Vec::with_capacity(files.len());
         for (name, content) in files {
-            let path = dir.join(name);
-            // Beside, then renamed: who reads meanwhile sees the old report or the new one.
-            let beside = dir.join(format!(".{name}.new"));
-            std::fs::write(&beside, content)
-                .and_then(|()| std::fs::rename(&beside, &path))
+            let path = directory
+                .write(name, content.as_bytes())
                 .map_err(|source| ReportError::File {
-                    path: path.clone(),
+                    path: dir.join(name),
                     source,
                 })?;
             written.push(path);

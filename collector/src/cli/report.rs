@@ -75,11 +75,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let report = Report::new(scope.title, scope.drill, findings, Utc(now));
     match (&args.out, args.format) {
         (None, format) => print(&report.render(format.map_or(Format::Text, |f| f.0))?),
-        (Some(file), Some(FormatArg(format))) => std::fs::write(file, report.render(format)?)
-            .map_err(|source| Failure::File {
-                path: file.clone(),
-                source,
-            }),
+        (Some(file), Some(FormatArg(format))) => Ok(report.write_one(format, file)?),
         (Some(dir), None) => {
             let mut lines = String::new();
             for path in report.write_all(dir)? {
