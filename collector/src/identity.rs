@@ -24,7 +24,7 @@ mod token;
 pub use authority::{Authority, Issued, SigningRequest};
 pub use catalogue::{AgentId, AgentRow, Catalogue, CertificateRow, Known, Unwelcome};
 pub use error::IdentityError;
-pub use names::{ServerNameText, server_names};
+pub use names::{AddressesUnknown, ServerNameText, server_names};
 pub use rename::Renaming;
 pub use token::{TokenRefusal, TokenRow, TokenState};
 

@@ -253,7 +253,8 @@ impl Service {
             limits: Arc::clone(&limits),
             identities,
         });
-        let connections = || Connections::new(Arc::clone(&limits), Bounds::default());
+        let bounds = Bounds::within_files(open_files());
+        let connections = || Connections::new(Arc::clone(&limits), bounds);
         let (done_in, done) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             stop.await;
@@ -305,6 +306,12 @@ impl Service {
         writing.finish();
         outcome
     }
+}
+
+/// How many files this process may have open.
+fn open_files() -> u64 {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .map_or(u64::MAX, |(soft, _)| soft)
 }
 
 /// What agents ask.

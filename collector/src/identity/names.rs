@@ -1,5 +1,6 @@
 //! By which names and addresses agents may reach this collector.
 
+use nix::sys::socket::SockaddrStorage;
 use rcgen::SanType;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeSet;
@@ -38,8 +39,30 @@ impl ServerNameText {
     }
 }
 
+/// The addresses of this host could not be read, as for want of a file descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot read the addresses of this host: {source}")]
+pub struct AddressesUnknown {
+    /// The names that are known without them.
+    pub known: Vec<ServerNameText>,
+    /// Why.
+    pub source: nix::Error,
+}
+
 /// The names of the plan, this host's name, and every address that it has now.
-pub fn server_names(planned: &[ServerNameText]) -> Vec<ServerNameText> {
+///
+/// # Errors
+/// Where the addresses cannot be read: then the names are not all.
+pub fn server_names(planned: &[ServerNameText]) -> Result<Vec<ServerNameText>, AddressesUnknown> {
+    let interfaces = nix::ifaddrs::getifaddrs().map(|found| found.map(|i| i.address));
+    let addresses = interfaces.map(|found| found.flatten().filter_map(|a| ip_of(&a)).collect());
+    all_names(planned, addresses)
+}
+
+fn all_names(
+    planned: &[ServerNameText],
+    addresses: Result<Vec<IpAddr>, nix::Error>,
+) -> Result<Vec<ServerNameText>, AddressesUnknown> {
     let mut names: BTreeSet<ServerNameText> = planned.iter().cloned().collect();
     let mut add = |text: String| {
         // A host name that is no DNS name nobody can reach it by.
@@ -53,15 +76,43 @@ pub fn server_names(planned: &[ServerNameText]) -> Vec<ServerNameText> {
     {
         add(host);
     }
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = interface.address else {
-            continue;
-        };
-        if let Some(v4) = address.as_sockaddr_in() {
-            add(v4.ip().to_string());
-        } else if let Some(v6) = address.as_sockaddr_in6() {
-            add(v6.ip().to_string());
+    let unknown = match addresses {
+        Ok(addresses) => {
+            addresses.iter().for_each(|a| add(a.to_string()));
+            None
         }
+        Err(source) => Some(source),
+    };
+    let names = names.into_iter().collect();
+    match unknown {
+        None => Ok(names),
+        Some(source) => Err(AddressesUnknown {
+            known: names,
+            source,
+        }),
     }
-    names.into_iter().collect()
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AddressesUnknown, all_names};
+    use nix::Error;
+
+    #[test]
+    fn names_are_never_taken_for_all_where_the_addresses_are_not_known() {
+        let planned = ["collector.example".parse().unwrap()];
+        let address = "10.1.11.10".parse().unwrap();
+        let all = all_names(&planned, Ok(vec![address])).unwrap();
+        assert!(all.iter().any(|n| n.to_string() == "10.1.11.10"), "{all:?}");
+        let AddressesUnknown { known, source } =
+            all_names(&planned, Err(Error::EMFILE)).unwrap_err();
+        assert_eq!(source, Error::EMFILE);
+        assert!(known.iter().any(|n| n.to_string() == "collector.example"));
+        assert!(!known.iter().any(|n| n.to_string() == "10.1.11.10"));
+    }
 }

@@ -352,6 +352,7 @@ fn names_are_checked_and_this_hosts_own_are_there() {
     assert!("no name!".parse::<ServerNameText>().is_err());
     let planned = ["nat.example".parse().unwrap()];
     let names: Vec<String> = server_names(&planned)
+        .unwrap()
         .iter()
         .map(ToString::to_string)
         .collect();

@@ -11,7 +11,7 @@
 //! send to another site only after asking by an `OPTIONS` that is never granted.
 
 use super::App;
-use super::limits::{Cause, Ends, Patience, read_body};
+use super::limits::{Cause, Ends, Patience, Visit, read_body};
 use super::reply::Failure;
 use crate::plan::{CollectorPlan, Secret, Tokens};
 use axum::Extension;
@@ -80,7 +80,18 @@ pub(super) async fn let_in(
         headers: &head.headers,
     };
     asked.judge(&plan)?;
-    app.limits.pace_api(ends.peer.ip())?;
+    let visit = head.extensions.get::<Visit>();
+    // What was shown is good, or it would have been turned away.
+    if head.headers.contains_key(AUTHORIZATION) {
+        if let Some(visit) = visit {
+            visit.show_token();
+        }
+        app.limits.pace_shown(ends.peer.ip())?;
+    } else if visit.is_some_and(Visit::needs_token) {
+        return Err(busy());
+    } else {
+        app.limits.pace_api(ends.peer.ip())?;
+    }
     let body = read_body(body, MOST_BODY, BODY_TIME).await?;
     let request = Request::from_parts(head, Body::from(body));
     Ok(next.run(request).await)
@@ -271,6 +282,16 @@ fn right_of(given: &str, tokens: &Tokens) -> Option<Right> {
         (false, true) => Some(Right::Read),
         (false, false) => None,
     }
+}
+
+/// Refuses who came when only the places for those with a token were left.
+fn busy() -> Failure {
+    Failure::new(
+        ErrorCode::Busy,
+        "all places for requests without a token are taken",
+        "ask again, or show a token, as with --token-file",
+    )
+    .caused_by(Cause::Connections)
 }
 
 fn without_token(who: &str) -> Failure {

@@ -6,7 +6,7 @@ mod connections;
 mod places;
 mod rates;
 
-pub(super) use connections::{Bounds, Connections, Ends};
+pub(super) use connections::{Bounds, Connections, Ends, Seat, Visit};
 pub(super) use places::{Place, Places};
 
 use super::App;
@@ -103,6 +103,8 @@ impl fmt::Display for RefusedBody {
 #[derive(Debug)]
 pub(super) struct Limits {
     api: Rates,
+    /// Of those who show a token.
+    shown: Rates,
     uplink: Rates,
     counts: [AtomicU64; Cause::ALL.len()],
 }
@@ -111,6 +113,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             api: Rates::new(API_PACE),
+            shown: Rates::new(API_PACE),
             uplink: Rates::new(UPLINK_PACE),
             counts: Default::default(),
         }
@@ -146,9 +149,15 @@ impl Limits {
             .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Whether a peer that was let in may ask the API once more.
+    /// Whether a peer that was let in without a token may ask the API once more.
     pub(super) fn pace_api(&self, peer: IpAddr) -> Result<(), Failure> {
         pace(&self.api, peer)
+    }
+
+    /// The same for one that showed a good token: what others of its host ask does not
+    /// slow it down.
+    pub(super) fn pace_shown(&self, peer: IpAddr) -> Result<(), Failure> {
+        pace(&self.shown, peer)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Who has none can only join, and has little time and few places for it, so that
 //! strangers cannot keep agents out.
 
-use super::limits::{Connections, Ends, Place, Places};
+use super::limits::{Connections, Ends, Place, Places, Seat};
 use super::peer::Peer;
 use crate::clock;
 use crate::identity::{Authority, IdentityError, ServerNameText, provider, server_names};
@@ -120,10 +120,17 @@ impl Made {
 }
 
 impl Tls {
-    /// With a certificate for this host as it is now.
+    /// With a certificate for this host as it is now. Where its addresses cannot be read,
+    /// the certificate lacks them until [`Tls::keep`] can read them.
     pub(super) fn new(authority: &Authority, plan: &CollectorPlan) -> Result<Self, IdentityError> {
+        let names = server_names(&plan.server_names()).unwrap_or_else(|error| {
+            tracing::error!(
+                "{error}; the certificate has no addresses of this host until they can be read"
+            );
+            error.known
+        });
         let made = Made {
-            names: server_names(&plan.server_names()),
+            names,
             at: clock::now(),
             life: plan.settings.certificate_life,
         };
@@ -164,8 +171,14 @@ impl Tls {
                     return;
                 }
                 let current = plan.borrow_and_update().clone();
-                let names = server_names(&current.server_names());
                 let now = clock::now();
+                let names = match server_names(&current.server_names()) {
+                    Ok(names) => names,
+                    Err(error) => {
+                        tracing::error!("{error}; the certificate before stays");
+                        continue;
+                    }
+                };
                 if !made.is_over(&names, now) {
                     continue;
                 }
@@ -224,13 +237,13 @@ impl Tls {
             let peer = ends.peer.ip();
             let is_stranger = !is_in(&plan.borrow(), peer);
             let stranger = strangers.admit(peer, is_stranger);
-            let (Some(stranger), Some(place)) = (stranger, connections.admit(ends)) else {
+            let (Some(stranger), Some(seat)) = (stranger, connections.admit(ends)) else {
                 count(&counts.over_limit);
                 continue;
             };
             let connection = Connection {
                 ends,
-                place,
+                seat,
                 connections: connections.clone(),
                 router: router.clone(),
                 counts: counts.clone(),
@@ -254,7 +267,7 @@ fn is_in(plan: &CollectorPlan, peer: IpAddr) -> bool {
 struct Connection {
     ends: Ends,
     /// Free again with the connection.
-    place: Place,
+    seat: Seat,
     connections: Connections,
     router: Router,
     counts: Arc<Counts>,
@@ -289,6 +302,7 @@ impl Connection {
         let peer = Peer::by_tls(address, certificate);
         if certificate.is_some() {
             drop(stranger);
+            self.seat.visit().show_token();
             self.answer(stream, peer).await;
         } else {
             let _ = timeout(STRANGER, self.answer(stream, peer)).await;
@@ -299,9 +313,8 @@ impl Connection {
     async fn answer(self, stream: TlsStream<TcpStream>, peer: Peer) {
         let router = self.router.layer(Extension(peer));
         self.connections
-            .answer(stream, self.ends, router, self.stopping)
+            .answer(stream, self.seat, router, self.stopping)
             .await;
-        drop(self.place);
     }
 }
 

@@ -2,8 +2,9 @@
 //! take. It speaks HTTP/1.1 over any stream, so that TLS can stand below it.
 
 mod phase;
+mod room;
 
-use super::{Cause, Limits, Place, Places};
+use super::{Cause, Limits};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
@@ -11,7 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use phase::{Observed, Phase, Progress};
+use phase::{Observed, Phase};
+use room::Room;
+pub(in crate::serve) use room::{Seat, Visit};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The most that one request's header may have, and that is read ahead, in bytes.
 const HEADER_BYTES: usize = 64 << 10;
@@ -59,6 +63,8 @@ pub(in crate::serve) struct Bounds {
     /// Connections from other hosts at a time. Those of this host are apart: whoever
     /// fills all places cannot keep its people out.
     pub(in crate::serve) all: usize,
+    /// Connections of this host at a time, whatever addresses they come from.
+    pub(in crate::serve) all_here: usize,
     /// Connections of one peer at a time.
     pub(in crate::serve) of_one: usize,
     /// How long each phase may take.
@@ -84,6 +90,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             all: 512,
+            all_here: 256,
             of_one: 64,
             times: Times {
                 header: Duration::from_secs(10),
@@ -95,13 +102,28 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// The usual bounds, and less where the process may open few files: all connections
+    /// of two listeners leave more than half of them to everything else.
+    pub(in crate::serve) fn within_files(limit: u64) -> Self {
+        let usual = Self::default();
+        let share = |parts: u64| usize::try_from(limit / parts).unwrap_or(usize::MAX).max(1);
+        Self {
+            all: usual.all.min(share(8)),
+            all_here: usual.all_here.min(share(16)),
+            of_one: usual.of_one.min(share(32)),
+            ..usual
+        }
+    }
+}
+
 /// The connections of one listener. A second listener has its own: who fills the places of
 /// one leaves the other's free.
 #[derive(Clone, Debug)]
 pub(in crate::serve) struct Connections {
     bounds: Bounds,
     limits: Arc<Limits>,
-    places: Places,
+    room: Room,
 }
 
 impl Connections {
@@ -110,19 +132,25 @@ impl Connections {
         Self {
             bounds,
             limits,
-            places: Places::new(bounds.all, bounds.of_one),
+            room: Room::new(bounds),
         }
     }
 
-    /// A place for a connection, which is to be held as long as that is open; `None`,
-    /// and counted, where its peer or all have too many.
-    pub(in crate::serve) fn admit(&self, ends: Ends) -> Option<Place> {
-        let place = self.places.admit(ends.peer.ip(), !ends.are_here());
-        if place.is_none() {
+    /// A place for a connection, which is to be held as long as that is open; `None`
+    /// where its peer or all have too many and nobody only waits. Both a refusal and a
+    /// connection that is cut for this one are counted.
+    pub(in crate::serve) fn admit(&self, ends: Ends) -> Option<Seat> {
+        let admitted = self.room.admit(ends, Instant::now());
+        if admitted
+            .as_ref()
+            .is_none_or(|(_, one_was_cut)| *one_was_cut)
+        {
             self.limits.count(Cause::Connections);
+        }
+        if admitted.is_none() {
             tracing::debug!("a connection of {} was refused", ends.peer);
         }
-        place
+        admitted.map(|(seat, _)| seat)
     }
 
     /// Answers without TLS until `stopping`, then waits until requests have finished.
@@ -142,14 +170,13 @@ impl Connections {
             match accepted {
                 Ok((stream, peer)) => {
                     // Without one it is closed at once.
-                    let Some((ends, place)) = self.place_for(&stream, peer) else {
+                    let Some(seat) = self.seat_for(&stream, peer) else {
                         continue;
                     };
                     let (these, router) = (self.clone(), router.clone());
                     let stopping = stopping.clone();
                     running.spawn(async move {
-                        these.answer(stream, ends, router, stopping).await;
-                        drop(place);
+                        these.answer(stream, seat, router, stopping).await;
                     });
                 }
                 // The peer's fault, and over.
@@ -164,33 +191,36 @@ impl Connections {
         while running.join_next().await.is_some() {}
     }
 
-    fn place_for(&self, stream: &TcpStream, peer: SocketAddr) -> Option<(Ends, Place)> {
+    fn seat_for(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Seat> {
         // Where there is no local address any more, the connection is gone.
         let ends = Ends::new(peer, stream.local_addr().ok()?);
-        let place = self.admit(ends)?;
+        let seat = self.admit(ends)?;
         // Small answers are not to wait for more.
         let _ = stream.set_nodelay(true);
-        Some((ends, place))
+        Some(seat)
     }
 
     /// Answers the requests of one connection until it ends, a phase of it takes too long,
-    /// or `stopping` and its request has finished. Requests carry [`Ends`].
+    /// a newcomer has its place, or `stopping` and its request has finished. Requests carry
+    /// [`Ends`] and [`Visit`].
     pub(in crate::serve) async fn answer<S>(
         &self,
         stream: S,
-        ends: Ends,
+        seat: Seat,
         router: Router,
         mut stopping: channel::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let progress = Progress::begin();
+        let (ends, progress) = (seat.ends, seat.progress.clone());
+        let visit = seat.visit().clone();
         let stream = Observed::new(stream, progress.clone());
         let asked = progress.clone();
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asked.enter(Phase::Asked);
             request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(visit.clone());
             request.extensions_mut().insert(ConnectInfo(ends.peer));
             let answering = router.call(request);
             let asked = asked.clone();
@@ -213,6 +243,7 @@ impl Connections {
         let mut ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             phase = overdue.as_mut() => return self.cut(ends, phase),
+            () = seat.taken() => return,
             () = stopped => None,
         };
         if ended.is_none() {

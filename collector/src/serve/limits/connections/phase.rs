@@ -37,7 +37,7 @@ impl Phase {
 
 /// The phase of one connection, and since when.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Arc<channel::Sender<(Phase, Instant)>>);
+pub(in crate::serve) struct Progress(Arc<channel::Sender<(Phase, Instant)>>);
 
 impl Progress {
     /// Of a connection that was just accepted.
@@ -51,6 +51,11 @@ impl Progress {
     /// A new phase begins.
     pub(super) fn enter(&self, phase: Phase) {
         self.0.send_replace((phase, Instant::now()));
+    }
+
+    /// The phase, and since when.
+    pub(super) fn now(&self) -> (Phase, Instant) {
+        *self.0.borrow()
     }
 
     /// Bytes have come. Those of a body, and of a request behind another, begin nothing.

@@ -1,4 +1,4 @@
-use super::{Bounds, Connections, Ends, Times};
+use super::{Bounds, Connections, Ends, Phase, Seat, Times};
 use crate::serve::limits::{Limits, RefusedBody};
 use axum::Router;
 use axum::routing::get;
@@ -18,6 +18,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 const BOUNDS: Bounds = Bounds {
     all: 100,
+    all_here: 100,
     of_one: 100,
     times: Times {
         header: NEVER,
@@ -255,60 +256,118 @@ fn one_peer_has_no_more_connections_than_it_may() {
     for stream in [&mut first, &mut second] {
         assert!(ask(stream, "/").ends_with("here"));
     }
+    // The one that has been idle longest makes room.
     let mut third = served.connect();
-    wait_for_end(&mut third);
+    wait_for_end(&mut first);
     assert_eq!(served.refused().connections, 1);
-    // A place that is left is free again.
-    drop(first);
-    let until = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < until, "its place is not free");
-        let mut again = served.connect();
-        let _ = again.write_all(request("/").as_bytes());
-        let mut answer = String::new();
-        let _ = again.shutdown(std::net::Shutdown::Write);
-        let _ = again.read_to_string(&mut answer);
-        if answer.ends_with("here") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    assert!(ask(&mut third, "/").ends_with("here"));
     assert!(ask(&mut second, "/").ends_with("here"));
+    assert_eq!(served.refused().connections, 1);
 }
 
 #[test]
-fn who_fills_all_places_keeps_this_hosts_people_from_none() {
+fn half_open_and_idle_connections_keep_nobody_out() {
+    let served = Served::start(Bounds {
+        of_one: 8,
+        all_here: 8,
+        ..BOUNDS
+    });
+    let mut crowd: Vec<TcpStream> = (0..64).map(|_| served.connect()).collect();
+    for (n, stream) in crowd.iter_mut().enumerate() {
+        // Silent, in the midst of a header, idle after a whole request.
+        match n % 3 {
+            0 => {}
+            1 => drop(stream.write_all(b"GET / HT")),
+            _ => drop(stream.write_all(request("/").as_bytes())),
+        }
+    }
+    for _ in 0..32 {
+        let mut stream = served.connect();
+        assert!(ask(&mut stream, "/").ends_with("here"));
+    }
+    assert!(served.refused().connections >= 56);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fills_all_places_keeps_others_from_none() {
     let limits = Arc::new(Limits::default());
     let bounds = Bounds {
         all: 3,
+        all_here: 2,
         of_one: 2,
         ..BOUNDS
     };
     let connections = Connections::new(Arc::clone(&limits), bounds);
     let from = |peer: &str, local: &str| {
         let (peer, local) = (format!("{peer}:1"), format!("{local}:8620"));
-        connections.admit(Ends::new(peer.parse().unwrap(), local.parse().unwrap()))
+        let ends = Ends::new(peer.parse().unwrap(), local.parse().unwrap());
+        let seat = connections.admit(ends).unwrap();
+        seat.progress.enter(Phase::Asked);
+        seat
+    };
+    let is_cut = |seat: &Seat| {
+        let mut taken = Box::pin(seat.taken());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        taken.as_mut().poll(&mut context).is_ready()
     };
     let ours = "[2001:db8::1]";
-    let places = [
-        from("[2001:db8:1::1]", ours),
-        from("[2001:db8:1::2]", ours),
-        from("10.0.0.1", "10.0.0.9"),
-    ];
-    assert!(places.iter().all(Option::is_some));
-    assert!(from("[2001:db8:1::3]", ours).is_none(), "its /64 has two");
-    assert!(from("10.0.0.2", "10.0.0.9").is_none(), "others have three");
-    let here = [
-        from("127.0.0.1", "127.0.0.1"),
-        from("10.0.0.9", "10.0.0.9"),
-        from("[::1]", "[::1]"),
-    ];
-    assert!(here.iter().all(Option::is_some));
-    assert_eq!(limits.refused().connections, 2);
-    drop(places);
-    assert!(from("10.0.0.2", "10.0.0.9").is_some());
-    drop(here);
-    assert_eq!(connections.places.held(), (0, 0));
+    let one = from("[2001:db8:1::1]", ours);
+    let two = from("[2001:db8:1::2]", ours);
+    let three = from("10.0.0.1", "10.0.0.9");
+    // Nobody waits: who comes has a place that is kept for who shows a token.
+    let same_64 = from("[2001:db8:1::3]", ours);
+    let full = from("10.0.0.2", "10.0.0.9");
+    assert!(same_64.visit().needs_token() && full.visit().needs_token());
+    full.visit().show_token();
+    assert!(!full.visit().needs_token());
+    // This host has its own places, whatever the addresses.
+    let here = [from("127.0.0.1", "127.0.0.1"), from("10.0.0.9", "10.0.0.9")];
+    assert!(here.iter().all(|seat| !seat.visit().needs_token()));
+    assert!(from("[::1]", "[::1]").visit().needs_token());
+    assert_eq!(limits.refused().connections, 0);
+    // One of another network only waits: it is cut, and not the one before it.
+    drop(same_64);
+    drop(full);
+    three.progress.enter(Phase::Idle);
+    let fourth = from("10.0.0.2", "10.0.0.9");
+    assert!(is_cut(&three) && !is_cut(&one) && !is_cut(&two));
+    assert_eq!(limits.refused().connections, 1);
+    // What takes long is cut, too, unless it showed a token.
+    two.visit().show_token();
+    tokio::time::advance(SOON * 3).await;
+    let _fifth = from("10.0.0.3", "10.0.0.9");
+    assert!(is_cut(&one) && !is_cut(&two) && !is_cut(&fourth));
+    drop((one, two, three, fourth, here, _fifth));
+    assert_eq!(connections.room.len(), 0);
+}
+
+#[test]
+fn places_for_tokens_have_an_end_too() {
+    let limits = Arc::new(Limits::default());
+    let connections = Connections::new(Arc::clone(&limits), Bounds { all: 1, ..BOUNDS });
+    let ends = |n: u8| {
+        let peer = format!("10.0.0.{n}:1");
+        Ends::new(peer.parse().unwrap(), "10.0.1.1:8620".parse().unwrap())
+    };
+    let mut seats: Vec<_> = Vec::new();
+    for n in 0..17 {
+        let seat = connections.admit(ends(n)).unwrap();
+        seat.progress.enter(Phase::Asked);
+        seats.push(seat);
+    }
+    assert!(connections.admit(ends(17)).is_none());
+    assert_eq!(limits.refused().connections, 1);
+    seats.pop();
+    assert!(connections.admit(ends(17)).is_some());
+}
+
+#[test]
+fn few_files_make_few_places() {
+    let of = |files| Bounds::within_files(files);
+    assert_eq!((of(1 << 20).all, of(1 << 20).all_here), (512, 256));
+    let few = of(1024);
+    assert!(2 * (few.all + few.all_here) < 512, "{few:?}");
+    assert!(of(0).all > 0);
 }
 
 #[test]
