@@ -5,7 +5,7 @@ use hopgap_analysis::findings;
 use hopgap_analysis::input::{EchoRecords, Input, ReflectorRun, SenderRun, SessionRecords};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::plan::{Destination, Plan, SessionPlan};
-use hopgap_proto::record::{AgentName, ProbeFate};
+use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
@@ -144,10 +144,11 @@ fn reflector_runs(
         .collect())
 }
 
-/// Whether a run recorded nothing of a session: the events of the agent itself alone
-/// say nothing about it.
+/// Whether a run recorded nothing of a session, and lost nothing that it may have
+/// recorded: other events of the agent itself alone say nothing about it.
 fn is_bare(rows: &RunRows) -> bool {
-    rows.probes.is_empty() && rows.traces.is_empty()
+    let lost = |event: &Event| matches!(event.kind, EventKind::BlocksLost { .. });
+    rows.probes.is_empty() && rows.traces.is_empty() && !rows.events.iter().any(lost)
 }
 
 /// How far the reflector's wall clock is ahead of the sender's, at least and at most, as

@@ -24,6 +24,7 @@ mod records;
 mod rename;
 mod schema;
 pub mod seal;
+mod sealed;
 mod segment;
 mod status;
 

@@ -1,8 +1,8 @@
 //! Reading records back, from blobs and from sealed files alike.
 
 use super::reader::name;
-use super::segment::{Origin, Row, Segment};
-use super::{Kind, Reader, StoreError};
+use super::schema::keeps_checksums;
+use super::{Kind, Reader, StoreError, sealed};
 use hopgap_proto::record::{
     AgentName, Block, BlockBody, Echo, Event, Probe, Reception, RunId, SessionName, TargetName,
     Trace,
@@ -48,7 +48,32 @@ pub type Runs = BTreeMap<(AgentName, RunId), RunRows>;
 struct Stored {
     run: i64,
     closed: ClockPair,
+    /// The CRC-32 that it was stored with; `None` where an older version stored it.
+    crc: Option<u32>,
     payload: Vec<u8>,
+}
+
+impl Stored {
+    /// The block. What was decoded before it was stored can be decoded again, unless the
+    /// disk changed it; then the rest is worth more than an end.
+    fn decode(&self) -> Option<Block> {
+        if self
+            .crc
+            .is_some_and(|crc| crc32fast::hash(&self.payload) != crc)
+        {
+            tracing::error!(
+                "a stored block is damaged: its bytes no longer match their checksum; what it held is told as lost"
+            );
+            return None;
+        }
+        Block::decode(&self.payload)
+            .inspect_err(|error| {
+                tracing::error!(
+                    "a stored block cannot be read, and what it held is told as lost: {error}"
+                );
+            })
+            .ok()
+    }
 }
 
 impl Reader {
@@ -141,7 +166,7 @@ impl Reader {
                     body: BlockBody::Echoes(target, echoes),
                     ..
                 }),
-            ) = (names.get(&stored.run), decode(&stored.payload))
+            ) = (names.get(&stored.run), stored.decode())
             else {
                 return;
             };
@@ -177,24 +202,27 @@ impl Reader {
     ) -> Result<(), StoreError> {
         match kind {
             Kind::Probes => {
-                self.read_sealed(tx, names, session, (from, to), runs, |rows, probe| {
+                sealed::read(self, tx, names, session, (from, to), runs, |rows, probe| {
                     rows.probes.push(probe);
-                })?
+                })?;
             }
             Kind::Receptions => {
-                self.read_sealed(tx, names, session, (from, to), runs, |rows, r| {
+                sealed::read(self, tx, names, session, (from, to), runs, |rows, r| {
                     rows.receptions.push(r);
-                })?
+                })?;
             }
             Kind::Traces | Kind::Events | Kind::Echoes => {}
         }
         let mut take = |stored: Stored| {
-            let (Some((agent, run)), Some(block)) =
-                (names.get(&stored.run), decode(&stored.payload))
-            else {
+            let Some((agent, run)) = names.get(&stored.run) else {
                 return;
             };
             let rows = runs.entry((agent.clone(), *run)).or_default();
+            let Some(block) = stored.decode() else {
+                rows.events
+                    .push(sealed::lost(1, stored.closed, stored.closed.wall));
+                return;
+            };
             let within = within(stored.closed, from, to);
             match block.body {
                 BlockBody::Probes(all) => {
@@ -218,92 +246,9 @@ impl Reader {
         blobs(tx, Some(session), kind, (from, to), &mut take)?;
         Ok(())
     }
-
-    fn read_sealed<R: Row>(
-        &self,
-        tx: &Transaction<'_>,
-        names: &RunNames,
-        session: &SessionName,
-        (from, to): (Wall, Wall),
-        runs: &mut Runs,
-        mut put: impl FnMut(&mut RunRows, R),
-    ) -> Result<(), StoreError> {
-        let mut statement = tx.prepare_cached(
-            "SELECT path FROM segment WHERE kind = ?1 AND last >= ?3 AND first <= ?4
-             AND session = (SELECT id FROM session WHERE name = ?2) ORDER BY first, id",
-        )?;
-        let paths = statement
-            .query_map(
-                params![
-                    R::KIND.code(),
-                    session.as_str(),
-                    from.as_nanos(),
-                    to.as_nanos()
-                ],
-                |row| row.get::<_, String>(0),
-            )?
-            .collect::<Result<Vec<_>, _>>()?;
-        for path in paths {
-            let path = self.dir.join(path);
-            // Rows of one block follow each other: they are gathered until the origin changes.
-            let mut current: Option<Origin> = None;
-            let mut gathered: Vec<R> = Vec::new();
-            let mut misnamed = false;
-            let mut flush = |origin: Option<Origin>, rows: &mut Vec<R>| {
-                let Some(origin) = origin else { return };
-                match origin.agent() {
-                    Some(agent) => {
-                        let agent = owner(names, agent, origin.run);
-                        let run = runs.entry((agent, origin.run)).or_default();
-                        rows.drain(..).for_each(|row| put(run, row));
-                    }
-                    None => misnamed = true,
-                }
-            };
-            let mut read = || {
-                Segment::open(&path)?.rows(&path, (from, to), |origin: Origin, row: R| {
-                    if current.as_ref() != Some(&origin) {
-                        flush(current.replace(origin), &mut gathered);
-                    }
-                    gathered.push(row);
-                })
-            };
-            // Some damage makes the Parquet reader panic. It holds no state of ours, and what
-            // was gathered so far is dropped with the error.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut read)) {
-                Ok(read) => read?,
-                Err(_) => {
-                    return Err(StoreError::Damaged {
-                        path,
-                        what: "the Parquet reader gave up on it".to_owned(),
-                    });
-                }
-            }
-            flush(current, &mut gathered);
-            if misnamed {
-                return Err(StoreError::Damaged {
-                    path,
-                    what: "a row names no agent".to_owned(),
-                });
-            }
-        }
-        Ok(())
-    }
 }
 
-type RunNames = BTreeMap<i64, (AgentName, RunId)>;
-
-/// Who a sealed row belongs to. It has the name that its agent had when it was sealed; of
-/// one that was renamed, the run says who it is.
-fn owner(names: &RunNames, sealed: AgentName, run: RunId) -> AgentName {
-    let of_run = || names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
-    let mut others = of_run();
-    match (others.next(), others.next()) {
-        (Some(only), None) => only.clone(),
-        // Agents that began in the same nanosecond.
-        _ => sealed,
-    }
-}
+pub(super) type RunNames = BTreeMap<i64, (AgentName, RunId)>;
 
 fn run_names(tx: &Transaction<'_>) -> Result<RunNames, StoreError> {
     let mut statement = tx.prepare(
@@ -324,16 +269,6 @@ fn within(closed: ClockPair, from: Wall, to: Wall) -> impl Fn(Mono) -> bool {
     }
 }
 
-/// What was decoded before it was stored can be decoded again, unless the disk
-/// changed it; then the rest is worth more than an end.
-fn decode(payload: &[u8]) -> Option<Block> {
-    Block::decode(payload)
-        .inspect_err(|error| {
-            tracing::error!("a stored block cannot be read and is left out: {error}")
-        })
-        .ok()
-}
-
 /// Gives the blocks of a kind that overlap a time to `each`: those of a session (and,
 /// for events, those of agents themselves), or all.
 fn blobs(
@@ -350,8 +285,9 @@ fn blobs(
         }
         (Some(_), _) => "session = (SELECT id FROM session WHERE name = ?1)",
     };
+    let crc = if keeps_checksums(tx)? { "crc" } else { "NULL" };
     let mut statement = tx.prepare_cached(&format!(
-        "SELECT run, closed_mono, closed_wall, data FROM block JOIN payload ON payload.block = block.id
+        "SELECT run, closed_mono, closed_wall, {crc}, data FROM block JOIN payload ON payload.block = block.id
          WHERE {whose} AND kind = ?2 AND last >= ?3 AND first <= ?4 ORDER BY first, block.id"
     ))?;
     let mut rows = statement.query(params![
@@ -367,7 +303,8 @@ fn blobs(
                 mono: Mono::from_nanos(row.get(1)?),
                 wall: Wall::from_nanos(row.get(2)?),
             },
-            payload: row.get(3)?,
+            crc: row.get(3)?,
+            payload: row.get(4)?,
         });
     }
     Ok(())

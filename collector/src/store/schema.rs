@@ -193,3 +193,13 @@ pub(super) fn check(db: &Connection, dir: &Path) -> Result<(), StoreError> {
 pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
+
+/// Whether the tables are of a version that keeps checksums and what expired.
+pub(super) fn keeps_checksums(db: &Connection) -> Result<bool, StoreError> {
+    Ok(version(db)? >= 2)
+}
+
+/// Whether the tables are of a version that keeps the digests of sealed files.
+pub(super) fn keeps_digests(db: &Connection) -> Result<bool, StoreError> {
+    Ok(version(db)? >= 3)
+}

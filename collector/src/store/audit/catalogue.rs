@@ -2,7 +2,8 @@
 
 use super::super::block::tally_of;
 use super::super::reader::name;
-use super::super::{Kind, StoreError, schema};
+use super::super::schema::keeps_checksums;
+use super::super::{Kind, StoreError};
 use hopgap_proto::record::{AgentName, Block, RunId, SessionName};
 use hopgap_proto::time::{ClockPair, Mono, Wall};
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -49,16 +50,6 @@ pub(super) fn sessions(tx: &Transaction<'_>) -> Result<Vec<(i64, SessionName)>, 
     let mut statement = tx.prepare("SELECT id, name FROM session ORDER BY id")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, name(row, 1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Whether the tables are of a version that keeps checksums and what expired.
-pub(super) fn keeps_checksums(tx: &Transaction<'_>) -> Result<bool, StoreError> {
-    Ok(schema::version(tx)? >= 2)
-}
-
-/// Whether the tables are of a version that keeps the digests of sealed files.
-pub(super) fn keeps_digests(tx: &Transaction<'_>) -> Result<bool, StoreError> {
-    Ok(schema::version(tx)? >= 3)
 }
 
 pub(super) fn entries(

@@ -1,9 +1,10 @@
 //! Sealed files: are they there, and do they hold what the catalogue says?
 
 use super::super::digest;
+use super::super::schema::keeps_digests;
 use super::super::segment::{Origin, Segment};
 use super::super::{Kind, Reader, StoreError};
-use super::catalogue::{RunEntry, keeps_digests};
+use super::catalogue::RunEntry;
 use hopgap_proto::record::{AgentName, Probe, Reception, RunId};
 use hopgap_proto::time::Wall;
 use rusqlite::{Transaction, params};

@@ -1,7 +1,7 @@
 //! An agent's spool, held against the store.
 
 use super::super::StoreError;
-use super::catalogue::keeps_checksums;
+use super::super::schema::keeps_checksums;
 use hopgap_proto::frame::{FrameError, FrameReader};
 use hopgap_proto::record::{AgentName, Block, BlockKey, RunId};
 use rusqlite::{OptionalExtension as _, Transaction, params};

@@ -307,6 +307,12 @@ impl Segment {
         Ok(Self { reader })
     }
 
+    /// How many rows it has.
+    pub(in crate::store) fn count(&self) -> u64 {
+        let rows = self.reader.metadata().file_metadata().num_rows();
+        u64::try_from(rows).unwrap_or(0)
+    }
+
     /// Gives every row whose time lies from `from` to `to` to `each`.
     pub(in crate::store) fn rows<R: Row>(
         &self,

@@ -1,0 +1,214 @@
+//! Reads sealed files back.
+//!
+//! A file that is missing, damaged or another's ends no report. Nothing of it is believed,
+//! and what it held is told as lost, by an event of each run whose blocks were sealed in
+//! it: then that time is no data.
+
+use super::records::{RunNames, RunRows, Runs};
+use super::schema::keeps_digests;
+use super::segment::{Origin, Row, Segment};
+use super::{Reader, StoreError, digest};
+use hopgap_proto::record::{AgentName, Event, EventKind, RunId, SessionName};
+use hopgap_proto::time::{ClockPair, Mono, Wall};
+use rusqlite::{Transaction, params};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// A sealed file, as the catalogue has it.
+struct Entry {
+    id: i64,
+    path: PathBuf,
+    records: u64,
+    /// SHA-256; `None` where an older version sealed it.
+    digest: Option<Vec<u8>>,
+}
+
+/// Why nothing of a sealed file is believed.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("is missing")]
+    Missing,
+    #[error("does not hold the bytes that were sealed")]
+    OtherBytes,
+    #[error("has records of another session")]
+    OtherSession,
+    #[error("has {found} records, but {sealed} were sealed")]
+    OtherCount { found: u64, sealed: u64 },
+    #[error("names no agent in a row")]
+    NoAgent,
+    #[error("makes the Parquet reader give up")]
+    Unreadable,
+    #[error("cannot be read: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Rows of one block, or of several that follow each other.
+type Rows<R> = Vec<(Origin, Vec<R>)>;
+
+/// Gives the sealed rows of a session and a time to `put`, each with the run that
+/// recorded it.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(super) fn read<R: Row>(
+    reader: &Reader,
+    tx: &Transaction<'_>,
+    names: &RunNames,
+    session: &SessionName,
+    time: (Wall, Wall),
+    runs: &mut Runs,
+    mut put: impl FnMut(&mut RunRows, R),
+) -> Result<(), StoreError> {
+    for entry in entries::<R>(reader.dir(), tx, session, time)? {
+        match rows::<R>(&entry, session, time) {
+            Ok(all) => {
+                for (origin, rows) in all {
+                    // Checked when it was read.
+                    let Some(agent) = origin.agent() else {
+                        continue;
+                    };
+                    let agent = owner(names, agent, origin.run);
+                    let run = runs.entry((agent, origin.run)).or_default();
+                    rows.into_iter().for_each(|row| put(run, row));
+                }
+            }
+            Err(fault) => {
+                tracing::error!(
+                    "the sealed file {} {fault}; what it held is told as lost. Put the file of a backup in its place, and make the report anew",
+                    entry.path.display()
+                );
+                tell_lost(tx, names, &entry, runs)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That blocks were lost, the last of them closed at `last`, the first at `from`.
+pub(super) fn lost(blocks: u32, last: ClockPair, from: Wall) -> Event {
+    Event {
+        at: last.mono,
+        kind: EventKind::BlocksLost {
+            blocks,
+            from: Some(from),
+            to: last.wall,
+        },
+    }
+}
+
+fn entries<R: Row>(
+    dir: &Path,
+    tx: &Transaction<'_>,
+    session: &SessionName,
+    (from, to): (Wall, Wall),
+) -> Result<Vec<Entry>, StoreError> {
+    let digest = if keeps_digests(tx)? { "digest" } else { "NULL" };
+    let mut statement = tx.prepare(&format!(
+        "SELECT id, path, records, {digest} FROM segment
+         WHERE kind = ?1 AND last >= ?3 AND first <= ?4
+         AND session = (SELECT id FROM session WHERE name = ?2) ORDER BY first, id"
+    ))?;
+    let entries = statement.query_map(
+        params![
+            R::KIND.code(),
+            session.as_str(),
+            from.as_nanos(),
+            to.as_nanos()
+        ],
+        |row| {
+            Ok(Entry {
+                id: row.get(0)?,
+                path: dir.join(row.get::<_, String>(1)?),
+                records: row.get::<_, i64>(2)?.cast_unsigned(),
+                digest: row.get(3)?,
+            })
+        },
+    )?;
+    Ok(entries.collect::<Result<_, _>>()?)
+}
+
+/// The rows of a file, which is as it was sealed or is not believed.
+fn rows<R: Row>(
+    entry: &Entry,
+    session: &SessionName,
+    (from, to): (Wall, Wall),
+) -> Result<Rows<R>, Fault> {
+    if !entry.path.exists() {
+        return Err(Fault::Missing);
+    }
+    match &entry.digest {
+        Some(sealed) if digest::of(&entry.path)?[..] != sealed[..] => {
+            return Err(Fault::OtherBytes);
+        }
+        _ => {}
+    }
+    // Some damage makes the Parquet reader panic. It holds no state of ours.
+    let segment = catch_unwind(|| Segment::open(&entry.path)).map_err(|_| Fault::Unreadable)??;
+    let found = segment.count();
+    if found != entry.records {
+        return Err(Fault::OtherCount {
+            found,
+            sealed: entry.records,
+        });
+    }
+    let mut all: Rows<R> = Vec::new();
+    let mut fault = None;
+    let gather = |origin: Origin, row: R| match all.last_mut() {
+        Some((last, rows)) if *last == origin => rows.push(row),
+        _ => {
+            if origin.session.data() != session.as_str().as_bytes() {
+                fault = Some(Fault::OtherSession);
+            } else if origin.agent().is_none() {
+                fault = Some(Fault::NoAgent);
+            }
+            all.push((origin, vec![row]));
+        }
+    };
+    let read = || segment.rows(&entry.path, (from, to), gather);
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| Fault::Unreadable)??;
+    fault.map_or(Ok(all), Err)
+}
+
+/// Tells each run whose blocks were sealed in a file that they are lost.
+fn tell_lost(
+    tx: &Transaction<'_>,
+    names: &RunNames,
+    entry: &Entry,
+    runs: &mut Runs,
+) -> Result<(), StoreError> {
+    let mut statement = tx.prepare(
+        "SELECT run, count(*), min(closed_wall), max(closed_wall), max(closed_mono)
+         FROM block WHERE segment = ?1 GROUP BY run",
+    )?;
+    let mut found = statement.query([entry.id])?;
+    while let Some(row) = found.next()? {
+        let Some((agent, run)) = names.get(&row.get(0)?) else {
+            continue;
+        };
+        let blocks = u32::try_from(row.get::<_, i64>(1)?).unwrap_or(u32::MAX);
+        let last = ClockPair {
+            mono: Mono::from_nanos(row.get(4)?),
+            wall: Wall::from_nanos(row.get(3)?),
+        };
+        let event = lost(blocks, last, Wall::from_nanos(row.get(2)?));
+        let rows = runs.entry((agent.clone(), *run)).or_default();
+        rows.events.push(event);
+    }
+    Ok(())
+}
+
+/// Who a sealed row belongs to. It has the name that its agent had when it was sealed; of
+/// one that was renamed, the run says who it is.
+fn owner(names: &RunNames, sealed: AgentName, run: RunId) -> AgentName {
+    let of_run = || names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
+    let mut others = of_run();
+    match (others.next(), others.next()) {
+        (Some(only), None) => only.clone(),
+        // Agents that began in the same nanosecond.
+        _ => sealed,
+    }
+}
+
+#[cfg(test)]
+mod tests;
