@@ -226,12 +226,14 @@ impl ReflectorLog {
             arrivals.sort_unstable();
             log.strays += assign(*flow, arrivals, runs, &log.anchors);
         }
-        let heard = arrivals.values().flatten().map(|a| a.at);
-        let samples = runs.iter().flat_map(|r| r.flows.values());
-        let replied = samples.flat_map(|f| &f.samples).filter(|s| s.replied);
-        let mut heard: Vec<Wall> = heard.chain(replied.map(|s| s.arrival)).collect();
-        heard.sort_unstable();
-        log.stalls.settle(&heard);
+        if !log.stalls.is_empty() {
+            let heard = arrivals.values().flatten().map(|a| a.at);
+            let samples = runs.iter().flat_map(|r| r.flows.values());
+            let replied = samples.flat_map(|f| &f.samples).filter(|s| s.replied);
+            let mut heard: Vec<Wall> = heard.chain(replied.map(|s| s.arrival)).collect();
+            heard.sort_unstable();
+            log.stalls.settle(&heard);
+        }
         log
     }
 

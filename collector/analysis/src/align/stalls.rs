@@ -60,6 +60,11 @@ impl Stalls {
         self.0 = merged;
     }
 
+    /// Whether there was none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The stall that an instant lies in.
     pub(crate) fn at(&self, at: Wall) -> Option<&Stall> {
         let after = self.0.partition_point(|s| s.from <= at);

@@ -2,8 +2,9 @@
 
 use super::report::Outage;
 use super::{DIRECTIONS, Judgement, SLACK, View};
-use crate::campaign::program::Act;
+use crate::campaign::program::{Act, Step};
 use crate::campaign::truth::{Passage, Probe};
+use crate::campaign::world::side_of;
 use crate::truth::OUTAGE_MIN;
 use hopgap_proto::time::{Mono, Span};
 use std::ops::RangeInclusive;
@@ -11,6 +12,9 @@ use std::ops::RangeInclusive;
 /// As many probes that came through part two outages: the plan's `min_good`, which the
 /// campaign's plans leave at its default.
 const MIN_GOOD: usize = 5;
+
+/// Taking a route away, or giving it back, takes so long on a busy machine.
+const COMMAND: Span = Span::from_millis(300);
 
 /// Probes lost in a row, by their places.
 type Run = RangeInclusive<usize>;
@@ -35,6 +39,10 @@ impl Judgement {
             }
         }
         for (outage, range) in &reported {
+            if outage.lost == 0 && outage.refused > 0 {
+                self.compare_refused(view, outage);
+                continue;
+            }
             let Some(range) = range else {
                 self.invented += 1;
                 let what = format!(
@@ -45,6 +53,29 @@ impl Judgement {
                 continue;
             };
             self.look_at(view, outage, range, &runs, &whole);
+        }
+    }
+
+    /// An outage of refused sends alone: the host that the direction leaves had no route.
+    fn compare_refused(&mut self, view: &View<'_>, outage: &Outage) {
+        let label = format!("{}, {} outage of refusals", view.label, outage.direction);
+        let direction = DIRECTIONS.iter().position(|d| *d == outage.direction);
+        let leaves = direction.map(|d| view.truth.enters(d));
+        let least = Span::from_nanos(outage.at_least_ns);
+        let most = outage.at_most_ns.map(Span::from_nanos);
+        let fits = |side: usize, step: &Step| {
+            let lasted = step.until.map(|until| until - step.from);
+            matches!(step.act, Act::NoRoute(host) if side_of(host) == side)
+                && lasted.is_some_and(|l| least <= l + COMMAND)
+                && lasted.is_none_or(|l| most.is_none_or(|most| most + COMMAND >= l))
+        };
+        let mut steps = view.program.steps.iter();
+        let true_one = leaves.is_some_and(|side| steps.any(|step| fits(side, step)));
+        self.durations.count(true_one);
+        if !true_one {
+            self.invented += 1;
+            let what = format!("reported for at least {least}; no route was gone for so long");
+            self.wrong(&label, what);
         }
     }
 

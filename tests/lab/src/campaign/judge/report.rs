@@ -108,6 +108,9 @@ pub(super) struct Outage {
     pub(super) at_least_ns: i64,
     pub(super) at_most_ns: Option<i64>,
     pub(super) lost: u64,
+    /// Absent in reports of before sends were evidence.
+    #[serde(default)]
+    pub(super) refused: u64,
     pub(super) loss_periods: Vec<LossPeriod>,
     pub(super) unsent: u64,
 }
