@@ -1,6 +1,49 @@
-//! Standard output, whose reader may have seen enough.
+//! Standard output and standard error, whose readers may have seen enough.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+
+/// One of the two streams that are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+impl Stream {
+    /// Whether the stream is a terminal.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Output => io::stdout().is_terminal(),
+            Self::Error => io::stderr().is_terminal(),
+        }
+    }
+
+    /// Whether the stream is a pipe or a socket whose other end is closed. A file has no
+    /// reader to lose.
+    pub fn reader_is_gone(self) -> bool {
+        let (output, error) = (io::stdout(), io::stderr());
+        // Nothing is waited for but what always comes: errors.
+        let mut fds = [match self {
+            Self::Output => PollFd::new(&output, PollFlags::empty()),
+            Self::Error => PollFd::new(&error, PollFlags::empty()),
+        }];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut fds, Some(&at_once)).is_ok_and(|_| fds[0].revents().intersects(gone))
+    }
+}
+
+/// Says something beside the results, on standard error. Whoever closed it does not want
+/// to know.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
 /// Writes `text`. A reader that went away, such as `head`, is told from success by
 /// [`ErrorKind::BrokenPipe`]; [`quiet`] makes it one.

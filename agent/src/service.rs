@@ -14,7 +14,7 @@ use crate::privilege::{self, PrivilegeError};
 use crate::recorder::{Batch, Recorder};
 use crate::secret::{self, SecretError};
 use crate::session::Stop;
-use crate::signals;
+use crate::signals::{self, AlsoEnds};
 use crate::spool::{Lost, Spool, SpoolError, SpoolOptions};
 use crate::uplink::{self, Client, Delivery, PlanCache, SharedSpool, lock};
 use hopgap_net::clock::Clock;
@@ -37,6 +37,9 @@ const TRY_AGAIN: Span = Span::from_secs(5);
 /// At the end the uplink gets this long to deliver the rest; what remains stays in
 /// the spool for the next start.
 const GRACE: Duration = Duration::from_secs(5);
+/// A request that is under way when that time is over is left alone after this much more:
+/// its records stay in the spool, and a delivery that is made twice counts once.
+const LEFT_ALONE_AFTER: Duration = Duration::from_secs(6);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +64,7 @@ pub enum ServiceError {
     Io(#[from] std::io::Error),
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// When it cannot begin. Once begun it goes on.
@@ -74,6 +77,8 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .with_ansi(crate::output::colours())
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A log that nobody reads any more is no reason to end.
+        .log_internal_errors(false)
         .init();
     let config = Config::load(&args.config)?;
     let rights = privilege::keep_for_sockets()?;
@@ -97,7 +102,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         false => None,
     };
     let stop = Stop::default();
-    signals::stop_on_interrupt(&stop)?;
+    signals::end_in_order(&stop, AlsoEnds::Nothing)?;
 
     let started = Clock::pair();
     let run = RunId(u64::try_from(started.wall.as_nanos()).unwrap_or(0));
@@ -122,16 +127,21 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         warn!("{error}");
         None
     });
-    let client = match &identity {
-        Some(identity) => {
-            let client =
-                Client::with_identity(&config.collector, identity, config.name.clone(), run)?;
-            // Ends with the process, as the plan's thread does.
-            keep_renewed(client.clone(), identities, identity, stop.clone())?;
-            client
-        }
-        None => Client::new(&config.collector, secret, config.name.clone(), run),
-    };
+    let proxy = config.proxy();
+    match (&proxy, uplink::unused_variable()) {
+        (Some(proxy), _) => info!("the way to the collector is by the proxy {proxy}"),
+        (None, Some(name)) => info!(
+            "{name} is set and not used: the way to the collector is direct, unless `proxy` in {} says otherwise",
+            args.config.display()
+        ),
+        (None, None) => {}
+    }
+    let client = Client::new(&config.collector, secret, config.name.clone(), run).through(proxy);
+    if let Some(identity) = &identity {
+        client.adopt(identity)?;
+        // Ends with the process, as the plan's thread does.
+        keep_renewed(client.clone(), identities, identity, stop.clone())?;
+    }
     let (plans, new_plans) = channel();
     // One that is not what the collector gave, or cannot be followed, is asked for anew.
     let known = cached
@@ -158,8 +168,10 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     drop(work);
     end_recording(records, recording);
     after_records.request();
-    if uplink.join().is_err() {
-        error!("the uplink ended by a fault of the program");
+    match join_within(uplink, LEFT_ALONE_AFTER) {
+        Some(Ok(())) => {}
+        Some(Err(_)) => error!("the uplink ended by a fault of the program"),
+        None => warn!("the last delivery has no answer; what it held stays in the spool"),
     }
     let left = lock(&spool).only_in_memory();
     if left > 0 {
@@ -351,6 +363,18 @@ fn lost_event(blocks: u32, at: Mono) -> Event {
         at,
         kind: EventKind::RecordsLost { blocks },
     }
+}
+
+/// Waits for the thread's end, at most this long.
+fn join_within(thread: JoinHandle<()>, most: Duration) -> Option<std::thread::Result<()>> {
+    let end = Clock::now() + Span::from(most);
+    while !thread.is_finished() {
+        if Clock::now() >= end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(thread.join())
 }
 
 fn end_recording(records: SyncSender<Batch>, recording: JoinHandle<()>) {

@@ -20,7 +20,9 @@ use hopgap_engine::stall::Watch;
 use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockTracker};
-use hopgap_net::probe::{BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received, TxKind};
+use hopgap_net::probe::{
+    BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received, Stamps as KernelStamps, TxKind,
+};
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, EventKind, FlowIndex, SessionName};
@@ -28,7 +30,7 @@ use hopgap_proto::stamp::{Seq, SessionKeys};
 use hopgap_proto::time::{Mono, Span};
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +49,10 @@ const LAZY_BELOW: Span = Span::from_millis(20);
 pub(crate) const CLOCK_EVERY: Span = Span::from_secs(10);
 /// Probes held back while the recorder has no room; beyond it records are dropped, and counted.
 pub(crate) const MOST_HELD: usize = 100_000;
+
+/// A session that was asked to end waits this long for its last replies, where its timeout
+/// is longer: whoever ends an agent does not wait a minute for it.
+const LONGEST_END: Span = Span::from_secs(7);
 
 /// How many batches of a socket are fetched before the next socket has its turn.
 const MOST_BATCHES: usize = 256;
@@ -84,6 +90,16 @@ pub struct SessionSetup {
 }
 
 impl SessionSetup {
+    /// Where to bind. A link-local source is of the interface to which the destination is.
+    fn local(&self, port: u16) -> SocketAddr {
+        match (self.source, self.destination) {
+            (IpAddr::V6(source), SocketAddr::V6(to)) if source.is_unicast_link_local() => {
+                SocketAddrV6::new(source, port, 0, to.scope_id()).into()
+            }
+            _ => SocketAddr::new(self.source, port),
+        }
+    }
+
     /// Whether a session of this setup can go on under the other. The key is read from
     /// the plan, and keys are not compared.
     pub fn is_same(&self, other: &Self) -> bool {
@@ -139,7 +155,7 @@ impl Session {
             let port = plan.source_port.saturating_add(u16::from(i));
             let options = ProbeOptions {
                 tos: plan.dscp << 2,
-                ..ProbeOptions::sender(SocketAddr::new(setup.source, port))
+                ..ProbeOptions::sender(setup.local(port))
             };
             flows.push(Flow {
                 socket: ProbeSocket::open(&options)?,
@@ -151,7 +167,21 @@ impl Session {
         // The first slot is not at once, so that the threads of all sessions are up.
         let origin = Clock::now() + Span::from_millis(50);
         let error_estimate = error_estimate();
-        let config = SenderConfig::from_plan(plan, origin, setup.keys.clone(), error_estimate);
+        let mut config = SenderConfig::from_plan(plan, origin, setup.keys.clone(), error_estimate);
+        if let Some(stamps) = flows.first().map(|f| f.socket.stamps())
+            && stamps != KernelStamps::Kernel
+        {
+            // None is waited for.
+            config.stamp_grace = Span::ZERO;
+            warn!(
+                "session {}: this kernel stamps no packet {}; those times are the program's own, and late by as long as it waits for a processor",
+                plan.name,
+                match stamps {
+                    KernelStamps::ReceiveOnly | KernelStamps::Kernel => "as it leaves",
+                    KernelStamps::None => "as it leaves or arrives",
+                }
+            );
+        }
         let tracer = TracerConfig::from_plan(
             plan,
             origin,
@@ -205,6 +235,7 @@ impl Session {
         };
         let mut watch = Watch::new(now);
         let mut packet = Vec::new();
+        let mut asked_to_end: Option<Mono> = None;
         while !(stop.requested() && self.sender.is_drained()) {
             self.sleep(next.hand_over);
             self.send_due(&mut packet);
@@ -236,6 +267,9 @@ impl Session {
             }
             if stop.requested() {
                 self.sender.stop(now);
+                if now - *asked_to_end.get_or_insert(now) >= LONGEST_END {
+                    self.sender.give_up();
+                }
                 if let Some(tracer) = &mut self.tracer {
                     tracer.stop();
                 }

@@ -1,42 +1,166 @@
-//! Ending in order on SIGINT and SIGTERM.
+//! Ending in order: on signals, and when whoever reads the output has gone.
+//!
+//! SIGINT and SIGTERM ask for the end, and so does SIGHUP, which comes when the terminal or
+//! the ssh session dies, often with the very path under test. Where SIGHUP was ignored at
+//! the start, as `nohup` makes it, it stays ignored.
 
+use crate::output::Stream;
 use crate::session::Stop;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Requests the stop at the first SIGINT or SIGTERM. The second one ends the
-/// process at once, as the default does: whoever presses Ctrl-C twice means it.
+/// How often it is looked whether whoever reads the output is still there.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Where Linux says which signals a process ignores (proc(5)).
+const STATUS: &str = "/proc/self/status";
+
+/// What asks for the end beside signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlsoEnds {
+    /// Nothing: a service outlives whoever reads its log.
+    Nothing,
+    /// That nobody reads this stream any more: a pipe or socket whose other end is closed.
+    ReaderGone(Stream),
+}
+
+impl AlsoEnds {
+    /// A terminal that goes sends SIGHUP, unless somebody wanted it otherwise (`disown`).
+    fn unless_terminal(self) -> Self {
+        match self {
+            Self::ReaderGone(stream) if stream.is_terminal() => Self::Nothing,
+            other => other,
+        }
+    }
+}
+
+/// Requests the stop at the first SIGINT, SIGTERM or SIGHUP. The second SIGINT or SIGTERM
+/// ends the process at once, as the default does: whoever presses Ctrl-C twice means it.
+/// SIGHUP never does: a dying session sends it more than once, and after SIGTERM.
 ///
 /// # Errors
 /// When the handler's thread or runtime cannot be had.
-pub fn stop_on_interrupt(stop: &Stop) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
+pub fn end_in_order(stop: &Stop, also: AlsoEnds) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
+        .enable_time()
         .build()?;
-    let (mut interrupt, mut terminate) = {
+    let handlers = {
         let _inside = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
+        Handlers {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: match hang_up_is_ignored() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
+            also: also.unless_terminal(),
+        }
     };
     let stop = stop.clone();
     std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                let mut asked = false;
-                loop {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                    }
-                    if asked {
-                        std::process::exit(130);
-                    }
-                    asked = true;
-                    stop.request();
-                }
-            });
-        })?;
+        .spawn(move || runtime.block_on(handlers.follow(&stop)))?;
     Ok(())
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// SIGINT, as Ctrl-C sends it.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP, or nobody reads on.
+    LeftAlone,
+}
+
+struct Handlers {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: Option<tokio::signal::unix::Signal>,
+    also: AlsoEnds,
+}
+
+impl Handlers {
+    async fn follow(mut self, stop: &Stop) {
+        let mut insisted = false;
+        loop {
+            let asked = self.next().await;
+            stop.request();
+            // As shells report an end by a signal: 128 and its number.
+            match asked {
+                Asked::Interrupt if insisted => std::process::exit(130),
+                Asked::Terminate if insisted => std::process::exit(143),
+                Asked::Interrupt | Asked::Terminate => insisted = true,
+                Asked::LeftAlone => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Asked {
+        let Self {
+            interrupt,
+            terminate,
+            hang_up,
+            also,
+        } = self;
+        let hung_up = async {
+            match hang_up {
+                Some(hang_up) => drop(hang_up.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        let left = async {
+            match *also {
+                AlsoEnds::Nothing => std::future::pending().await,
+                AlsoEnds::ReaderGone(stream) => {
+                    while !stream.reader_is_gone() {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => Asked::Interrupt,
+            _ = terminate.recv() => Asked::Terminate,
+            () = hung_up => Asked::LeftAlone,
+            () = left => {
+                // Once is enough.
+                *also = AlsoEnds::Nothing;
+                Asked::LeftAlone
+            }
+        }
+    }
+}
+
+/// Whether the process was started with SIGHUP ignored. Where the kernel does not say, it
+/// was not: to end in order is right then.
+fn hang_up_is_ignored() -> bool {
+    std::fs::read_to_string(STATUS).is_ok_and(|status| ignores_hang_up(&status))
+}
+
+/// What a `/proc/PID/status` says of SIGHUP: the lowest bit of the mask of ignored signals.
+fn ignores_hang_up(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hang_up;
+
+    #[test]
+    fn whether_sighup_is_ignored_stands_in_the_status() {
+        let status = |mask: &str| format!("Name:\ta\nSigBlk:\t0001\nSigIgn:\t{mask}\nSigCgt:\t1\n");
+        // As under nohup, and with SIGPIPE, which Rust ignores.
+        assert!(ignores_hang_up(&status("0000000000001001")));
+        assert!(!ignores_hang_up(&status("0000000000001000")));
+        for unreadable in ["", "SigIgn:\t\n", "SigIgn:\tx\n"] {
+            assert!(!ignores_hang_up(unreadable), "{unreadable}");
+        }
+    }
 }

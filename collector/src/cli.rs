@@ -226,6 +226,8 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .with_ansi(colours())
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A log that nobody reads any more is no reason to end.
+        .log_internal_errors(false)
         .init();
     // One thread for all connections: what costs time is done by the store's own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -233,7 +235,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .build()
         .map_err(ServeError::from)?;
     runtime.block_on(async {
-        let stop = stop_signal().map_err(ServeError::from)?;
+        let stop = crate::signals::asked_to_end().map_err(ServeError::from)?;
         let service = Service::bind(Options {
             plan: args.plan,
             listen: args.listen,
@@ -258,20 +260,6 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
 fn colours() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     std::io::stderr().is_terminal() && !unwanted
-}
-
-/// Done at the first SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-    })
 }
 
 #[cfg(test)]

@@ -14,4 +14,5 @@ pub mod plan;
 pub mod query;
 pub mod report;
 pub mod serve;
+mod signals;
 pub mod store;

@@ -378,6 +378,15 @@ impl Sender {
         }
     }
 
+    /// Waits no longer: probes whose reply may still come are recorded as unanswered so
+    /// far. The session's last evidence is less than a timeout after their sending, by
+    /// which analysis knows them as pending and calls none of them lost.
+    pub fn give_up(&mut self) {
+        for flow in &mut self.flows {
+            flow.matcher.give_up(&mut self.outputs);
+        }
+    }
+
     /// Whether the session was stopped and every probe's fate is recorded.
     pub fn is_drained(&self) -> bool {
         self.stopped && self.flows.iter().all(|f| f.matcher.is_settled())
@@ -487,6 +496,28 @@ impl Flow {
 /// How a session's requests are protected.
 pub(crate) fn request_mode(keys: Option<&SessionKeys>) -> Mode<'_> {
     keys.map_or(Mode::Open, |k| Mode::Authenticated(k.keys().request))
+}
+
+/// A packet of no session that asks whether a reflector answers. It is counted apart from
+/// probes, as those of traceroutes are.
+pub fn trace_request(
+    wall: Wall,
+    error_estimate: ErrorEstimate,
+    keys: Option<&SessionKeys>,
+) -> Vec<u8> {
+    let mode = request_mode(keys);
+    let mut packet = vec![0; mode.base_len()];
+    let request = SenderPacket {
+        sequence: Seq(0),
+        timestamp: Timestamp::from_wall(wall, error_estimate.format()),
+        error_estimate,
+        ssid: Ssid(1 | TRACE_SSID_BIT),
+    };
+    match request.write(mode, &mut packet) {
+        Ok(_) => packet,
+        // It fits: it is as long as the mode says.
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The SSID in what an ICMP error quotes, which may end anywhere in the packet.

@@ -260,6 +260,24 @@ impl Matcher {
         }
     }
 
+    /// Records what is still open as it stands: replies without their transmit stamp, and
+    /// probes as unanswered so far.
+    pub(super) fn give_up(&mut self, out: &mut VecDeque<Output>) {
+        while let Some((seq, reply)) = self.held.pop_front() {
+            if let Some(slot) = self.slot(seq) {
+                slot.held = slot.held.saturating_sub(1);
+                let sent = slot.sent;
+                out.push_back(answered(self.flow, seq, sent, reply));
+            }
+        }
+        while let Some(slot) = self.slots.get_mut(self.settled) {
+            slot.settled = true;
+            let sent = slot.sent;
+            out.push_back(self.unanswered(self.settled, sent));
+            self.advance();
+        }
+    }
+
     /// When [`Self::expire`] has something to record next.
     pub(super) fn deadline(&self) -> Option<Mono> {
         let held = self

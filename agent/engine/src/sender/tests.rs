@@ -475,3 +475,43 @@ proptest! {
         prop_assert!(sender.is_drained());
     }
 }
+
+#[test]
+fn whoever_waits_no_longer_records_what_is_open_as_it_stands() {
+    let (mut sender, probe) = sent_one();
+    sender.stop(at(10));
+    sender.handle_timeout(at(20));
+    assert!(!sender.is_drained(), "its reply may still come");
+    sender.give_up();
+    let open: Vec<Probe> = drain(&mut sender)
+        .into_iter()
+        .filter_map(|o| match o {
+            Output::Probe(probe) => Some(probe),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert_eq!((open[0].seq, open[0].fate), (Seq(0), ProbeFate::Unanswered));
+    assert_eq!(open[0].sent, kernel(0));
+    assert!(sender.is_drained());
+    // Once more changes nothing; a reply that comes all the same is recorded.
+    sender.give_up();
+    assert_eq!(drain(&mut sender).len(), 0);
+    give(&mut sender, &reply_to(&probe, Seq(0), WALL), 30);
+    assert_eq!(answers(&drain(&mut sender)).len(), 1);
+}
+
+#[test]
+fn a_reply_that_waits_for_its_stamp_is_not_given_up() {
+    let mut sender = Sender::new(config());
+    let mut packet = vec![];
+    sender.poll_transmit(at(0), WALL, &mut packet).unwrap();
+    sender.handle_sent(FLOW, Seq(0), at(0));
+    let (probe, _) = SenderPacket::parse(&packet, Mode::Open, Compatibility::Strict).unwrap();
+    give(&mut sender, &reply_to(&probe, Seq(0), WALL), 2);
+    drain(&mut sender);
+    sender.stop(at(3));
+    sender.give_up();
+    assert_eq!(answers(&drain(&mut sender)).len(), 1);
+    assert!(sender.is_drained());
+}
