@@ -1,6 +1,7 @@
 //! The agent's configuration file: who it is and where its collector is. What
 //! it measures comes with the collector's plan.
 
+use crate::uplink::ProxyUrl;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Span;
 use serde::Deserialize;
@@ -18,6 +19,10 @@ pub struct Config {
     /// Without TLS: file with the secret that the collector knows this agent by.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// The HTTP proxy on the way to the collector, such as `http://10.1.11.3:3128`; none
+    /// where it is left out, whatever the environment says.
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// Where the plan is cached and records wait until the collector has them.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
@@ -141,6 +146,12 @@ impl Config {
         self.collector.starts_with("https://")
     }
 
+    /// The proxy on the way to the collector.
+    pub fn proxy(&self) -> Option<ProxyUrl> {
+        // `check` has seen that it can be read.
+        self.proxy.as_deref().and_then(|url| url.parse().ok())
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let fail = |key, message: String| {
             Err(ConfigError::Value {
@@ -174,6 +185,9 @@ impl Config {
                 "secret_file",
                 "is for a collector without TLS; remove it, and let this host join with `hopgap-agent join`".to_owned(),
             );
+        }
+        if let Some(Err(error)) = self.proxy.as_deref().map(str::parse::<ProxyUrl>) {
+            return fail("proxy", format!("cannot be used: {error}"));
         }
         if !(Span::from_millis(100)..=Span::from_secs(600)).contains(&self.block) {
             return fail(

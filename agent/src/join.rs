@@ -77,7 +77,7 @@ pub fn run(args: &JoinArgs) -> Result<String, JoinError> {
     // Before the token is spent: what stands in the way here is seen to first.
     store.prepare()?;
     let key = NewKey::make()?;
-    let certified = join(&args.url, &token, &key.request)?;
+    let certified = join(&args.url, &token, &key.request, args.proxy.as_ref())?;
     let identity = key.certified(certified)?;
     store.save(&identity)?;
     Ok(format!(

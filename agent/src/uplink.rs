@@ -14,10 +14,12 @@ mod backoff;
 mod cache;
 mod client;
 mod pace;
+mod proxy;
 mod response;
 
 pub use cache::{CacheError, PlanCache};
 pub use client::{Client, UplinkError, join};
+pub use proxy::{ProxyUrl, ProxyUrlError, unused_variable};
 pub use response::{Action, classify_response};
 
 use crate::session::Stop;

@@ -97,3 +97,23 @@ fn by_tls_the_certificate_counts_and_a_secret_is_refused() {
     let message = error(&format!("{text}secret_file = \"a.secret\"\n"));
     assert!(message.contains("hopgap-agent join"), "{message}");
 }
+
+#[test]
+fn a_proxy_is_checked_as_strictly_as_it_is_used() {
+    let with = |proxy: &str| {
+        let text = format!("name = \"a\"\ncollector = \"http://x:1\"\nproxy = \"{proxy}\"\n");
+        Config::parse(&text, Path::new("agent.toml"))
+    };
+    let config = with("http://10.0.0.2:3128").unwrap();
+    assert_eq!(
+        config.proxy().map(|p| p.to_string()).as_deref(),
+        Some("http://10.0.0.2:3128")
+    );
+    let message = with("10.0.0.2:3128").unwrap_err().to_string();
+    assert!(
+        message.contains("`proxy` cannot be used: `10.0.0.2:3128` is no proxy"),
+        "{message}"
+    );
+    let none = Config::parse("name = \"a\"\ncollector = \"http://x:1\"\n", Path::new("a")).unwrap();
+    assert_eq!(none.proxy(), None);
+}

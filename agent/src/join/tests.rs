@@ -7,6 +7,7 @@ fn args(url: &str) -> JoinArgs {
         url: url.to_owned(),
         token: None,
         token_file: None,
+        proxy: None,
         again: false,
         state_dir: PathBuf::from("/nonexistent"),
     }

@@ -5,6 +5,7 @@ mod tls;
 
 pub use join::join;
 
+use super::proxy::ProxyUrl;
 use super::response::{Action, classify_response};
 use crate::identity::{Identity, IdentityError};
 use crate::spool::SpoolError;
@@ -134,19 +135,15 @@ pub struct Client {
     agent: AgentName,
     run: RunId,
     timeout: Duration,
+    proxy: Option<ProxyUrl>,
 }
 
 impl Client {
     /// A client of the collector at `base`, such as `http://10.1.11.10:8620`.
     pub fn new(base: &str, secret: Option<String>, agent: AgentName, run: RunId) -> Self {
-        let http: Agent = Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
-            .http_status_as_error(false)
-            .build()
-            .into();
         Self {
             http: Arc::new(RwLock::new(Http {
-                agent: http,
+                agent: plain(None),
                 expires: None,
             })),
             base: base.trim_end_matches('/').to_owned(),
@@ -154,6 +151,21 @@ impl Client {
             agent,
             run,
             timeout: TIMEOUT,
+            proxy: None,
+        }
+    }
+
+    /// The same through a proxy, or directly; to be said before an identity is adopted.
+    #[must_use]
+    pub fn through(self, proxy: Option<ProxyUrl>) -> Self {
+        let http = Http {
+            agent: plain(proxy.as_ref()),
+            expires: None,
+        };
+        Self {
+            http: Arc::new(RwLock::new(http)),
+            proxy,
+            ..self
         }
     }
 
@@ -180,7 +192,7 @@ impl Client {
     /// When the identity cannot be used.
     pub fn adopt(&self, identity: &Identity) -> Result<(), IdentityError> {
         let http = Http {
-            agent: tls::agent(identity)?,
+            agent: tls::agent(identity, self.proxy.as_ref())?,
             expires: Some(identity.not_after),
         };
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = http;
@@ -309,7 +321,7 @@ impl Client {
         response: Response<Body>,
         sent: usize,
     ) -> Result<Vec<u8>, UplinkError> {
-        success(&self.base, path, response, sent)
+        success(&self.base, path, self.proxy.as_ref(), response, sent)
     }
 
     fn json<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T, UplinkError> {
@@ -321,14 +333,25 @@ impl Client {
         if self.is_expired() && !matches!(source, ureq::Error::Timeout(_)) {
             return UplinkError::Expired;
         }
-        failure(&self.base, path, source)
+        failure(&self.base, path, self.proxy.as_ref(), source)
     }
+}
+
+/// Requests without TLS.
+fn plain(proxy: Option<&ProxyUrl>) -> Agent {
+    Agent::config_builder()
+        .proxy(proxy.and_then(ProxyUrl::for_library))
+        .timeout_connect(Some(CONNECT))
+        .http_status_as_error(false)
+        .build()
+        .into()
 }
 
 /// The body of a success; any other answer as its error.
 fn success(
     base: &str,
     path: &str,
+    proxy: Option<&ProxyUrl>,
     response: Response<Body>,
     sent: usize,
 ) -> Result<Vec<u8>, UplinkError> {
@@ -339,7 +362,7 @@ fn success(
         .into_with_config()
         .limit(limit)
         .read_to_vec()
-        .map_err(|e| failure(base, path, e))?;
+        .map_err(|e| failure(base, path, proxy, e))?;
     match classify_response(status, &bytes) {
         Action::Accept => Ok(bytes),
         Action::SendLess => Err(UplinkError::TooLarge { bytes: sent }),
@@ -365,14 +388,17 @@ fn json<T: DeserializeOwned>(base: &str, path: &str, bytes: &[u8]) -> Result<T, 
 }
 
 /// Why a request got no answer.
-fn failure(base: &str, path: &str, source: ureq::Error) -> UplinkError {
+fn failure(base: &str, path: &str, proxy: Option<&ProxyUrl>, source: ureq::Error) -> UplinkError {
     match tls::explain(&source) {
         Some(why) => UplinkError::Insecure {
             url: base.to_owned(),
             why,
         },
         None => UplinkError::Unreachable {
-            url: format!("{base}{path}"),
+            url: match proxy {
+                Some(proxy) => format!("{base}{path} by the proxy {proxy}"),
+                None => format!("{base}{path}"),
+            },
             source: Box::new(source),
         },
     }

@@ -1,5 +1,6 @@
 //! The one request of an agent that has no certificate yet.
 
+use super::super::proxy::ProxyUrl;
 use super::{UplinkError, failure, json, success, tls};
 use hopgap_proto::uplink::{CONTROL_TYPE, Certified, JOIN_PATH, JoinRequest, JoinToken};
 
@@ -11,23 +12,28 @@ use hopgap_proto::uplink::{CONTROL_TYPE, Certified, JOIN_PATH, JoinRequest, Join
 /// # Errors
 /// When the collector cannot be reached, is another than the one that made the token, or
 /// refuses.
-pub fn join(base: &str, token: &JoinToken, request: &str) -> Result<Certified, UplinkError> {
+pub fn join(
+    base: &str,
+    token: &JoinToken,
+    request: &str,
+    proxy: Option<&ProxyUrl>,
+) -> Result<Certified, UplinkError> {
     let base = base.trim_end_matches('/');
     let insecure = |why| UplinkError::Insecure {
         url: base.to_owned(),
         why,
     };
-    let authority = tls::pinned_authority(base, token.authority).map_err(insecure)?;
+    let authority = tls::pinned_authority(base, token.authority, proxy).map_err(insecure)?;
     let body = serde_json::to_vec(&JoinRequest {
         token: token.to_text(),
         request: request.to_owned(),
     })
     .unwrap_or_default();
-    let response = tls::stranger(&authority)
+    let response = tls::stranger(&authority, proxy)
         .post(format!("{base}{JOIN_PATH}"))
         .header("content-type", CONTROL_TYPE)
         .send(&body[..])
-        .map_err(|error| failure(base, JOIN_PATH, error))?;
-    let bytes = success(base, JOIN_PATH, response, body.len())?;
+        .map_err(|error| failure(base, JOIN_PATH, proxy, error))?;
+    let bytes = success(base, JOIN_PATH, proxy, response, body.len())?;
     json(base, JOIN_PATH, &bytes)
 }

@@ -160,3 +160,20 @@ fn a_plan_of_a_newer_collector_says_what_is_not_known() {
     assert!(said.contains("not as a hopgap collector does"), "{said}");
     thread.join().unwrap();
 }
+
+#[test]
+fn a_proxy_is_asked_to_connect_and_named_where_it_does_not() {
+    let (proxy, server) = server(vec![answer("403 Forbidden", "")]);
+    let error = client("http://192.0.2.1:8620")
+        .through(Some(proxy.parse().unwrap()))
+        .deliver(b"frame", Duration::ZERO)
+        .unwrap_err()
+        .to_string();
+    let named = format!("http://192.0.2.1:8620{BLOCKS_PATH} by the proxy {proxy}");
+    assert!(error.contains(&named), "{error}");
+    let requests = server.join().unwrap();
+    assert!(
+        requests[0].starts_with(b"CONNECT 192.0.2.1:8620 "),
+        "{requests:?}"
+    );
+}

@@ -1,5 +1,6 @@
 //! TLS to the collector: whom this agent trusts, and what it shows.
 
+use super::super::proxy::ProxyUrl;
 use super::{CONNECT, TIMEOUT};
 use crate::identity::{Identity, IdentityError, provider};
 use hopgap_proto::uplink::Fingerprint;
@@ -18,21 +19,25 @@ use ureq::http::Uri;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 /// Requests that show this identity, to a collector of its authority.
-pub(super) fn agent(identity: &Identity) -> Result<Agent, IdentityError> {
+pub(super) fn agent(identity: &Identity, proxy: Option<&ProxyUrl>) -> Result<Agent, IdentityError> {
     let wrong = |error: ureq::Error| IdentityError::Certificate(error.to_string());
     let certificate = Certificate::from_pem(identity.certificate_pem()).map_err(wrong)?;
     let authority = Certificate::from_pem(identity.authority_pem()).map_err(wrong)?;
     let key = PrivateKey::from_pem(identity.key_pem()).map_err(wrong)?;
     let mine = ClientCert::new_with_certs(&[certificate], key);
-    Ok(with(authority, Some(mine)))
+    Ok(with(authority, Some(mine), proxy))
 }
 
 /// Requests of an agent that has no certificate yet, to a collector of this authority.
-pub(super) fn stranger(authority: &CertificateDer<'_>) -> Agent {
-    with(Certificate::from_der(authority).to_owned(), None)
+pub(super) fn stranger(authority: &CertificateDer<'_>, proxy: Option<&ProxyUrl>) -> Agent {
+    with(Certificate::from_der(authority).to_owned(), None, proxy)
 }
 
-fn with(authority: Certificate<'static>, mine: Option<ClientCert>) -> Agent {
+fn with(
+    authority: Certificate<'static>,
+    mine: Option<ClientCert>,
+    proxy: Option<&ProxyUrl>,
+) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(provider())
@@ -41,6 +46,8 @@ fn with(authority: Certificate<'static>, mine: Option<ClientCert>) -> Agent {
         .build();
     Agent::config_builder()
         .tls_config(tls)
+        // Never one of the environment's.
+        .proxy(proxy.and_then(ProxyUrl::for_library))
         .https_only(true)
         // Nobody sends what this agent measured elsewhere.
         .max_redirects(0)
@@ -57,6 +64,7 @@ fn with(authority: Certificate<'static>, mine: Option<ClientCert>) -> Agent {
 pub(super) fn pinned_authority(
     base: &str,
     pin: Fingerprint,
+    proxy: Option<&ProxyUrl>,
 ) -> Result<CertificateDer<'static>, String> {
     let uri: Uri = base.parse().map_err(|error| format!("{error}"))?;
     let host = uri.host().unwrap_or_default();
@@ -64,7 +72,15 @@ pub(super) fn pinned_authority(
     let port = uri.port_u16().unwrap_or(443);
     let name = ServerName::try_from(bare.to_owned())
         .map_err(|_| format!("`{host}` is no name and no address; correct the URL"))?;
-    let mut stream = connect(bare, port)?;
+    let mut stream = match proxy {
+        None => connect(bare, port)?,
+        Some(proxy) => {
+            let mut stream = connect(proxy.host(), proxy.port())
+                .map_err(|error| format!("the proxy {proxy}: {error}"))?;
+            proxy.pass_on(&mut stream, bare, port)?;
+            stream
+        }
+    };
     let verifier = Arc::new(Pinned {
         pin,
         provider: provider(),
