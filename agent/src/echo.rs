@@ -17,7 +17,7 @@ use tracing::warn;
 /// Why a target cannot be watched.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot open an ICMP socket for the echo target `{target}`: {cause}; allow it with `sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"` or `sudo setcap cap_net_raw+ep` on hopgap-agent"
+    "cannot open an ICMP socket for the echo target `{target}`: {cause}; allow it with `sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"` or `sudo setcap cap_net_raw+p` on hopgap-agent"
 )]
 pub struct EchoError {
     target: String,

@@ -12,6 +12,10 @@
 //! need no file any more become the user who called `sudo`, or nobody. `run` does not: its
 //! spool and its key are whose it was started as.
 //!
+//! A file's capabilities may be permitted without being in effect (`setcap …+p`): the program
+//! then raises what it needs itself. With `+ep` the kernel would refuse to start it at all
+//! where a container's bounding set lacks one of them.
+//!
 //! Capabilities are those of a thread; each function here is called while there is one.
 
 use rustix::io::Errno;
@@ -31,7 +35,7 @@ const FOR_SOCKETS: CapabilitySet = CapabilitySet::NET_RAW
 const NOBODY: (u32, u32) = (65_534, 65_534);
 
 /// What is off without `CAP_NET_RAW`, and how to get it.
-pub const WITHOUT_RAW_SOCKETS: &str = "without CAP_NET_RAW traceroutes go through the probes' own sockets, and a router that quotes little of a probe stays unnamed: the service has it by its unit, else run `sudo setcap cap_net_raw,cap_net_bind_service+ep $(command -v hopgap-agent)`";
+pub const WITHOUT_RAW_SOCKETS: &str = "without CAP_NET_RAW traceroutes go through the probes' own sockets, and a router that quotes little of a probe stays unnamed: the service has it by its unit, else run `sudo setcap cap_net_raw,cap_net_bind_service+p $(command -v hopgap-agent)`, which gives them to everybody who may run that file";
 
 /// Why a right could not be given up.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,17 @@ pub struct Rights {
     pub raw_sockets: bool,
     /// Whether it could read and write files of every user.
     pub all_files: bool,
+}
+
+/// Brings into effect what is permitted of the rights that sockets need; to be called before
+/// any is opened. Where a sandbox forbids it, what is in effect already has to do: what is
+/// missing is said by the socket that needs it.
+pub fn raise_for_sockets() {
+    let Ok(now) = capabilities(None) else { return };
+    let effective = now.effective | now.permitted.intersection(FOR_SOCKETS);
+    if effective != now.effective {
+        let _ = set_capabilities(None, CapabilitySets { effective, ..now });
+    }
 }
 
 /// Gives up all rights: every socket is open, every file is read. Returns what there was.
@@ -102,7 +117,7 @@ pub fn keep_for_sockets() -> Result<Rights, PrivilegeError> {
 impl Rights {
     fn of(had: CapabilitySets) -> Self {
         Self {
-            raw_sockets: had.permitted.contains(CapabilitySet::NET_RAW),
+            raw_sockets: had.effective.contains(CapabilitySet::NET_RAW),
             all_files: had.permitted.contains(CapabilitySet::DAC_OVERRIDE),
         }
     }

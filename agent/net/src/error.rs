@@ -10,7 +10,7 @@ pub enum NetError {
     /// `CAP_NET_RAW` is missing.
     #[error(
         "{what} needs the capability CAP_NET_RAW: run \
-         `sudo setcap cap_net_raw+ep $(command -v hopgap-agent)`, or start as root"
+         `sudo setcap cap_net_raw+p $(command -v hopgap-agent)`, or start as root"
     )]
     NeedsNetRaw {
         /// What was to be opened.
@@ -35,7 +35,7 @@ pub enum NetError {
     /// A port below `net.ipv4.ip_unprivileged_port_start`.
     #[error(
         "UDP {addr} is a privileged port: run \
-         `sudo setcap cap_net_raw,cap_net_bind_service+ep $(command -v hopgap-agent)` or \
+         `sudo setcap cap_net_raw,cap_net_bind_service+p $(command -v hopgap-agent)` or \
          `sudo sysctl net.ipv4.ip_unprivileged_port_start={}`, or choose a port from 1024 up",
         addr.port()
     )]

@@ -325,7 +325,7 @@ fn a_privileged_port_names_both_remedies() {
     assert_eq!(
         error.to_string(),
         "UDP 0.0.0.0:862 is a privileged port: run \
-         `sudo setcap cap_net_raw,cap_net_bind_service+ep $(command -v hopgap-agent)` or \
+         `sudo setcap cap_net_raw,cap_net_bind_service+p $(command -v hopgap-agent)` or \
          `sudo sysctl net.ipv4.ip_unprivileged_port_start=862`, or choose a port from 1024 up"
     );
 }

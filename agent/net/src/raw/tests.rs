@@ -245,6 +245,6 @@ fn a_missing_capability_names_the_remedy() {
     assert_eq!(
         error.to_string(),
         "a raw ICMPv4 socket for traceroute needs the capability CAP_NET_RAW: run \
-         `sudo setcap cap_net_raw+ep $(command -v hopgap-agent)`, or start as root"
+         `sudo setcap cap_net_raw+p $(command -v hopgap-agent)`, or start as root"
     );
 }
