@@ -1,7 +1,6 @@
 //! What a socket's error queue tells: when packets left, and which ICMP errors
 //! came back for them.
 
-use crate::sys::SO_TIMESTAMPING_NEW;
 use crate::sys::batch::{self, Inbox, Message};
 use crate::sys::name::{self, array};
 use crate::token::{SendToken, Tokens};
@@ -117,7 +116,9 @@ fn decode<'a>(message: &Message<'a>, tokens: &Tokens) -> Option<ErrorMessage<'a>
     let mut error: Option<&[u8]> = None;
     for control in message.controls() {
         match (control.level, control.kind) {
-            (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) => stamp = batch::stamp(control.data),
+            (level, kind) if batch::holds_stamps(level, kind) => {
+                stamp = batch::stamp(control.data);
+            }
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
                 error = Some(control.data);
             }

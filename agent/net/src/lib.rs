@@ -6,6 +6,7 @@
 //! reading of the clock.
 //!
 //! - [`lanes`]: several sockets on one port, so that a flood fills its own queue only
+//! - [`interface`]: network interfaces by name
 //! - [`link`]: whole Ethernet frames of one interface
 //! - [`probe`]: UDP sockets of probes and reflectors, with the error queue
 //! - [`raw`]: raw packets and ICMP of the tracer
@@ -18,6 +19,7 @@ pub mod clock;
 mod error;
 mod error_queue;
 mod family;
+pub mod interface;
 pub mod lanes;
 pub mod link;
 mod outbox;

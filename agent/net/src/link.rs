@@ -1,9 +1,9 @@
 //! Whole Ethernet frames of one interface.
 
 use crate::error::NetError;
-use crate::stamping;
+use crate::stamping::{self, Stamps};
+use crate::sys;
 use crate::sys::batch::{self, BATCH, Inbox, Packet};
-use crate::sys::{self, SO_TIMESTAMPING_NEW};
 use hopgap_proto::time::Wall;
 use socket2::{Domain, Socket, Type};
 use std::ffi::c_int;
@@ -65,7 +65,12 @@ impl PacketSocket {
             "SO_RXQ_OVFL",
             sys::set_int(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1),
         )?;
-        option("SO_TIMESTAMPING", stamping::enable(fd, 0).map(drop))?;
+        // Who asks for a link's frames asks for the kernel's stamps.
+        let stamped = stamping::enable(fd, 0).and_then(|granted| match granted.stamps() {
+            Stamps::Kernel | Stamps::ReceiveOnly => Ok(()),
+            Stamps::None => Err(io::ErrorKind::Unsupported.into()),
+        });
+        option("SO_TIMESTAMPING", stamped)?;
         socket.bind(&sys::link_address(index)).map_err(open)?;
         Ok(Self {
             socket,
@@ -93,7 +98,9 @@ impl PacketSocket {
             let mut stamp = None;
             for control in message.controls() {
                 match (control.level, control.kind) {
-                    (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) => stamp = batch::stamp(control.data),
+                    (level, kind) if batch::holds_stamps(level, kind) => {
+                        stamp = batch::stamp(control.data);
+                    }
                     (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                         self.overflows = control.int().map_or(self.overflows, c_int::cast_unsigned);
                     }

@@ -1,11 +1,11 @@
 //! Sending with tokens, transmit stamps, and no false refusals.
 
 use crate::refusal::{self, Refusal};
-use crate::stamping;
+use crate::stamping::{self, Granted, Stamps};
 use crate::sys::batch::{self, BATCH, Packet};
 use crate::sys::cmsg::Outgoing;
 use crate::sys::name::Name;
-use crate::sys::{self, SCM_TS_OPT_ID, SO_TIMESTAMPING_NEW};
+use crate::sys::{self, SCM_TS_OPT_ID};
 use crate::token::{SendToken, Tokens};
 use std::ffi::c_uint;
 use std::io;
@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 3;
 /// The sending half of a socket.
 pub(crate) struct Outbox {
     tokens: Tokens,
-    stamping: c_uint,
+    stamping: Granted,
     /// Whether the transmit stamps of `stamping` are being taken.
     taking: bool,
     letters: Vec<Letter>,
@@ -72,9 +72,14 @@ impl Outbox {
         Ok(Self {
             tokens,
             stamping,
-            taking: tx != 0,
+            taking: stamping.flags() & TX != 0,
             letters: Vec::with_capacity(BATCH),
         })
+    }
+
+    /// Which stamps the kernel gives.
+    pub(crate) fn stamps(&self) -> Stamps {
+        self.stamping.stamps()
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {
@@ -83,7 +88,7 @@ impl Outbox {
 
     /// Takes transmit stamps of what is sent from now on, or none.
     pub(crate) fn take_stamps(&mut self, fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-        if on == self.taking || self.stamping & TX == 0 {
+        if on == self.taking || self.stamping.flags() & TX == 0 {
             return Ok(());
         }
         // Packets that are not stamped are not counted by the kernel either: where it
@@ -92,11 +97,11 @@ impl Outbox {
             self.restart_count(fd, self.tokens.peek());
         }
         let flags = if on {
-            self.stamping
+            self.stamping.flags()
         } else {
-            self.stamping & !TX_KINDS
+            self.stamping.flags() & !TX_KINDS
         };
-        sys::set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags)?;
+        self.stamping.set(fd, flags)?;
         self.taking = on;
         Ok(())
     }
@@ -169,7 +174,7 @@ impl Outbox {
     fn address(&mut self, name: Name, mut control: Outgoing) -> Letter {
         let token = self.tokens.take();
         if self.taking
-            && self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0
+            && self.stamping.flags() & libc::SOF_TIMESTAMPING_OPT_ID != 0
             && let Some(id) = self.tokens.id(token)
         {
             control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &id.to_ne_bytes());
@@ -217,16 +222,16 @@ impl Outbox {
     }
 
     fn restart_count(&mut self, fd: BorrowedFd<'_>, next: SendToken) {
-        if self.tokens.failed(next) && self.stamping & libc::SOF_TIMESTAMPING_OPT_ID != 0 {
-            let without = self.stamping & !libc::SOF_TIMESTAMPING_OPT_ID;
+        if self.tokens.failed(next) && self.stamping.flags() & libc::SOF_TIMESTAMPING_OPT_ID != 0 {
+            let without = self.stamping.flags() & !libc::SOF_TIMESTAMPING_OPT_ID;
             // They were accepted when the socket was opened.
             let again = if self.taking {
-                self.stamping
+                self.stamping.flags()
             } else {
-                self.stamping & !TX_KINDS
+                self.stamping.flags() & !TX_KINDS
             };
             for flags in [without, again] {
-                let _ = sys::set_flags(fd, libc::SOL_SOCKET, SO_TIMESTAMPING_NEW, flags);
+                let _ = self.stamping.set(fd, flags);
             }
         }
     }

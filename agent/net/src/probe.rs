@@ -4,6 +4,7 @@
 pub use crate::error_queue::{ErrorMessage, IcmpMessage, Origin, TxKind};
 pub use crate::outbox::TxStamps;
 pub use crate::refusal::Refusal;
+pub use crate::stamping::Stamps;
 pub use crate::token::SendToken;
 
 use crate::error::NetError;
@@ -12,10 +13,10 @@ use crate::family::{self, Family, Opt, Said};
 use crate::outbox::Outbox;
 use crate::overflow::Overflow;
 use crate::refusal;
+use crate::sys;
 use crate::sys::batch::{self, Inbox, Message};
 use crate::sys::cmsg;
 use crate::sys::name::Name;
-use crate::sys::{self, SO_TIMESTAMPING_NEW};
 use hopgap_proto::time::Wall;
 use socket2::{Protocol, Socket, Type};
 use std::ffi::c_int;
@@ -228,6 +229,11 @@ impl ProbeSocket {
         })
     }
 
+    /// Which stamps the kernel gives here.
+    pub fn stamps(&self) -> Stamps {
+        self.outbox.stamps()
+    }
+
     /// Address and port the socket is bound to.
     ///
     /// # Errors
@@ -368,7 +374,7 @@ fn decode<'a>(
     };
     for control in message.controls() {
         match (control.level, control.kind) {
-            (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) => {
+            (level, kind) if batch::holds_stamps(level, kind) => {
                 received.stamp = batch::stamp(control.data);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {

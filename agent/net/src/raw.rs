@@ -7,9 +7,9 @@ pub use crate::family::Family;
 use crate::family::{self, Said};
 use crate::outbox::{Outbox, TxStamps};
 use crate::refusal::Refusal;
+use crate::sys;
 use crate::sys::batch::{self, Inbox};
 use crate::sys::cmsg;
-use crate::sys::{self, SO_TIMESTAMPING_NEW};
 use crate::token::SendToken;
 use hopgap_proto::time::Wall;
 use socket2::{Protocol, SockFilter, Socket, Type};
@@ -204,7 +204,7 @@ impl IcmpSocket {
                 stamp: None,
             };
             for control in message.controls() {
-                if (control.level, control.kind) == (libc::SOL_SOCKET, SO_TIMESTAMPING_NEW) {
+                if batch::holds_stamps(control.level, control.kind) {
                     received.stamp = batch::stamp(control.data);
                 } else if let Some(Said::Ttl(ttl)) = family::said(&control) {
                     received.ttl = ttl;

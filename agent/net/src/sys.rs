@@ -20,6 +20,9 @@ use std::sync::OnceLock;
 
 /// The `SO_TIMESTAMPING` whose stamps are 64 bits wide on every target (Linux 5.1).
 pub(crate) const SO_TIMESTAMPING_NEW: c_int = 65;
+/// The older `SO_TIMESTAMPING`, which kernels before that know alone. Its stamps are as wide
+/// as the target's `timespec`.
+pub(crate) const SO_TIMESTAMPING_OLD: c_int = libc::SO_TIMESTAMPING;
 /// Control message that sets the timestamp id of one packet (Linux 6.13).
 pub(crate) const SCM_TS_OPT_ID: c_int = 81;
 /// `IPV6_AUTOFLOWLABEL`.

@@ -1,8 +1,8 @@
 //! Receiving and sending several packets with one system call.
 
-use super::check;
 use super::cmsg::Controls;
 use super::name;
+use super::{SO_TIMESTAMPING_NEW, SO_TIMESTAMPING_OLD, check};
 use hopgap_proto::time::Wall;
 use std::ffi::c_int;
 use std::io;
@@ -211,11 +211,23 @@ pub(crate) fn send_many(fd: BorrowedFd<'_>, packets: &[Packet<'_>]) -> io::Resul
     Ok(usize::try_from(sent).unwrap_or(0))
 }
 
-/// The kernel's software stamp in `SCM_TIMESTAMPING_NEW`: the first of three
-/// pairs of 64-bit seconds and nanoseconds. Zero means that there is none.
+/// Whether a control message holds the kernel's stamps: its kind is the number of the
+/// option by which they were asked for.
+pub(crate) fn holds_stamps(level: c_int, kind: c_int) -> bool {
+    level == libc::SOL_SOCKET && (kind == SO_TIMESTAMPING_NEW || kind == SO_TIMESTAMPING_OLD)
+}
+
+/// The kernel's software stamp in `SCM_TIMESTAMPING`: the first of three pairs of seconds
+/// and nanoseconds, of 64 bits each, or of 32 by the old option on a target that is so
+/// wide. Zero means that there is none.
 pub(crate) fn stamp(data: &[u8]) -> Option<Wall> {
-    let seconds = i64::from_ne_bytes(name::array(data, 0)?);
-    let nanos = i64::from_ne_bytes(name::array(data, 8)?);
+    let (seconds, nanos) = if data.len() < 3 * 16 {
+        let half = |at| name::array(data, at).map(i32::from_ne_bytes).map(i64::from);
+        (half(0)?, half(4)?)
+    } else {
+        let whole = |at| name::array(data, at).map(i64::from_ne_bytes);
+        (whole(0)?, whole(8)?)
+    };
     if seconds == 0 && nanos == 0 {
         return None;
     }
