@@ -1,6 +1,7 @@
 //! What the reader must know before believing the rest.
 
 mod session;
+mod stamps;
 
 use crate::align::Session;
 use crate::findings::SessionFindings;
@@ -30,6 +31,7 @@ pub(crate) fn all(
     for (session, found) in sessions.iter().zip(found) {
         session::add(session, found, &mut caveats);
     }
+    caveats.extend(stamps::find(input).iter().map(ToString::to_string));
     // Last: a clock changes no length of time, unlike all else here.
     for session in sessions {
         session::clocks(session, &mut caveats);
