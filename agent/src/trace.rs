@@ -1,11 +1,12 @@
 //! `hopgap-agent trace`: the path of one flow, all hops at once.
 
 use crate::cli::TraceArgs;
-use crate::destination::{self, DestinationError};
-use crate::output;
+use crate::destination::{self, DestinationError, Ends, Wanted};
+use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
+use crate::reach::Counts;
 use crate::session::{Session, SessionSetup, Stop};
-use crate::signals;
+use crate::signals::{self, AlsoEnds};
 use hopgap_analysis::schema::Nanos;
 use hopgap_analysis::text;
 use hopgap_net::NetError;
@@ -14,7 +15,7 @@ use hopgap_proto::record::{HopReplyKind, NameError, Trace};
 use hopgap_proto::stamp::Ssid;
 use hopgap_proto::time::Span;
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 
 /// Why there was no trace.
@@ -51,11 +52,15 @@ pub enum TraceError {
 /// # Errors
 /// When it cannot begin.
 pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
-    let destination = destination::resolve(&args.host, args.source)?;
-    let source = match args.source {
-        Some(source) => source,
-        None => destination::source_towards(destination)?,
+    let wanted = Wanted {
+        host: &args.host,
+        source: args.source,
+        family: args.family,
     };
+    let Ends {
+        source,
+        destination,
+    } = destination::find(wanted, None, Counts::RefusalsToo, false)?;
     let session = SessionPlan {
         name: "trace".parse()?,
         from: "here".parse()?,
@@ -86,10 +91,10 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
     let session = Session::open(&setup, records)?;
     let rights = privilege::give_up_all()?;
     if !rights.raw_sockets {
-        eprintln!("{}", privilege::WITHOUT_RAW_SOCKETS);
+        output::note(privilege::WITHOUT_RAW_SOCKETS);
     }
     let stop = Stop::default();
-    signals::stop_on_interrupt(&stop)?;
+    signals::end_in_order(&stop, AlsoEnds::ReaderGone(Stream::Output))?;
     let thread = std::thread::Builder::new()
         .name("trace".to_owned())
         .spawn({
@@ -109,7 +114,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         let text = if args.json {
             serde_json::to_string(&Exported::of(&trace, destination))? + "\n"
         } else {
-            lines(&trace, args, destination)
+            lines(&trace, args.source_port, destination)
         };
         if let Err(error) = output::print(&text) {
             // Whoever reads has seen enough, or cannot be told more.
@@ -129,13 +134,13 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
     output::quiet(printed).map_err(TraceError::Output)
 }
 
-fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {
+fn lines(trace: &Trace, source_port: u16, destination: SocketAddr) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     let _ = writeln!(
         out,
         "path of UDP port {} to {destination}, taken in {}",
-        args.source_port,
+        source_port,
         text::span(Nanos(trace.finished - trace.started))
     );
     for hop in &trace.hops {
@@ -162,10 +167,16 @@ fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {
         let note = match first.kind {
             HopReplyKind::TimeExceeded => String::new(),
             HopReplyKind::Reflected => "  (reflector)".to_owned(),
-            HopReplyKind::Unreachable(3) if first.from == destination.ip() => {
-                "  (reached, nothing listens on the port)".to_owned()
+            HopReplyKind::Unreachable(code) if first.from == destination.ip() => {
+                if code == port_unreachable(first.from) {
+                    "  (reached, nothing listens on the port)".to_owned()
+                } else {
+                    format!("  (reached: {})", text::unreachable(first.from, code))
+                }
             }
-            HopReplyKind::Unreachable(code) => format!("  (unreachable, code {code})"),
+            HopReplyKind::Unreachable(code) => {
+                format!("  ({})", text::unreachable(first.from, code))
+            }
         };
         let _ = writeln!(
             out,
@@ -176,9 +187,33 @@ fn lines(trace: &Trace, args: &TraceArgs, destination: SocketAddr) -> String {
         );
     }
     if trace.reached_at.is_none() {
-        let _ = writeln!(out, "     the target did not answer");
+        let _ = match refusal(trace) {
+            Some((from, code)) => writeln!(
+                out,
+                "     {from} passes nothing on to the target: {}",
+                text::unreachable(from, code)
+            ),
+            None => writeln!(out, "     the target did not answer"),
+        };
     }
     out
+}
+
+/// Who refused to pass packets on, and by which code, where the path ends with that.
+fn refusal(trace: &Trace) -> Option<(IpAddr, u8)> {
+    let last = trace.hops.last()?.replies.first()?;
+    match last.kind {
+        HopReplyKind::Unreachable(code) => Some((last.from, code)),
+        HopReplyKind::TimeExceeded | HopReplyKind::Reflected => None,
+    }
+}
+
+/// The code by which the target says that nobody listens on the port (RFC 792, RFC 4443).
+fn port_unreachable(from: IpAddr) -> u8 {
+    match from {
+        IpAddr::V4(_) => 3,
+        IpAddr::V6(_) => 4,
+    }
 }
 
 /// One trace as JSON.
@@ -199,11 +234,14 @@ struct ExportedHop {
 
 #[derive(Serialize)]
 struct ExportedReply {
-    from: std::net::IpAddr,
+    from: IpAddr,
     round_trip_ns: i64,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u8>,
+    /// What the code means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meaning: Option<String>,
 }
 
 impl Exported {
@@ -219,6 +257,7 @@ impl Exported {
                 round_trip_ns: r.round_trip.as_nanos(),
                 kind,
                 code,
+                meaning: code.map(|code| text::unreachable(r.from, code)),
             }
         };
         Self {
@@ -237,3 +276,6 @@ impl Exported {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

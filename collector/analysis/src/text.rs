@@ -5,8 +5,10 @@
 //! outwards (a lower bound down, an upper bound up), so that what is printed is
 //! as true as what was measured.
 
+mod icmp;
 mod table;
 
+pub use icmp::unreachable;
 pub use table::{Align, Table};
 
 use crate::findings::{

@@ -276,7 +276,8 @@ impl FlowTracer {
             return BTreeSet::new();
         }
         let tried = u8::try_from(snapshot.asks.len()).unwrap_or(u8::MAX);
-        let furthest = snapshot.reached_at.unwrap_or(tried);
+        let end = snapshot.reached_at.or_else(|| snapshot.refused_at());
+        let furthest = end.unwrap_or(tried);
         let full = snapshot.round < MEMORY / 2 || snapshot.round.is_multiple_of(RECHECK);
         let mut again: BTreeSet<u8> = (1..=furthest)
             .zip(&snapshot.asks)
@@ -382,6 +383,21 @@ impl Snapshot {
             })
     }
 
+    /// The first TTL at which a router refused to pass the packet on, where it refused all
+    /// that went further, too: there is nothing beyond, and the rest is one refusal repeated.
+    fn refused_at(&self) -> Option<u8> {
+        let refusal = |r: &&HopReply| matches!(r.kind, HopReplyKind::Unreachable(_));
+        let mut asks = (1..).zip(&self.asks);
+        let (ttl, first) =
+            asks.find_map(|(ttl, ask)| Some((ttl, ask.replies.iter().find(refusal)?)))?;
+        let repeated = |r: &HopReply| r.kind == first.kind && r.from == first.from;
+        let beyond = self.asks.iter().skip(usize::from(ttl));
+        beyond
+            .flat_map(|ask| &ask.replies)
+            .all(repeated)
+            .then_some(ttl)
+    }
+
     /// Whether a router on the way said that there is no way on.
     fn is_refused(&self) -> bool {
         self.asks
@@ -391,7 +407,8 @@ impl Snapshot {
     }
 
     fn record(&self, flow: FlowIndex, target: IpAddr, now: Mono) -> Trace {
-        let shown = self.reached_at.map_or(self.asks.len(), usize::from);
+        let end = self.reached_at.or_else(|| self.refused_at());
+        let shown = end.map_or(self.asks.len(), usize::from);
         let hops = (1..)
             .zip(self.asks.iter().take(shown))
             .map(|(ttl, ask)| Hop {

@@ -473,6 +473,53 @@ fn an_unreachable_is_kept_and_ends_the_search() {
             .iter()
             .all(|h| h.replies.len() == 1 && h.replies[0].kind == HopReplyKind::Unreachable(0))
     );
+    assert_eq!(trace.hops.len(), 1, "told once");
+}
+
+/// Answers every packet under way: TTLs below `refused_from` by a router each, the others by
+/// one that refuses, but for those that are `silent`.
+fn answer_all(tracer: &mut Tracer, ms: i64, refused_from: u8, silent: &[u8]) -> Vec<u8> {
+    let mut asked = vec![];
+    let mut payload = vec![];
+    while let Some(t) = tracer.poll_transmit(at(ms), WALL, &mut payload) {
+        asked.push(t.ttl);
+        if silent.contains(&t.ttl) {
+            continue;
+        }
+        let (from, icmp_type, code) = match t.ttl < refused_from {
+            true => (format!("10.9.{}.1", t.ttl), 11, 0),
+            false => ("10.9.2.1".to_owned(), 3, 13),
+        };
+        let error = TraceError {
+            from: from.parse().unwrap(),
+            icmp_type,
+            code,
+            at: at(ms + 2),
+            quoted: Quoted {
+                payload: &payload,
+                ..Quoted::default()
+            },
+        };
+        assert!(tracer.handle_icmp(t.flow, &error));
+    }
+    asked
+}
+
+#[test]
+fn a_refusal_that_repeats_ends_the_trace_at_its_first() {
+    let mut tracer = Tracer::new(config(1));
+    // The router's limit let some of its refusals be silent.
+    answer_all(&mut tracer, 0, 3, &[4, 7, 20]);
+    tracer.handle_timeout(at(2_000));
+    let trace = tracer.poll_trace().expect("nothing is asked again");
+    assert_eq!((trace.hops.len(), trace.reached_at), (3, None));
+    assert_eq!(trace.hops[2].replies[0].kind, HopReplyKind::Unreachable(13));
+
+    // A silent TTL before the refusal is asked again; what answers beyond it is no repetition.
+    let mut tracer = Tracer::new(config(1));
+    answer_all(&mut tracer, 0, 3, &[2]);
+    tracer.handle_timeout(at(2_000));
+    assert_eq!(answer_all(&mut tracer, 2_000, 3, &[]), [2]);
 }
 
 #[test]

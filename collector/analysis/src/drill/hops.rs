@@ -1,11 +1,11 @@
 //! The route of flows before, during and after a transition, as traceroutes saw it.
 
-use super::icmp::unreachable;
 use super::{Cluster, Ends, Scene, ends};
 use crate::align::{Run, Session};
 use crate::findings::{Direction, HopTable, Route, RouteHop};
 use crate::path::{PathId, Paths, classify, trace_addresses};
 use crate::schema::{Nanos, Utc};
+use crate::text::unreachable;
 use hopgap_proto::record::{Hop, HopReply, HopReplyKind, Trace};
 use hopgap_proto::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,6 +3,7 @@
 use super::{Cluster, Scene};
 use crate::findings::IcmpFinding;
 use crate::schema::Utc;
+use crate::text::unreachable;
 use hopgap_proto::record::{EventKind, IcmpEvidence};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
@@ -70,46 +71,5 @@ fn meaning(evidence: &IcmpEvidence) -> String {
         (false, 5, _) => "redirect".to_owned(),
         (false, 12, _) | (true, 4, _) => "parameter problem".to_owned(),
         (_, kind, code) => format!("ICMP type {kind} code {code}"),
-    }
-}
-
-/// What a Destination Unreachable of this code from this router means.
-pub(super) fn unreachable(from: IpAddr, code: u8) -> String {
-    let known = if from.is_ipv6() {
-        match code {
-            0 => "no route to destination",
-            1 => "administratively prohibited",
-            2 => "beyond scope of source address",
-            3 => "address unreachable",
-            4 => "port unreachable",
-            5 => "source address failed ingress/egress policy",
-            6 => "reject route to destination",
-            _ => "",
-        }
-    } else {
-        match code {
-            0 => "network unreachable",
-            1 => "host unreachable",
-            2 => "protocol unreachable",
-            3 => "port unreachable",
-            4 => "fragmentation needed",
-            5 => "source route failed",
-            6 => "destination network unknown",
-            7 => "destination host unknown",
-            8 => "source host isolated",
-            9 => "network administratively prohibited",
-            10 => "host administratively prohibited",
-            11 => "network unreachable for this type of service",
-            12 => "host unreachable for this type of service",
-            13 => "communication administratively prohibited",
-            14 => "host precedence violation",
-            15 => "precedence cutoff in effect",
-            _ => "",
-        }
-    };
-    if known.is_empty() {
-        format!("unreachable, code {code}")
-    } else {
-        known.to_owned()
     }
 }
