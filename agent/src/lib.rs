@@ -16,6 +16,7 @@ pub mod join;
 pub mod measure;
 pub mod output;
 pub mod privilege;
+pub mod reach;
 pub mod recorder;
 pub mod reflector;
 pub mod secret;

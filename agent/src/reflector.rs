@@ -5,13 +5,14 @@
 //! fill the queues of those who are. Each lane has its turn, a batch at a time.
 
 use crate::cli::ReflectArgs;
+use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::clocks::Stamps;
 use crate::session::stamps::SentTokens;
 use crate::session::{CLOCK_EVERY, HAND_OVER, MOST_HELD, Stop, clock_reading, error_estimate};
-use crate::signals;
+use crate::signals::{self, AlsoEnds};
 use hopgap_analysis::text;
 use hopgap_engine::reflector::{
     Datagram, OpenMode, Output, Rate, ReflectedSession, Reflector, ReflectorConfig, Ticket, Totals,
@@ -27,7 +28,7 @@ use hopgap_proto::record::{Event, EventKind, SessionName, Stamp, StampSource};
 use hopgap_proto::stamp::Compatibility;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use tracing::{error, warn};
@@ -51,6 +52,16 @@ pub enum ReflectError {
     /// The socket.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// An address to listen on of the family that is not wanted.
+    #[error("{listen} is no {family} address; leave out {option} or --listen")]
+    Family {
+        /// As it was written.
+        listen: SocketAddr,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// The option.
+        option: &'static str,
+    },
     /// The key.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -79,29 +90,90 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
         }),
         ..ReflectorConfig::new(args.listen.port(), error_estimate())
     };
-    let mut shell = ReflectorShell::open(args.listen, config)?;
-    shell.only_from.clone_from(&args.peers);
+    let addresses = listening(args)?;
+    let mut shell = open_all(&addresses, args, config)?;
+    shell.only_from = args.peers.iter().map(|p| p.to_canonical()).collect();
     privilege::give_up_all()?;
     let stop = Stop::default();
-    signals::stop_on_interrupt(&stop).map_err(ReflectError::Signals)?;
-    eprintln!(
+    // It says nothing but there, and an ssh session without a terminal that dies sends no signal.
+    signals::end_in_order(&stop, AlsoEnds::ReaderGone(Stream::Error))
+        .map_err(ReflectError::Signals)?;
+    let open: Vec<String> = shell.lanes.iter().map(|l| l.address.to_string()).collect();
+    output::note(&format!(
         "answering STAMP probes on UDP {}; Ctrl-C ends it",
-        args.listen
-    );
+        open.join(" and ")
+    ));
     let totals = shell.run(&stop, args.duration.map(|d| Clock::now() + d));
     if totals.uncounted > 0 {
-        eprintln!(
+        output::note(&format!(
             "answered {} without a count, because too many sessions came at once: their senders cannot tell the direction of a loss",
             text::plural(totals.uncounted, "packet", "packets")
-        );
+        ));
     }
-    eprintln!(
+    output::note(&format!(
         "answered {}, and {} of traceroutes; did not answer {}",
         text::plural(totals.answered, "probe", "probes"),
         text::plural(totals.traced, "packet", "packets"),
         text::plural(totals.dropped, "packet", "packets")
-    );
+    ));
     Ok(())
+}
+
+/// The addresses that the command line means. `[::]` means those of IPv4, too, which have a
+/// socket of their own: no IPv4 address then looks like one of IPv6.
+fn listening(args: &ReflectArgs) -> Result<Vec<SocketAddr>, ReflectError> {
+    let (listen, family) = (args.listen, args.family);
+    let ip = listen.ip().to_canonical();
+    let mut addresses = vec![match listen {
+        // With its zone, where it has one.
+        SocketAddr::V6(_) if ip.is_ipv6() => listen,
+        _ => SocketAddr::new(ip, listen.port()),
+    }];
+    if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // First, as by far the most probes come to it.
+        addresses.insert(
+            0,
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()),
+        );
+    }
+    addresses.retain(|a| family.allows(a.ip()));
+    if addresses.is_empty() {
+        let (family, option) = match family.v4 {
+            true => ("IPv4", "-4"),
+            false => ("IPv6", "-6"),
+        };
+        return Err(ReflectError::Family {
+            listen,
+            family,
+            option,
+        });
+    }
+    Ok(addresses)
+}
+
+/// Opens a socket for each address. A kernel without one of the families answers on the other,
+/// unless that one was asked for.
+fn open_all(
+    addresses: &[SocketAddr],
+    args: &ReflectArgs,
+    config: ReflectorConfig,
+) -> Result<ReflectorShell, NetError> {
+    let mut lanes = Vec::new();
+    let mut missing = None;
+    for address in addresses {
+        match ProbeSocket::open(&ProbeOptions::reflector(*address)) {
+            Ok(socket) => lanes.push(Lane::new(*address, socket)),
+            Err(error @ NetError::NoFamily { .. }) if addresses.len() > 1 => {
+                output::note(&error.to_string());
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match (lanes.is_empty(), missing) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(ReflectorShell::of(lanes, args.listen, config)),
+    }
 }
 
 /// The shell of a reflector, ready to run on a thread of its own.
@@ -122,11 +194,23 @@ pub struct ReflectorShell {
 
 /// One of the port's sockets.
 struct Lane {
+    address: SocketAddr,
     socket: ProbeSocket,
     /// When its last datagram arrived.
     last_arrival: Mono,
     /// Replies whose departure the kernel has not told yet.
     awaited: SentTokens<Ticket>,
+}
+
+impl Lane {
+    fn new(address: SocketAddr, socket: ProbeSocket) -> Self {
+        Self {
+            address,
+            socket,
+            last_arrival: Clock::now(),
+            awaited: SentTokens::default(),
+        }
+    }
 }
 
 /// A reflector's ties to the rest of the agent.
@@ -155,15 +239,15 @@ impl ReflectorShell {
     pub fn open(address: SocketAddr, config: ReflectorConfig) -> Result<Self, NetError> {
         let count = if config.open.is_some() { 1 } else { LANES };
         let lanes = lanes::open(&ProbeOptions::reflector(address), count)?;
-        let mut shell = Self {
-            lanes: lanes
-                .into_iter()
-                .map(|socket| Lane {
-                    socket,
-                    last_arrival: Clock::now(),
-                    awaited: SentTokens::default(),
-                })
-                .collect(),
+        let lanes = lanes.into_iter().map(|s| Lane::new(address, s)).collect();
+        let mut shell = Self::of(lanes, address, config);
+        shell.sort();
+        Ok(shell)
+    }
+
+    fn of(lanes: Vec<Lane>, address: SocketAddr, config: ReflectorConfig) -> Self {
+        Self {
+            lanes,
             sorted: false,
             address,
             reflector: Reflector::new(config),
@@ -172,9 +256,7 @@ impl ReflectorShell {
             link: None,
             batches: BTreeMap::new(),
             unasked: 0,
-        };
-        shell.sort();
-        Ok(shell)
+        }
     }
 
     /// Gives the sessions' hosts lanes of their own.
@@ -281,7 +363,6 @@ impl ReflectorShell {
         let Self {
             lanes,
             sorted,
-            address,
             reflector,
             clock,
             only_from,
@@ -291,6 +372,7 @@ impl ReflectorShell {
         } = self;
         let strangers = *sorted && lane == lanes::STRANGERS;
         let Some(Lane {
+            address,
             socket,
             last_arrival,
             awaited,

@@ -47,7 +47,10 @@ impl Raw {
 impl TraceShell {
     pub(super) fn new(config: TracerConfig) -> Self {
         let (source, destination) = (config.source, config.target);
+        // Raw packets say no interface, which a link-local address needs.
+        let zoned = matches!(destination, SocketAddr::V6(v6) if v6.scope_id() != 0);
         let raw = match Raw::open(Family::from(destination.ip())) {
+            Ok(_) if zoned => None,
             Ok(raw) => Some(raw),
             Err(error) => {
                 info!("tracing through the probes' own sockets: {error}");
