@@ -5,7 +5,6 @@ use crate::secret::SecretError;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use hopgap_analysis::findings::VerdictResult;
 use hopgap_proto::time::Span;
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,11 +51,49 @@ enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether it sends and receives packets, for which there are rights to be raised.
+    fn opens_sockets(&self) -> bool {
+        match self {
+            Self::Measure(_) | Self::Reflect(_) | Self::Trace(_) | Self::Run(_) => true,
+            Self::Join(_) | Self::CheckConfig { .. } | Self::Completions { .. } | Self::Man => {
+                false
+            }
+        }
+    }
+}
+
+/// Which address families are used.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FamilyArgs {
+    /// IPv4 only
+    #[arg(short = '4', long = "ipv4", conflicts_with = "v6")]
+    pub v4: bool,
+    /// IPv6 only
+    #[arg(short = '6', long = "ipv6")]
+    pub v6: bool,
+}
+
+impl FamilyArgs {
+    /// Whether this address may be used.
+    pub fn allows(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => !self.v6,
+            IpAddr::V6(_) => !self.v4,
+        }
+    }
+}
+
 /// Options of `measure`.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
-    /// The host whose Session-Reflector answers: name or address, with `:PORT` unless it is 862
+    /// The host whose Session-Reflector answers: name or address, with `:PORT` unless it is 862.
+    /// Of a name with several addresses the first that answers is measured. A link-local address
+    /// is written with its interface, such as fe80::1%eth0
     pub host: String,
+    /// `-4` and `-6`.
+    #[command(flatten)]
+    pub family: FamilyArgs,
     /// Time between two probes of one flow (1ms to 10s)
     #[arg(short, long, default_value = "10ms")]
     pub interval: Span,
@@ -94,6 +131,11 @@ pub struct MeasureArgs {
     /// Judge outages against this
     #[arg(long, default_value = "10s")]
     pub objective: Span,
+    /// Most memory, such as 300MB. Every probe is kept until the end, and takes about 330 bytes
+    /// with its analysis: where they fill this, the run ends in order with what was found so
+    /// far, and says so [default: half of what the host and its control groups leave]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<crate::measure::budget::Bytes>,
     /// Differentiated Services Code Point of the probes
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=63))]
     pub dscp: u8,
@@ -103,7 +145,7 @@ pub struct MeasureArgs {
     /// Print the findings as JSON instead of a summary
     #[arg(long)]
     pub json: bool,
-    /// No live line
+    /// No live line and no lines of events on standard error
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -111,9 +153,12 @@ pub struct MeasureArgs {
 /// Options of `reflect`.
 #[derive(Debug, Args)]
 pub struct ReflectArgs {
-    /// Address and port to answer on
-    #[arg(short, long, default_value = "0.0.0.0:862")]
+    /// Address and port to answer on; `[::]` means all addresses, IPv4 ones too
+    #[arg(short, long, default_value = "[::]:862")]
     pub listen: SocketAddr,
+    /// `-4` and `-6`.
+    #[command(flatten)]
+    pub family: FamilyArgs,
     /// Answer this address only; may be repeated
     #[arg(long = "from", value_name = "ADDRESS")]
     pub peers: Vec<IpAddr>,
@@ -131,8 +176,12 @@ pub struct ReflectArgs {
 /// Options of `trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// The host: name or address, with `:PORT` unless the probes go to 862
+    /// The host: name or address, with `:PORT` unless the probes go to 862. Of a name with several
+    /// addresses the first that answers is traced
     pub host: String,
+    /// `-4` and `-6`.
+    #[command(flatten)]
+    pub family: FamilyArgs,
     /// Source port, as the probes to be traced have it
     #[arg(long, default_value_t = 50_000)]
     pub source_port: u16,
@@ -173,6 +222,10 @@ pub struct JoinArgs {
     /// File with the token, which nobody else may read
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Go through this HTTP proxy, such as `http://10.1.11.3:3128`; those that the environment
+    /// names are not used
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<crate::uplink::ProxyUrl>,
     /// Replace the identity that this host has
     #[arg(long)]
     pub again: bool,
@@ -219,11 +272,13 @@ impl std::str::FromStr for PathOption {
 /// Runs the command line; what went wrong is one sentence on standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.command.opens_sockets() {
+        crate::privilege::raise_for_sockets();
+    }
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            // Whoever closed standard error does not want to know.
-            let _ = writeln!(std::io::stderr(), "hopgap-agent: {error}");
+            output::note(&format!("hopgap-agent: {error}"));
             ExitCode::FAILURE
         }
     }

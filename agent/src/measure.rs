@@ -1,28 +1,33 @@
 //! `hopgap-agent measure`: one session to one host, without a collector.
 
+pub mod budget;
 mod live;
 mod paths;
+mod screen;
 mod summary;
+mod watch;
 
 use crate::cli::MeasureArgs;
-use crate::destination::{self, DestinationError};
-use crate::output;
+use crate::destination::{self, DestinationError, Ends, Wanted};
+use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
+use crate::reach::Counts;
 use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::{Session, SessionSetup, Stop};
-use crate::signals;
+use crate::signals::{self, AlsoEnds};
+use budget::{Budget, EndedEarly, Kept};
 use hopgap_analysis::analyse;
 use hopgap_analysis::findings::VerdictResult;
 use hopgap_analysis::input::{Input, SenderRun, SessionRecords};
 use hopgap_net::NetError;
 use hopgap_net::clock::Clock;
 use hopgap_proto::plan::{AgentPlan, Destination, Objective, Plan, PlanError, SessionPlan};
-use hopgap_proto::record::{AgentName, EventKind, NameError, RunId, SessionName};
+use hopgap_proto::record::{AgentName, Event, EventKind, NameError, RunId, SessionName};
 use hopgap_proto::stamp::SessionKeys;
 use hopgap_proto::time::{ClockPair, Span};
 use live::Live;
-use std::io::IsTerminal;
+use screen::Screen;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -67,8 +72,11 @@ pub enum MeasureError {
     NoReply(SocketAddr),
 }
 
-/// All probes are held until the end, and judged then: about 200 bytes each.
-const MOST_PROBES: usize = 20_000_000;
+/// Batches between the session and this: what is not fetched in time stays with the session,
+/// which has a bound of its own.
+const ROOM: usize = 32;
+/// The records' memory grows by an eighth, and by so many probes at least.
+const LEAST_GROWTH: usize = 1 << 14;
 
 /// Measures until the time is over or Ctrl-C, then prints the summary; says whether the
 /// objective was met.
@@ -76,12 +84,22 @@ const MOST_PROBES: usize = 20_000_000;
 /// # Errors
 /// When it cannot begin, or when nothing ever answered.
 pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
-    let destination = destination::resolve(&args.host, args.source)?;
-    let keys = args.key_file.as_deref().map(secret::key).transpose()?;
-    let source = match args.source {
-        Some(source) => source,
-        None => destination::source_towards(destination)?,
+    // The far end may be anybody's reflector.
+    let keys = args
+        .key_file
+        .as_deref()
+        .map(secret::key)
+        .transpose()?
+        .map(SessionKeys::shared);
+    let wanted = Wanted {
+        host: &args.host,
+        source: args.source,
+        family: args.family,
     };
+    let Ends {
+        source,
+        destination,
+    } = destination::find(wanted, keys.as_ref(), Counts::Replies, args.quiet)?;
     let plan = plan(args, source, destination)?.checked()?;
     let Some(session_plan) = plan.sessions.first().cloned() else {
         return Ok(VerdictResult::Undecided);
@@ -90,21 +108,22 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
         plan: session_plan.clone(),
         source,
         destination,
-        // The far end may be anybody's reflector.
-        keys: keys.map(SessionKeys::shared),
+        keys,
         max_hops: 30,
     };
 
-    let (records, batches) = sync_channel(1_024);
+    let (records, batches) = sync_channel(ROOM);
     let session = Session::open(&setup, records)?;
     let rights = privilege::give_up_all()?;
     if !rights.raw_sockets && args.trace_interval > Span::ZERO {
-        eprintln!("{}", privilege::WITHOUT_RAW_SOCKETS);
+        output::note(privilege::WITHOUT_RAW_SOCKETS);
     }
     let stop = Stop::default();
-    signals::stop_on_interrupt(&stop).map_err(|source| MeasureError::Io {
-        what: "cannot catch Ctrl-C",
-        source,
+    signals::end_in_order(&stop, AlsoEnds::ReaderGone(Stream::Output)).map_err(|source| {
+        MeasureError::Io {
+            what: "cannot catch Ctrl-C",
+            source,
+        }
     })?;
     let thread = std::thread::Builder::new()
         .name("session".to_owned())
@@ -117,9 +136,16 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
             source,
         })?;
 
-    let live = (!args.quiet && !args.json && std::io::stderr().is_terminal())
-        .then(|| Live::new(session_plan.timeout));
-    let gathered = gather(&batches, args.duration, &stop, live);
+    let screen = (!args.quiet && !args.json).then(|| {
+        Screen::new(Live::new(
+            args.flows,
+            args.interval,
+            &args.paths,
+            Clock::now(),
+        ))
+    });
+    let budget = Budget::new(args.max_memory, args.flows, args.interval, args.timeout);
+    let gathered = gather(&batches, args.duration, &stop, screen, &budget);
     // The channel is closed: the session has ended, in order or by its error.
     let _ = thread.join();
 
@@ -129,7 +155,12 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
         .iter()
         .any(|p| p.round_trip().is_some());
     let unnamed_back = paths::without_hop(&plan);
-    let findings = analyse(&input(plan, gathered));
+    let ended_early = gathered.ended_early;
+    let mut findings = analyse(&input(plan, gathered));
+    if let Some(early) = ended_early {
+        // First: it tells what all the rest is about.
+        findings.caveats.insert(0, early.to_string());
+    }
     let text = if args.json {
         serde_json::to_string_pretty(&findings).map_err(|e| MeasureError::Io {
             what: "cannot write JSON",
@@ -156,15 +187,20 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
 struct Gathered {
     records: Batch,
     clocks: Vec<ClockPair>,
+    ended_early: Option<EndedEarly>,
+    /// The system gave no memory for a batch, which was dropped.
+    out_of_memory: bool,
 }
 
 fn gather(
     batches: &Receiver<Batch>,
     duration: Option<Span>,
     stop: &Stop,
-    mut live: Option<Live>,
+    mut screen: Option<Screen>,
+    budget: &Budget,
 ) -> Gathered {
-    let end = duration.map(|d| Clock::now() + d);
+    let began = Clock::now();
+    let end = duration.map(|d| began + d);
     let mut gathered = Gathered {
         clocks: vec![Clock::pair()],
         ..Gathered::default()
@@ -172,8 +208,8 @@ fn gather(
     loop {
         match batches.recv_timeout(Duration::from_millis(100)) {
             Ok(batch) => {
-                if let Some(live) = &mut live {
-                    live.take(&batch);
+                if let Some(screen) = &mut screen {
+                    screen.live().take(&batch);
                 }
                 gathered.take(batch);
             }
@@ -184,18 +220,25 @@ fn gather(
         if end.is_some_and(|end| now >= end) {
             stop.request();
         }
-        if gathered.records.probes.len() >= MOST_PROBES && !stop.requested() {
-            eprintln!(
-                "it ends after {MOST_PROBES} probes: `measure` holds them all in memory; for longer take a longer --interval, or an agent with a collector"
-            );
+        let kept = Kept::of(&gathered.records);
+        if !stop.requested() && (gathered.out_of_memory || budget.is_used_up(kept, now - began)) {
+            let early = EndedEarly {
+                most: budget.most(),
+                after: now - began,
+                probes: kept.probes(),
+            };
+            output::note(&early.to_string());
+            gathered.ended_early = Some(early);
             stop.request();
         }
-        if let Some(live) = &mut live {
-            live.show(now);
+        if let Some(screen) = &mut screen
+            && !stop.requested()
+        {
+            screen.show();
         }
     }
-    if let Some(live) = &mut live {
-        live.finish();
+    if let Some(screen) = &screen {
+        screen.finish();
     }
     gathered
 }
@@ -207,7 +250,21 @@ impl Gathered {
                 self.clocks.push(reading.pair);
             }
         }
-        self.records.probes.extend(batch.probes);
+        let more = batch.probes.len();
+        let probes = &mut self.records.probes;
+        if probes.capacity() - probes.len() < more {
+            // Not doubled, which would take twice of what there is.
+            let growth = (probes.len() / 8).max(more).max(LEAST_GROWTH);
+            if probes.try_reserve_exact(growth).is_err() {
+                self.out_of_memory = true;
+                self.records.events.push(Event {
+                    at: Clock::now(),
+                    kind: EventKind::RecordsLost { blocks: 1 },
+                });
+                return;
+            }
+        }
+        probes.extend(batch.probes);
         self.records.traces.extend(batch.traces);
         self.records.events.extend(batch.events);
     }
@@ -250,7 +307,9 @@ fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<P
 
 fn input(plan: Plan, gathered: Gathered) -> Input {
     let session = plan.sessions.first();
-    let Gathered { records, clocks } = gathered;
+    let Gathered {
+        records, clocks, ..
+    } = gathered;
     let sessions = session
         .map(|session| SessionRecords {
             session: session.name.clone(),

@@ -1,40 +1,55 @@
-//! The live line of `measure`: what the last second was like.
+//! What `measure` tells while it runs: a line that is painted anew, and a dated line for
+//! each event. Pure: records and the time come in, text comes out.
+//!
+//! What is told here rests on silence so far, and is provisional; the summary at the end
+//! rests on every probe's fate.
 
+use super::watch::{Change, Watch, Way};
+use crate::cli::{PathCondition, PathOption};
 use crate::recorder::Batch;
-use hopgap_analysis::schema::Nanos;
+use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_analysis::text;
 use hopgap_proto::record::{Probe, ProbeFate};
-use hopgap_proto::time::{Mono, Span};
-use std::io::Write as _;
+use hopgap_proto::time::{ClockPair, Mono, Span};
 
+/// The line is painted this often; in an outage its clock turns.
 const EVERY: Span = Span::from_secs(1);
+const EVERY_IN_OUTAGE: Span = Span::from_millis(200);
+
+/// More events at once are counted and not told one by one.
+const MOST_AT_ONCE: usize = 6;
 
 /// Counts for the line. Loss is known only after Tmax, so it is shown as total.
 #[derive(Debug)]
 pub(super) struct Live {
-    timeout: Span,
+    watch: Watch,
+    flows: usize,
+    /// Names of paths by the target's hop.
+    names: Vec<(u8, String)>,
     shown: Option<Mono>,
     answered: u64,
     unanswered: u64,
     refused: u64,
     /// Round trips since the line was shown.
     recent: Vec<Span>,
-    hops: Option<(u8, u8)>,
-    /// Since when nothing has come back.
-    last_reply: Option<Mono>,
 }
 
 impl Live {
-    pub(super) fn new(timeout: Span) -> Self {
+    /// Of so many flows, each with a probe every `interval`, from `now` on.
+    pub(super) fn new(flows: u8, interval: Span, paths: &[PathOption], now: Mono) -> Self {
+        let names = paths.iter().filter_map(|p| match p.condition {
+            PathCondition::TargetAtHop(hop) => Some((hop, p.name.to_string())),
+            PathCondition::Passes(_) => None,
+        });
         Self {
-            timeout,
+            watch: Watch::new(flows, interval, now),
+            flows: usize::from(flows),
+            names: names.collect(),
             shown: None,
             answered: 0,
             unanswered: 0,
             refused: 0,
             recent: Vec::new(),
-            hops: None,
-            last_reply: None,
         }
     }
 
@@ -49,69 +64,149 @@ impl Live {
             ProbeFate::Answered(reply) => {
                 self.answered += 1;
                 self.recent.extend(probe.round_trip());
-                self.last_reply = self.last_reply.max(Some(reply.received.at));
-                if let (Some(forward), Some(reverse)) = (reply.forward_ttl, reply.reverse_ttl) {
-                    self.hops = Some((255 - forward, initial_ttl(reverse) - reverse));
-                }
+                self.watch.replied(probe.flow, &reply);
             }
             ProbeFate::Unanswered => self.unanswered += 1,
             ProbeFate::Refused(_) => self.refused += 1,
         }
     }
 
-    /// Shows the line once a second.
-    pub(super) fn show(&mut self, now: Mono) {
-        if self.shown.is_some_and(|shown| now - shown < EVERY) {
-            return;
+    /// The dated lines of what happened since the last turn.
+    pub(super) fn events(&mut self, now: ClockPair) -> Vec<String> {
+        let mut changes = self.watch.turn(now.mono);
+        let more = changes.len().saturating_sub(MOST_AT_ONCE);
+        changes.truncate(MOST_AT_ONCE);
+        let mut lines: Vec<String> = changes
+            .iter()
+            .map(|(at, change)| {
+                let wall = now.wall - (now.mono - *at);
+                format!("{} UTC  {}", text::date_time(Utc(wall)), self.words(change))
+            })
+            .collect();
+        if more > 0 {
+            lines.push(format!("and {more} more changes at once"));
         }
+        if !lines.is_empty() {
+            // The line follows at once.
+            self.shown = None;
+        }
+        lines
+    }
+
+    fn words(&self, change: &Change) -> String {
+        let all = self.flows;
+        let on = |flows: usize| match flows == all {
+            true => String::new(),
+            false => format!(" on {flows} of {all} flows"),
+        };
+        match *change {
+            Change::Down { flows } => format!("DOWN{}: no reply since then", on(flows)),
+            Change::Up { flows, after } => {
+                format!("UP{} after {}", on(flows), tenths(after))
+            }
+            Change::Path {
+                way,
+                from,
+                to,
+                flows,
+            } => format!(
+                "PATH {}: {} -> {}{}",
+                match way {
+                    Way::Out => "out",
+                    Way::Back => "back",
+                },
+                self.path(from),
+                self.path(to),
+                on(flows)
+            ),
+        }
+    }
+
+    /// A path by the hop of its end.
+    fn path(&self, hop: u8) -> String {
+        match self.names.iter().find(|(h, _)| *h == hop) {
+            Some((_, name)) => format!("{} (hop {hop})", text::ascii(name)),
+            None => format!("hop {hop}"),
+        }
+    }
+
+    /// The line for a terminal of this width, where it is due.
+    pub(super) fn due(&mut self, now: Mono, width: usize) -> Option<String> {
+        let every = match self.watch.down_for(now) {
+            Some(_) => EVERY_IN_OUTAGE,
+            None => EVERY,
+        };
+        if self.shown.is_some_and(|shown| now - shown < every) {
+            return None;
+        }
+        let line = self.line(now, width);
         self.shown = Some(now);
-        let line = self.line(now);
         self.recent.clear();
-        // A terminal that is gone is no reason to end the measurement.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
-        let _ = std::io::stderr().flush();
+        Some(line)
     }
 
-    /// Leaves the line behind.
-    pub(super) fn finish(&mut self) {
-        let _ = writeln!(std::io::stderr(), "\r\x1b[K");
-    }
-
-    fn line(&mut self, now: Mono) -> String {
+    /// As much of the line as fits, the most important first.
+    fn line(&mut self, now: Mono, width: usize) -> String {
         self.recent.sort_unstable();
+        let mut parts = Vec::new();
+        let down = self.watch.down_for(now);
+        if let Some((span, flows)) = down {
+            parts.push(match flows == self.flows {
+                true => format!("DOWN {}", tenths(span)),
+                false => format!("DOWN {} on {flows} of {} flows", tenths(span), self.flows),
+            });
+        }
+        parts.push(format!("answered {}", self.answered));
+        parts.push(format!("lost {}", self.unanswered));
+        if self.refused > 0 {
+            parts.push(format!("refused here {}", self.refused));
+        }
         let at = |quantile: usize| {
             let index = self.recent.len().saturating_sub(1) * quantile / 100;
             self.recent.get(index).map(|s| text::millis(Nanos(*s)))
         };
-        let latency = match (at(50), at(99)) {
-            (Some(p50), Some(p99)) => format!("round trip p50 {p50} p99 {p99} ms"),
-            _ => "no reply in the last second".to_owned(),
-        };
-        let hops = self.hops.map_or_else(String::new, |(forward, reverse)| {
-            format!("  routers out {forward} back {reverse}")
-        });
-        let silence = match self.last_reply {
-            Some(last) if now - last > self.timeout.min(EVERY) => {
-                format!("  SILENT for {}", text::span(Nanos(now - last)))
-            }
-            _ => String::new(),
-        };
-        let refused = if self.refused > 0 {
-            format!("  refused here {}", self.refused)
-        } else {
-            String::new()
-        };
-        format!(
-            "answered {}  lost {}{refused}  {latency}{hops}{silence}",
-            self.answered, self.unanswered
-        )
+        match (at(50), at(99)) {
+            (Some(p50), Some(p99)) => parts.push(format!("rtt p50 {p50} p99 {p99} ms")),
+            _ if down.is_none() && self.answered == 0 => parts.push("no reply yet".to_owned()),
+            _ => {}
+        }
+        if let Some((out, back)) = self.watch.hops() {
+            parts.push(format!("out {} back {}", self.path(out), self.path(back)));
+        }
+        // The last column stays free: some terminals wrap at once when it is written.
+        fit(&parts, width.saturating_sub(1))
     }
 }
 
-/// The TTL that a reply most likely set out with.
-fn initial_ttl(seen: u8) -> u8 {
-    [64, 128]
-        .into_iter()
-        .find(|initial| seen <= *initial)
-        .unwrap_or(255)
+/// The parts that fit into `width` characters, in their order; of the first as much as fits.
+fn fit(parts: &[String], width: usize) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let part: String = part.chars().filter(|c| !c.is_control()).collect();
+        let length = part.chars().count();
+        if line.is_empty() {
+            line = part.chars().take(width).collect();
+        } else if line.chars().count() + 2 + length <= width {
+            line.push_str("  ");
+            line.push_str(&part);
+        } else {
+            // What is less important does not take the place of what did not fit.
+            break;
+        }
+    }
+    line
 }
+
+/// Seconds with one decimal, cut: `3.2 s`; longer times in minutes or hours.
+fn tenths(span: Span) -> String {
+    let tenths = span.as_nanos().max(0) / 100_000_000;
+    let (seconds, tenth) = (tenths / 10, tenths % 10);
+    match seconds {
+        0..120 => format!("{seconds}.{tenth} s"),
+        120..7_200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests;
