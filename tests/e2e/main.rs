@@ -11,6 +11,7 @@ mod bad_input;
 mod collecting;
 mod deployment;
 mod dissected;
+mod environment;
 mod guarded;
 mod interop;
 mod joined;

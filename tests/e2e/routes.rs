@@ -40,7 +40,7 @@ fn passed(address: &str) -> Value {
 }
 
 fn closed(address: &str, code: u8) -> Value {
-    json!([{ "from": address, "kind": "unreachable", "code": code }])
+    json!([{ "from": address, "kind": "unreachable", "code": code, "meaning": "port unreachable" }])
 }
 
 fn reflected(address: &str) -> Value {
@@ -83,7 +83,7 @@ fn every_router_is_named_in_order_over_ipv6_too() {
         // 'Port unreachable' has another code in ICMPv6.
         let found = here.finish(&agent(), &["trace", "fd00:3::2", "--json"]);
         assert_eq!(hops(found), expected(closed("fd00:3::2", 4)));
-        let _reflect = there.serve(&agent(), &["reflect", "--listen", "[::]:862"], 862);
+        let _reflect = there.serve(&agent(), &["reflect", "-6"], 862);
         let found = here.finish(&agent(), &["trace", "fd00:3::2", "--json"]);
         assert_eq!(hops(found), expected(reflected("fd00:3::2")));
     });

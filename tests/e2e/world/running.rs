@@ -63,6 +63,12 @@ impl Running {
         self.finish()
     }
 
+    /// Tells it that its terminal or session has gone.
+    pub(crate) fn hang_up(&self) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        kill(pid, Signal::SIGHUP).expect("it is our child");
+    }
+
     /// Holds it up for as long, as a host without a processor to spare would.
     pub(crate) fn hold_up(&self, length: Duration) {
         self.hold();
