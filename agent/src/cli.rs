@@ -133,7 +133,7 @@ pub struct MeasureArgs {
     pub objective: Span,
     /// Most memory, such as 300MB. Every probe is kept until the end, and takes about 330 bytes
     /// with its analysis: where they fill this, the run ends in order with what was found so
-    /// far, and says so [default: half of what the host and its control groups leave]
+    /// far, and says so [default: three quarters of what the host and its control groups leave]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<crate::measure::budget::Bytes>,
     /// Differentiated Services Code Point of the probes

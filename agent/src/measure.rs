@@ -114,6 +114,7 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
 
     let (records, batches) = sync_channel(ROOM);
     let session = Session::open(&setup, records)?;
+    let budget = Budget::new(args.max_memory, args.flows, args.interval, args.timeout);
     let rights = privilege::give_up_all()?;
     if !rights.raw_sockets && args.trace_interval > Span::ZERO {
         output::note(privilege::WITHOUT_RAW_SOCKETS);
@@ -144,7 +145,6 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
             Clock::now(),
         ))
     });
-    let budget = Budget::new(args.max_memory, args.flows, args.interval, args.timeout);
     let gathered = gather(&batches, args.duration, &stop, screen, &budget);
     // The channel is closed: the session has ended, in order or by its error.
     let _ = thread.join();

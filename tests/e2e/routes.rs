@@ -129,7 +129,7 @@ fn a_silent_router_stays_a_gap_in_its_place() {
 fn routes_are_traced_without_any_privilege() {
     sealed(&[&agent], |world| {
         let [here, .., there] = route(world);
-        let _reflect = there.serve(&agent(), &["reflect"], 862);
+        let _reflect = there.serve(&agent(), &["reflect", "-4"], 862);
         let setpriv = Path::new("setpriv");
         let without = ["--bounding-set=-all", "--inh-caps=-all"];
         let capabilities = [&without[..], &["grep", "CapEff", "/proc/self/status"]].concat();

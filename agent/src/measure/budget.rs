@@ -8,8 +8,14 @@
 use crate::recorder::Batch;
 use hopgap_proto::time::Span;
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// Where control groups are: here, and where an own view of `/sys` hides them, as `ip netns
+/// exec` makes it, where the first process sees them.
+const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup"];
 
 /// Bytes that the analysis takes for each probe, beside its record.
 const ANALYSIS: u64 = 260;
@@ -94,6 +100,7 @@ impl Kept {
 pub(super) struct Budget {
     /// The process may not take more than this.
     most: u64,
+    limits: Vec<Limit>,
     /// How long probes still come once the end is asked for.
     wait: Span,
     /// How many that can be at most.
@@ -101,18 +108,21 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Of `most` bytes, else of half of what there is; for so many flows, a probe of each
-    /// every `interval`, whose last replies are waited for during `timeout`.
+    /// Of `most` bytes, else of three quarters of what there is; for so many flows, a probe of
+    /// each every `interval`, whose last replies are waited for during `timeout`. To be called
+    /// while there are still all rights: some limits are not everybody's to read.
     pub(super) fn new(most: Option<Bytes>, flows: u8, interval: Span, timeout: Span) -> Self {
         let wait = timeout + Span::from_secs(1);
         let each = wait.as_nanos() / interval.as_nanos().max(1) + 1;
         let probes = u64::from(flows) * u64::try_from(each).unwrap_or(0);
-        let now = Memory::now();
+        let limits = limits();
+        let now = Memory::now(&limits);
         Self {
             most: match most {
                 Some(Bytes(most)) => most,
-                None => now.used.saturating_add(now.free / 2),
+                None => now.used.saturating_add(now.free / 4 * 3),
             },
+            limits,
             wait,
             most_coming: probes,
         }
@@ -125,7 +135,7 @@ impl Budget {
 
     /// Whether it is time to end.
     pub(super) fn is_used_up(&self, kept: Kept, elapsed: Span) -> bool {
-        self.is_used_up_by(kept, elapsed, Memory::now())
+        self.is_used_up_by(kept, elapsed, Memory::now(&self.limits))
     }
 
     /// Of what was recorded in `elapsed`, twice as many may still come in the same time: a host
@@ -154,7 +164,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn now() -> Self {
+    fn now(limits: &[Limit]) -> Self {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
         let pages = read(Path::new("/proc/self/statm"));
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4_096);
@@ -164,8 +174,7 @@ impl Memory {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
         let by_limit = limit.map(|limit| limit.saturating_sub(virtually));
         let by_host = available(&read(Path::new("/proc/meminfo")));
-        let groups = groups(&read(Path::new("/proc/self/cgroup")));
-        let by_groups = groups.iter().filter_map(|g| g.free(&read));
+        let by_groups = limits.iter().filter_map(Limit::free);
         let free = by_groups.chain(by_host).chain(by_limit).min();
         Self {
             used,
@@ -183,7 +192,8 @@ fn available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1 << 10)
 }
 
-/// Where a control group tells of its memory, by the kernel's two versions of them.
+/// Where a control group tells of its memory, by the kernel's two versions of them. The path
+/// is relative to where the groups are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Group {
     V1(PathBuf),
@@ -199,9 +209,9 @@ fn groups(cgroup: &str) -> Vec<Group> {
             continue;
         };
         let (root, make): (_, fn(PathBuf) -> Group) = if controllers.is_empty() {
-            ("/sys/fs/cgroup", Group::V2)
+            ("", Group::V2)
         } else if controllers.split(',').any(|c| c == "memory") {
-            ("/sys/fs/cgroup/memory", Group::V1)
+            ("memory", Group::V1)
         } else {
             continue;
         };
@@ -211,27 +221,69 @@ fn groups(cgroup: &str) -> Vec<Group> {
     groups
 }
 
-impl Group {
-    /// What may still be taken in this group; `None` where it has no limit or does not say.
-    /// What the kernel only keeps of files goes when it is needed.
-    fn free(&self, read: &impl Fn(&Path) -> String) -> Option<u64> {
-        let (folder, limit, usage, files) = match self {
-            Self::V1(folder) => (
+/// The limit of a control group, whose files stay open: what can be read with the rights of
+/// the start can be read again without them.
+#[derive(Debug)]
+struct Limit {
+    bytes: u64,
+    usage: File,
+    stat: Option<File>,
+    /// The name of the memory that is kept for files only, and goes when it is needed.
+    files: &'static str,
+}
+
+/// The limits of the groups that this process is in.
+fn limits() -> Vec<Limit> {
+    let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = groups(&cgroup);
+    let root = ROOTS
+        .iter()
+        .map(Path::new)
+        .find(|root| std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_some()));
+    let of = |root| groups.iter().filter_map(move |g| Limit::open(g, root));
+    root.into_iter().flat_map(of).collect()
+}
+
+impl Limit {
+    /// `None` where the group has no limit, or does not say.
+    fn open(group: &Group, root: &Path) -> Option<Self> {
+        let (folder, limit, usage, files) = match group {
+            Group::V1(folder) => (
                 folder,
                 "memory.limit_in_bytes",
                 "memory.usage_in_bytes",
                 "total_inactive_file ",
             ),
-            Self::V2(folder) => (folder, "memory.max", "memory.current", "inactive_file "),
+            Group::V2(folder) => (folder, "memory.max", "memory.current", "inactive_file "),
         };
-        let number = |name: &str| read(&folder.join(name)).trim().parse::<u64>().ok();
-        let stat = read(&folder.join("memory.stat"));
+        let folder = root.join(folder);
+        let bytes = std::fs::read_to_string(folder.join(limit)).ok()?;
+        Some(Self {
+            bytes: bytes.trim().parse().ok()?,
+            usage: File::open(folder.join(usage)).ok()?,
+            stat: File::open(folder.join("memory.stat")).ok(),
+            files,
+        })
+    }
+
+    /// What may still be taken.
+    fn free(&self) -> Option<u64> {
+        let usage: u64 = again(&self.usage)?.trim().parse().ok()?;
+        let stat = self.stat.as_ref().and_then(again).unwrap_or_default();
         let files = stat
             .lines()
-            .find_map(|line| line.strip_prefix(files)?.trim().parse::<u64>().ok());
-        let taken = number(usage)?.saturating_sub(files.unwrap_or(0));
-        Some(number(limit)?.saturating_sub(taken))
+            .find_map(|line| line.strip_prefix(self.files)?.trim().parse::<u64>().ok());
+        let taken = usage.saturating_sub(files.unwrap_or(0));
+        Some(self.bytes.saturating_sub(taken))
     }
+}
+
+/// What a file of the kernel says now.
+fn again(file: &File) -> Option<String> {
+    let mut text = vec![0; 16 << 10];
+    let length = file.read_at(&mut text, 0).ok()?;
+    text.truncate(length);
+    String::from_utf8(text).ok()
 }
 
 /// Why a measurement ended before it was asked to.

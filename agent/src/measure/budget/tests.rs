@@ -1,6 +1,8 @@
-use super::{ANALYSIS, Budget, Bytes, Group, Kept, Memory, RECORD, SPARE, available, groups};
+use super::{
+    ANALYSIS, Budget, Bytes, Group, Kept, Limit, Memory, RECORD, SPARE, available, groups,
+};
 use hopgap_proto::time::Span;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[test]
 fn amounts_are_read_as_people_write_them() {
@@ -60,7 +62,7 @@ fn the_hosts_memory_is_read() {
     let text = "MemTotal: 900 kB\nMemFree:  1 kB\nMemAvailable:   12 kB\n";
     assert_eq!(available(text), Some(12 << 10));
     assert_eq!(available("MemTotal: 900 kB\n"), None);
-    let now = Memory::now();
+    let now = Memory::now(&[]);
     assert!(now.used > 100_000 && now.free > 0, "{now:?}");
 }
 
@@ -72,29 +74,42 @@ fn the_tightest_group_counts_in_both_versions() {
     assert_eq!(
         found,
         [
-            v1("/sys/fs/cgroup/memory/a/b"),
-            v1("/sys/fs/cgroup/memory/a"),
-            v1("/sys/fs/cgroup/memory/"),
-            v2("/sys/fs/cgroup/u/s"),
-            v2("/sys/fs/cgroup/u"),
-            v2("/sys/fs/cgroup/"),
+            v1("memory/a/b"),
+            v1("memory/a"),
+            v1("memory/"),
+            v2("u/s"),
+            v2("u"),
+            v2(""),
         ]
     );
-    let files = |path: &Path| {
-        let text = match path.to_str().unwrap() {
-            "/g/memory.limit_in_bytes" | "/g/memory.max" => "1000\n",
-            "/g/memory.usage_in_bytes" | "/g/memory.current" => "700\n",
-            "/g/memory.stat" => "inactive_file 100\ntotal_inactive_file 200\n",
-            "/open/memory.max" => "max\n",
-            "/open/memory.current" => "5\n",
-            _ => "",
-        };
-        text.to_owned()
-    };
-    assert_eq!(v1("/g").free(&files), Some(500));
-    assert_eq!(v2("/g").free(&files), Some(400));
-    assert_eq!(v2("/open").free(&files), None);
-    assert_eq!(v2("/none").free(&files), None);
+    let root = std::env::temp_dir().join(format!("hopgap-budget-{}", std::process::id()));
+    let files = [
+        ("g/memory.limit_in_bytes", "1000\n"),
+        ("g/memory.max", "1000\n"),
+        ("g/memory.usage_in_bytes", "700\n"),
+        ("g/memory.current", "700\n"),
+        (
+            "g/memory.stat",
+            "inactive_file 100\ntotal_inactive_file 200\n",
+        ),
+        ("open/memory.max", "max\n"),
+        ("open/memory.current", "5\n"),
+    ];
+    for (name, text) in files {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let limit = |group: Group| Limit::open(&group, &root);
+    assert_eq!(limit(v1("g")).unwrap().free(), Some(500));
+    let held = limit(v2("g")).unwrap();
+    assert_eq!(held.free(), Some(400));
+    // What is taken changes, and is read again.
+    std::fs::write(root.join("g/memory.current"), "950\n").unwrap();
+    assert_eq!(held.free(), Some(150));
+    assert!(limit(v2("open")).is_none());
+    assert!(limit(v2("none")).is_none());
+    std::fs::remove_dir_all(&root).unwrap();
     assert_eq!(groups("nonsense\n"), []);
 }
 
