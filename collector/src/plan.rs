@@ -235,7 +235,7 @@ impl CollectorPlan {
             paths: file.paths,
             objective: file.objective,
         };
-        let plan = plan.checked().map_err(|error| PlanFileError::Value {
+        let plan = plan.checked_whole().map_err(|error| PlanFileError::Value {
             path: path.to_owned(),
             line: place::of(text, place::of_plan_error(&error)),
             message: error.to_string(),

@@ -58,6 +58,8 @@ pub(super) fn of_plan_error(error: &PlanError) -> Item<'_> {
         } => session(s.as_str(), key),
         PlanError::SendsFromReflector { session: s, .. } => session(s.as_str(), "source_port"),
         PlanError::Value { of, key, .. } => phrase(of, key),
+        PlanError::MixedFamilies { session: s, .. } => session(s.as_str(), "to"),
+        PlanError::NoSession => Item::Unknown,
         PlanError::ToItself(s) => session(s.as_str(), "to"),
         PlanError::Overlap { second, key, .. } => session(second.as_str(), key),
         PlanError::SameKey { second, .. } => session(second.as_str(), "key"),

@@ -1,9 +1,13 @@
 //! What a plan must satisfy beyond its syntax.
 
+mod whole;
+
 use super::{AgentPlan, Destination, EchoPlan, Plan, SessionPlan};
-use crate::record::{AgentName, SessionName};
+use crate::record::{AgentName, PathName, SessionName, TargetName};
 use crate::stamp::{KeyError, Ssid};
 use crate::time::Span;
+use core::fmt;
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 /// Why a plan cannot be carried out. Each sentence says where and what to do.
@@ -99,6 +103,45 @@ pub enum PlanError {
     /// A path without conditions would fit every route.
     #[error("path `{0}` has no condition; give it `passes` or `target_at_hop`")]
     PathWithoutCondition(String),
+    /// Nothing is to be measured.
+    #[error("the plan has no session, so nothing would be measured; add a [[session]]")]
+    NoSession,
+    /// The ends of a session have addresses of different families.
+    #[error(
+        "session `{session}` goes from {from} to {to}, but no packet goes from an {} to an {} address; give both ends addresses of one family", family(*from), family(*to)
+    )]
+    MixedFamilies {
+        /// The session.
+        session: SessionName,
+        /// The sending agent's address.
+        from: IpAddr,
+        /// The reflector's address.
+        to: IpAddr,
+    },
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// An entry of the plan, as messages name it.
+#[derive(Clone, Copy, Debug)]
+enum Where<'a> {
+    Agent(&'a AgentName),
+    Session(&'a SessionName),
+    Echo(&'a TargetName),
+    Path(&'a PathName),
+}
+
+impl fmt::Display for Where<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(name) => write!(f, "agent `{name}`"),
+            Self::Session(name) => write!(f, "session `{name}`"),
+            Self::Echo(name) => write!(f, "echo `{name}`"),
+            Self::Path(name) => write!(f, "path `{name}`"),
+        }
+    }
 }
 
 /// Why a session cannot be authenticated as it is to be.
