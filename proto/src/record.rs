@@ -11,6 +11,7 @@
 
 mod block;
 mod event;
+mod fault;
 mod name;
 mod trace;
 
@@ -21,6 +22,7 @@ pub use block::{
     FateKind, MAX_ROWS, ProbeColumns,
 };
 pub use event::{ClockReading, DropReason, Event, EventKind, IcmpEvidence, MtuLimit, PathMtu};
+pub use fault::RunFault;
 pub use name::{AgentName, FlowIndex, NameError, PathName, RunId, SessionName, TargetName};
 pub use trace::{Hop, HopReply, HopReplyKind, Trace};
 

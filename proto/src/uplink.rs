@@ -1,13 +1,14 @@
 //! What agent and collector say to each other, over HTTP/1.1.
 //!
 //! The agent is always the client: agents stand behind firewalls, and one
-//! outgoing port passes proxies. Three requests, all safe to repeat:
+//! outgoing port passes proxies. Four requests, all safe to repeat:
 //!
 //! | request | body | success |
 //! |---|---|---|
 //! | `POST` [`HELLO_PATH`] | [`Hello`] | 200 [`Welcome`] |
 //! | `GET` [`PLAN_PATH`]`?revision=…&wait=…` | none | 200 [`PlanResponse`], or 304 without a body |
 //! | `POST` [`BLOCKS_PATH`] | frames ([`crate::frame`]), one after the other | 200 [`Ack`] |
+//! | `POST` [`REPORT_PATH`] | [`AgentReport`] | 204 without a body; a collector before it answers 404 |
 //!
 //! and over TLS two more, for the agent's certificate:
 //!
@@ -64,6 +65,7 @@
 
 mod identity;
 mod message;
+mod report;
 mod revision;
 
 pub use identity::{
@@ -73,6 +75,9 @@ pub use identity::{
 pub use message::{
     Ack, ErrorBody, ErrorCode, Hello, PlanResponse, ProtocolRange, Refused, Welcome, bearer,
     secret_of,
+};
+pub use report::{
+    AgentFault, AgentPart, AgentReport, FlowFault, REPORT_EVERY, SessionReport, SpoolReport,
 };
 pub use revision::{Revision, RevisionError};
 
@@ -88,6 +93,8 @@ pub const HELLO_PATH: &str = "/uplink/v1/hello";
 pub const PLAN_PATH: &str = "/uplink/v1/plan";
 /// Where an agent delivers blocks: `POST`.
 pub const BLOCKS_PATH: &str = "/uplink/v1/blocks";
+/// Where an agent says how it is: `POST`.
+pub const REPORT_PATH: &str = "/uplink/v1/report";
 
 /// Query parameter of [`PLAN_PATH`]: the revision that the agent has; absent for none.
 pub const REVISION_QUERY: &str = "revision";

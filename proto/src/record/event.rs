@@ -1,6 +1,6 @@
 //! What happened to the measurement itself, and evidence from the network.
 
-use super::FlowIndex;
+use super::{FlowIndex, RunFault};
 use crate::stamp::Seq;
 use crate::time::{ClockPair, Mono, Span, Wall};
 use core::net::IpAddr;
@@ -105,6 +105,28 @@ pub enum EventKind {
         since: Mono,
         /// One batch in so many.
         of: u32,
+    },
+    // New kinds go to the end: the place is what is on disk.
+    /// Packets of the session came from another address than the plan's, and the session's
+    /// HMAC proves that the other end made them: something on the way translates
+    /// addresses. Between `since` and the event.
+    AddressTranslated {
+        /// The address that they came from.
+        address: IpAddr,
+        /// When the first of them came.
+        since: Mono,
+        /// How many.
+        count: u32,
+    },
+    /// A flow of the session, or all of it, could not run from `since` to the event.
+    /// Nothing was sent, and that is not loss.
+    NotRunning {
+        /// The flow; `None`: the session.
+        flow: Option<FlowIndex>,
+        /// Why.
+        why: RunFault,
+        /// From when on.
+        since: Mono,
     },
 }
 

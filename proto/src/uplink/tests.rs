@@ -1,6 +1,6 @@
 use super::*;
 use crate::plan::Plan;
-use crate::record::RunId;
+use crate::record::{FlowIndex, RunFault, RunId};
 
 #[test]
 fn versions_agree_on_the_newest_that_both_know() {
@@ -68,4 +68,34 @@ fn messages_read_as_they_are_documented() {
     let text = serde_json::to_string(&plan).unwrap();
     assert!(text.contains(r#""revision":"00000000000000ab""#), "{text}");
     assert_eq!(serde_json::from_str::<PlanResponse>(&text).unwrap(), plan);
+}
+
+#[test]
+fn a_report_of_a_newer_agent_is_read_as_far_as_it_is_known() {
+    let report: AgentReport = serde_json::from_str(
+        r#"{"run":7,"at_ns":1790000000000000000,"block":"1s","of_the_future":1,
+            "spool":{"waiting":5,"in_memory":0,"most":10,"free":null},
+            "sessions":[{"name":"a-b","running":7,"faults":[
+                {"flow":3,"why":{"port_in_use":{"address":"10.0.0.1","port":50003}}},
+                {"flow":4,"why":{"of_the_future":{"x":1}}},
+                {"why":"of_the_future"}]}],
+            "faults":[{"part":"of_the_future","why":"unusable_key"}]}"#,
+    )
+    .unwrap();
+    let faults = &report.sessions[0].faults;
+    assert_eq!(
+        faults[0],
+        FlowFault {
+            flow: Some(FlowIndex(3)),
+            why: RunFault::PortInUse {
+                address: [10, 0, 0, 1].into(),
+                port: 50_003
+            },
+        }
+    );
+    assert_eq!(faults[1].why, RunFault::Other);
+    assert_eq!((faults[2].flow, faults[2].why), (None, RunFault::Other));
+    assert_eq!(report.faults[0].part, AgentPart::Other);
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<AgentReport>(&text).unwrap(), report);
 }

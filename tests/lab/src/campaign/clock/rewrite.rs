@@ -156,7 +156,9 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
         EventKind::SlotsSkipped { first, .. } => *first = clock.mono(*first),
         EventKind::ReceiveOverflow { since, .. }
         | EventKind::Stalled { since }
-        | EventKind::DeparturesSampled { since, .. } => *since = clock.mono(*since),
+        | EventKind::DeparturesSampled { since, .. }
+        | EventKind::AddressTranslated { since, .. }
+        | EventKind::NotRunning { since, .. } => *since = clock.mono(*since),
         EventKind::BlocksLost { from, to, .. } => {
             *from = from.map(|from| clock.wall(from));
             *to = clock.wall(*to);
