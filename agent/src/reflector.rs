@@ -531,6 +531,7 @@ impl ReflectorShell {
             self.reflector.set_sessions(sessions, Clock::now());
             changed = true;
         }
+        changed |= self.reflector.take_sources_changed();
         if changed {
             self.sort();
         }

@@ -18,3 +18,4 @@ pub mod schedule;
 pub mod sender;
 pub mod stall;
 pub mod tracer;
+mod translated;

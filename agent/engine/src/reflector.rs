@@ -21,6 +21,7 @@ mod open;
 mod replay;
 mod sampling;
 mod session;
+mod translated;
 
 pub use config::{OpenMode, ReflectedSession, ReflectorConfig};
 use core::net::{IpAddr, SocketAddr};
@@ -36,7 +37,10 @@ use sampling::Sampling;
 use session::Provisioned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use translated::Translated;
 
+/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
+const FIRST_USER_PORT: u16 = 1024;
 /// Sessions that the plan has no more are answered this long yet.
 const LINGER: Span = Span::from_secs(30);
 /// Drops are counted up over this long.
@@ -107,6 +111,7 @@ pub struct Reflector {
     /// By address and first source port.
     index: BTreeMap<(IpAddr, u16), usize>,
     open: Option<Open>,
+    translated: Translated,
     /// Of datagrams of no known session.
     drops: Drops,
     reported: Mono,
@@ -136,6 +141,7 @@ impl Reflector {
             sessions: Vec::new(),
             index: BTreeMap::new(),
             open: config.open.map(Open::new),
+            translated: Translated::default(),
             drops: Drops::default(),
             reported: Mono::MIN,
             outputs: Outputs::default(),
@@ -173,6 +179,7 @@ impl Reflector {
     /// Reports all drops that are not reported yet: the end.
     pub fn finish(&mut self, now: Mono) {
         self.report(now);
+        self.tell_translated(now, true);
         self.outputs.release();
     }
 
@@ -217,12 +224,14 @@ impl Reflector {
     }
 
     /// The addresses of the sessions that are answered, those of the last plan for a while
-    /// among them; each once.
+    /// among them, and last those to which the packets of some are translated; each once.
     pub fn sources(&self) -> Vec<IpAddr> {
         let mut sources = Vec::new();
-        for provisioned in &self.sessions {
-            if !sources.contains(&provisioned.session.from) {
-                sources.push(provisioned.session.from);
+        let planned = self.sessions.iter().map(|s| s.session.from);
+        let translated = self.sessions.iter().flat_map(|s| s.aliases.addresses());
+        for source in planned.chain(translated) {
+            if !sources.contains(&source) {
+                sources.push(source);
             }
         }
         sources
@@ -251,6 +260,7 @@ impl Reflector {
         }
         self.reported = now;
         self.report(now);
+        self.tell_translated(now, false);
         let before = self.sessions.len();
         self.sessions
             .retain(|s| s.retired_at.is_none_or(|at| now < at));

@@ -18,8 +18,9 @@ mod evidence;
 mod matcher;
 mod owed;
 
-use crate::schedule::Grid;
+use crate::schedule::{Grid, Slot};
 use crate::tracer::is_trace_seq;
+use crate::translated::Aliases;
 use core::net::IpAddr;
 use evidence::Evidence;
 use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
@@ -160,6 +161,8 @@ pub struct Sender {
     outputs: VecDeque<Output>,
     strays: u32,
     strays_since: Mono,
+    /// Other addresses than the reflector's that replies come from.
+    translated: Aliases,
     /// The wall clock as it was last given: near enough to tell an era of NTP time.
     wall: Wall,
     stopped: bool,
@@ -169,6 +172,8 @@ pub struct Sender {
 
 #[derive(Debug)]
 struct Flow {
+    /// It has no socket yet: nothing is sent in its slots.
+    closed: bool,
     matcher: Matcher,
     /// The reflector's counter and receive time in the reply that it received last.
     newest: Option<(Seq, Wall)>,
@@ -185,6 +190,7 @@ impl Sender {
         let (first, interval) = (config.first_seq, config.interval);
         let flows = (0..config.flows.max(1))
             .map(|i| Flow {
+                closed: false,
                 matcher: Matcher::new(FlowIndex(i), first, interval, waits, Owed::of(config.flows)),
                 newest: None,
             })
@@ -200,6 +206,7 @@ impl Sender {
             outputs: VecDeque::from([Output::Event(started)]),
             strays: 0,
             strays_since: config.origin,
+            translated: Aliases::default(),
             wall: Wall::ZERO,
             stopped: false,
             reflector_counts: false,
@@ -210,6 +217,14 @@ impl Sender {
     /// What the kernel now says of the wall clock; written into probes from now on.
     pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
         self.config.error_estimate = error_estimate;
+    }
+
+    /// Whether a flow has no socket: nothing is sent in its slots, and they are not
+    /// recorded as left out. Its numbers begin when it opens.
+    pub fn set_closed(&mut self, flow: FlowIndex, closed: bool) {
+        if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
+            flow.closed = closed;
+        }
     }
 
     /// When the next slot is due, for whoever wants to spin up to it; `None` after
@@ -241,17 +256,7 @@ impl Sender {
         if self.stopped {
             return None;
         }
-        let outputs = &mut self.outputs;
-        let slot = self.grid.take_due(now, |skipped| {
-            outputs.push_back(Output::Event(Event {
-                at: now,
-                kind: EventKind::SlotsSkipped {
-                    flow: skipped.flow,
-                    first: skipped.first,
-                    count: skipped.count,
-                },
-            }));
-        })?;
+        let slot = self.next_slot(now)?;
         self.wall = wall;
         let flow = self.flows.get_mut(usize::from(slot.flow.0))?;
         let seq = flow.matcher.next_seq();
@@ -274,6 +279,30 @@ impl Sender {
             seq,
             due: slot.due,
         })
+    }
+
+    /// The next slot of an open flow that is due at `now`.
+    fn next_slot(&mut self, now: Mono) -> Option<Slot> {
+        let (outputs, flows) = (&mut self.outputs, &self.flows);
+        let is_closed = |flow: FlowIndex| flows.get(usize::from(flow.0)).is_none_or(|f| f.closed);
+        loop {
+            let slot = self.grid.take_due(now, |skipped| {
+                if is_closed(skipped.flow) {
+                    return;
+                }
+                outputs.push_back(Output::Event(Event {
+                    at: now,
+                    kind: EventKind::SlotsSkipped {
+                        flow: skipped.flow,
+                        first: skipped.first,
+                        count: skipped.count,
+                    },
+                }));
+            })?;
+            if !is_closed(slot.flow) {
+                return Some(slot);
+            }
+        }
     }
 
     /// A probe was handed to the kernel at `at` by the program's own reading, taken
@@ -299,19 +328,30 @@ impl Sender {
     }
 
     /// A datagram that arrived on a flow's socket at `received` with this TTL or hop limit.
+    /// Returns whether it is a reply to this session.
     pub fn handle_datagram(
         &mut self,
         flow: FlowIndex,
         bytes: &[u8],
         received: Stamp,
         ttl: Option<u8>,
-    ) {
+    ) -> bool {
         let keys = self.config.keys.as_ref();
         let mode = keys.map_or(Mode::Open, |k| Mode::Authenticated(k.keys().reply));
         let reply = ReflectorPacket::parse(bytes, mode, Compatibility::TwampLight);
         let taken = reply.is_ok_and(|(reply, _)| self.take_reply(flow, &reply, received, ttl));
         if !taken {
             self.strays = self.strays.saturating_add(1);
+        }
+        taken
+    }
+
+    /// A reply of this session, as [`Self::handle_datagram`] said, came from another
+    /// address than the reflector's.
+    pub fn handle_translated(&mut self, address: IpAddr, at: Mono) {
+        // What proves nothing is no finding: the times in it may have been guessed.
+        if self.config.keys.is_some() {
+            self.translated.came_from(address, at);
         }
     }
 
@@ -363,6 +403,8 @@ impl Sender {
             .expire(now, |event| outputs.push_back(Output::Event(event)));
         if self.stopped || now - self.strays_since >= STRAY_INTERVAL {
             self.report_strays(now);
+            let events = self.translated.told(now, self.stopped);
+            self.outputs.extend(events.map(Output::Event));
         }
     }
 

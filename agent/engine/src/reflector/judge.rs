@@ -10,7 +10,7 @@ use super::departures::{Counted, Ticket};
 use super::open::OpenKey;
 use super::replay::Freshness;
 use super::session::{self, Count, Provisioned};
-use super::{Datagram, Output, Reflector, Settings, Verdict};
+use super::{Datagram, FIRST_USER_PORT, Output, Reflector, Settings, Verdict};
 use crate::sender::ssid_of;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{DropReason, FlowIndex, Reception};
@@ -24,8 +24,6 @@ use std::sync::Arc;
 
 /// STAMP's and TWAMP's port (RFC 8762 section 4.1): nobody measures from it.
 const WELL_KNOWN_PORT: u16 = 862;
-/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
-const FIRST_USER_PORT: u16 = 1024;
 
 impl Reflector {
     /// The verdict, and whose session it was.
@@ -37,11 +35,7 @@ impl Reflector {
     ) -> (Verdict, Option<usize>) {
         let port = datagram.from.port();
         let loops = port == WELL_KNOWN_PORT || port == 0 || self.config.ports.contains(&port);
-        if !loops
-            && let Some((i, flow)) = self
-                .provisioned(datagram)
-                .or_else(|| self.renumbered(datagram))
-        {
+        if !loops && let Some((i, flow)) = self.session_of(datagram) {
             let verdict = self.judge_provisioned(i, flow, datagram, sending, reply);
             return (verdict, Some(i));
         }
@@ -56,6 +50,24 @@ impl Reflector {
             (host, true) => (Verdict::Drop(DropReason::LoopGuard), host),
             (host, false) => (Verdict::Drop(DropReason::Unprovisioned), host),
         }
+    }
+
+    /// The session and flow that a packet is of: by its address and port, by its address
+    /// and SSID, or by its SSID and HMAC.
+    fn session_of(&mut self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
+        let Some((i, flow)) = self.provisioned(datagram) else {
+            let renumbered = self.renumbered(datagram);
+            return renumbered.or_else(|| self.translated(datagram));
+        };
+        let session = self.sessions.get(i);
+        let claimed = session.and_then(|s| s.claimed_flow(datagram.bytes));
+        if claimed != Some(flow)
+            // One that something on the way translates to the address of this host.
+            && let Some(other) = self.translated(datagram)
+        {
+            return Some(other);
+        }
+        Some((i, flow))
     }
 
     /// The session whose packet it may have been before something on the way changed it:
@@ -123,9 +135,12 @@ impl Reflector {
         let Some(provisioned) = self.sessions.get_mut(index) else {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
+        let source = datagram.from.ip().to_canonical();
+        let known = provisioned.comes_from(source);
         let Provisioned {
             name,
             session,
+            aliases,
             previous,
             buckets,
             counters,
@@ -156,6 +171,13 @@ impl Reflector {
             _ => Freshness::Fresh,
         };
         let is_arrival = !traced && freshness != Freshness::Replayed;
+        // A recorded packet must not be answered to wherever somebody sends it from.
+        if !known && freshness != Freshness::Fresh {
+            return Verdict::Drop(DropReason::Replayed);
+        }
+        if source != session.from {
+            self.translated.changed |= aliases.came_from(source, now);
+        }
         let bucket = match (traced, freshness) {
             (true, Freshness::Fresh) => &mut buckets.traces,
             (false, Freshness::Fresh) => &mut buckets.probes,
@@ -332,6 +354,21 @@ fn answer(
     let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
     let seq = count.map_or(request.packet().sequence, |count| count.seq);
     Some((dscp, seq))
+}
+
+impl Provisioned {
+    /// Whether the HMAC shows that this session's sender made a packet.
+    pub(super) fn is_authentic(&self, flow: FlowIndex, datagram: &Datagram<'_>) -> bool {
+        let now = datagram.received.at;
+        let previous = self.previous.as_ref().filter(|p| now < p.until);
+        let keys = [
+            self.session.keys.as_ref(),
+            previous.and_then(|p| p.keys.as_ref()),
+        ];
+        keys.into_iter()
+            .flatten()
+            .any(|keys| read(&self.session, flow, Some(keys), datagram.bytes).is_ok())
+    }
 }
 
 /// A session's packet, as far as its own bytes show that it is one.

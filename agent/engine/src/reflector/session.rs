@@ -3,6 +3,7 @@
 use super::limit::Bucket;
 use super::replay::Guard;
 use super::{Drops, LINGER, ReflectedSession};
+use crate::translated::Aliases;
 use core::net::IpAddr;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{FlowIndex, SessionName};
@@ -130,6 +131,8 @@ pub(super) struct Provisioned {
     /// One for each flow's traceroutes, which have numbers of their own.
     pub(super) trace_guards: Vec<Guard>,
     pub(super) drops: Drops,
+    /// Addresses other than the plan's that its packets come from.
+    pub(super) aliases: Aliases,
     /// The plan has it no more; when it is to be forgotten.
     pub(super) retired_at: Option<Mono>,
 }
@@ -144,6 +147,7 @@ impl Provisioned {
             guards: vec![Guard::default(); usize::from(session.flows)],
             trace_guards: vec![Guard::default(); usize::from(session.flows)],
             drops: Drops::default(),
+            aliases: Aliases::default(),
             retired_at: None,
             session,
         }

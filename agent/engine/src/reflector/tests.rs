@@ -4,6 +4,7 @@ mod departures;
 mod flood;
 mod keys;
 mod loops;
+mod translated;
 
 use super::*;
 use hopgap_proto::plan::{Destination, Plan};

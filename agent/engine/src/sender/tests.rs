@@ -455,7 +455,9 @@ proptest! {
                 1 => sender.handle_sent(flow, seq, at(ms)),
                 2 => sender.handle_tx_stamp(flow, seq, kernel(ms)),
                 3 => sender.handle_refused(flow, seq, at(ms), 1),
-                4 => sender.handle_datagram(flow, &bytes, kernel(ms), None),
+                4 => {
+                    sender.handle_datagram(flow, &bytes, kernel(ms), None);
+                }
                 5 => { sender.handle_icmp(flow, &icmp(&bytes, ms)); }
                 6 => sender.handle_timeout(at(ms)),
                 7 => { sender.poll_timeout(); }

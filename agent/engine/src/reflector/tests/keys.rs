@@ -3,11 +3,11 @@
 use super::*;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 
-fn key(octet: u8) -> AuthKey {
+pub(super) fn key(octet: u8) -> AuthKey {
     AuthKey::from_bytes(&[octet; 32]).unwrap()
 }
 
-fn keyed(key: &AuthKey) -> ReflectedSession {
+pub(super) fn keyed(key: &AuthKey) -> ReflectedSession {
     ReflectedSession {
         keys: Some(SessionKeys::per_direction(key)),
         ..session()
