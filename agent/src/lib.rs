@@ -8,8 +8,10 @@
 
 pub mod cli;
 pub mod config;
+mod descriptors;
 pub mod destination;
 pub mod echo;
+pub mod health;
 pub mod identity;
 mod jitter;
 pub mod join;

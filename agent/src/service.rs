@@ -4,11 +4,14 @@
 //! What changed in it is restarted, what did not goes on undisturbed; what
 //! cannot start (an address that is not there yet) is tried again.
 
+mod complaints;
 mod echoes;
+mod reporting;
 mod work;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError};
+use crate::health::Health;
 use crate::identity::{IdentityError, IdentityStore, keep_renewed};
 use crate::privilege::{self, PrivilegeError};
 use crate::recorder::{Batch, Recorder};
@@ -80,6 +83,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         // A log that nobody reads any more is no reason to end.
         .log_internal_errors(false)
         .init();
+    crate::descriptors::raise_limit();
     let config = Config::load(&args.config)?;
     let rights = privilege::keep_for_sockets()?;
     if !rights.raw_sockets {
@@ -94,7 +98,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     let secret = config
         .secret_file
         .as_deref()
-        .map(secret::line)
+        .map(secret::shared)
         .transpose()?;
     let identities = IdentityStore::new(&config.state_dir);
     let identity = match config.uses_tls() {
@@ -142,6 +146,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         // Ends with the process, as the plan's thread does.
         keep_renewed(client.clone(), identities, identity, stop.clone())?;
     }
+    let identity_store = IdentityStore::new(&config.state_dir);
     let (plans, new_plans) = channel();
     // One that is not what the collector gave, or cannot be followed, is asked for anew.
     let known = cached
@@ -150,6 +155,28 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .map(|c| c.revision);
     // These two end with the process: a held request is not worth waiting for.
     uplink::follow_plan(client.clone(), known, plans, stop.clone())?;
+    let health = Health::default();
+    let reporting = reporting::Reporting {
+        health: health.clone(),
+        spool: Arc::clone(&spool),
+        folder: config.state_dir.join("spool"),
+        most: config.spool.max_bytes,
+        block: config.block,
+        run,
+    };
+    let renamed = identity
+        .as_ref()
+        .filter(|identity| identity.agent != config.name)
+        .map(|identity| {
+            let error = IdentityError::OtherName {
+                name: config.name.clone(),
+                joined: identity.agent.clone(),
+            };
+            warn!("{error}");
+            (identity_store, config.name.clone())
+        });
+    // Ends with the process, as well.
+    reporting::start(client.clone(), reporting, renamed, stop.clone())?;
     let after_records = Stop::default();
     let delivery = Delivery {
         rate: config.spool.backfill_rate,
@@ -161,7 +188,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         "agent {} begins, run {run}, collector {}",
         config.name, config.collector
     );
-    let mut work = Work::new(config.name.clone(), records.clone());
+    let mut work = Work::new(config.name.clone(), records.clone(), health);
     follow(&mut work, cached, &cache, &new_plans, &units, &stop);
     info!("agent {} ends", config.name);
     work.end();

@@ -6,6 +6,7 @@
 //! the send. That halves the wakings, and a late reader costs no accuracy.
 
 pub(crate) mod clocks;
+mod opening;
 mod path_mtu;
 mod records;
 pub(crate) mod stamps;
@@ -13,6 +14,7 @@ mod tracing_shell;
 
 pub use clocks::{clock_reading, error_estimate};
 
+use crate::health::SessionHealth;
 use crate::recorder::Batch;
 use clocks::Stamps;
 use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
@@ -21,13 +23,14 @@ use hopgap_engine::tracer::TracerConfig;
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockTracker};
 use hopgap_net::probe::{
-    BATCH, ErrorMessage, ProbeOptions, ProbeSocket, Received, Stamps as KernelStamps, TxKind,
+    BATCH, ErrorMessage, ProbeSocket, Received, Stamps as KernelStamps, TxKind,
 };
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, EventKind, FlowIndex, SessionName};
 use hopgap_proto::stamp::{Seq, SessionKeys};
 use hopgap_proto::time::{Mono, Span};
+use opening::Opening;
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -115,6 +118,7 @@ pub struct Session {
     sender: Sender,
     destination: SocketAddr,
     flows: Vec<Flow>,
+    opening: Opening,
     tracer: Option<TraceShell>,
     path_mtu: Option<PathMtuShell>,
     clock: ClockTracker,
@@ -129,7 +133,8 @@ pub struct Session {
 
 /// One flow's socket and the sends that await their stamp.
 struct Flow {
-    socket: ProbeSocket,
+    /// `None` until it can be had.
+    socket: Option<ProbeSocket>,
     tokens: SentTokens<Seq>,
     /// When the last datagram arrived.
     last_arrival: Mono,
@@ -143,32 +148,48 @@ struct Turns {
 }
 
 impl Session {
-    /// Opens the session's sockets.
+    /// Opens the session's sockets, all or none.
     ///
     /// # Errors
     /// When an address or port cannot be had; the message says what to do. Without the
     /// right to raw sockets the traceroute goes through the probes' own sockets.
     pub fn open(setup: &SessionSetup, records: SyncSender<Batch>) -> Result<Self, NetError> {
+        let mut opening = Opening::new(setup, SessionHealth::default());
+        let flows = opening.open_all()?;
+        Ok(Self::begin(setup, records, flows, opening))
+    }
+
+    /// Opens those of the session's sockets that can be had. The others are tried again
+    /// while these run, and `health` knows why they do not.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub fn open_some(
+        setup: &SessionSetup,
+        records: SyncSender<Batch>,
+        health: SessionHealth,
+    ) -> Result<Self, NetError> {
+        let mut opening = Opening::new(setup, health);
+        let flows = opening.open_some()?;
+        let mut session = Self::begin(setup, records, flows, opening);
+        session.note_closed(Clock::now());
+        Ok(session)
+    }
+
+    fn begin(
+        setup: &SessionSetup,
+        records: SyncSender<Batch>,
+        flows: Vec<Flow>,
+        opening: Opening,
+    ) -> Self {
         let plan = &setup.plan;
-        let mut flows = Vec::new();
-        for i in 0..plan.flows {
-            let port = plan.source_port.saturating_add(u16::from(i));
-            let options = ProbeOptions {
-                tos: plan.dscp << 2,
-                ..ProbeOptions::sender(setup.local(port))
-            };
-            flows.push(Flow {
-                socket: ProbeSocket::open(&options)?,
-                tokens: SentTokens::default(),
-                last_arrival: Clock::now(),
-            });
-        }
         let clock = ClockTracker::new(Clock::read());
         // The first slot is not at once, so that the threads of all sessions are up.
         let origin = Clock::now() + Span::from_millis(50);
         let error_estimate = error_estimate();
         let mut config = SenderConfig::from_plan(plan, origin, setup.keys.clone(), error_estimate);
-        if let Some(stamps) = flows.first().map(|f| f.socket.stamps())
+        let mut sockets = flows.iter().filter_map(|f| f.socket.as_ref());
+        if let Some(stamps) = sockets.next().map(ProbeSocket::stamps)
             && stamps != KernelStamps::Kernel
         {
             // None is waited for.
@@ -203,11 +224,12 @@ impl Session {
             setup.keys.clone(),
             error_estimate,
         );
-        Ok(Self {
+        Self {
             name: plan.name.clone(),
             sender: Sender::new(config),
             destination: setup.destination,
             flows,
+            opening,
             tracer,
             path_mtu,
             clock,
@@ -216,7 +238,7 @@ impl Session {
             batch: Batch::of(plan.name.clone()),
             records,
             lost: 0,
-        })
+        }
     }
 
     /// Probes until `stop` is requested, then waits for the last replies.
@@ -263,6 +285,8 @@ impl Session {
             }
             if now >= next.hand_over {
                 next.hand_over = now + HAND_OVER;
+                self.open_closed(now);
+                self.opening.judge_sends(now);
                 self.hand_over();
             }
             if stop.requested() {
@@ -280,6 +304,7 @@ impl Session {
         }
         self.drain();
         self.read_clocks();
+        self.note_never_opened(Clock::now());
         self.hand_over_last();
     }
 
@@ -306,7 +331,8 @@ impl Session {
         } else {
             deadline
         };
-        let fds: Vec<BorrowedFd<'_>> = self.flows.iter().map(|f| f.socket.as_fd()).collect();
+        let sockets = self.flows.iter().filter_map(|f| f.socket.as_ref());
+        let fds: Vec<BorrowedFd<'_>> = sockets.map(|socket| socket.as_fd()).collect();
         let mut ready = vec![Ready::NONE; fds.len()];
         if let Err(error) = wait(Some(wake), &fds, &mut ready) {
             warn!("session {}: waiting failed: {error}", self.name);
@@ -331,8 +357,13 @@ impl Session {
             let Some(flow) = self.flows.get_mut(usize::from(transmit.flow.0)) else {
                 return;
             };
+            let Some(socket) = &mut flow.socket else {
+                return;
+            };
             let at = Clock::now();
-            match flow.socket.send_to(packet, self.destination) {
+            let sent = socket.send_to(packet, self.destination);
+            self.opening.tried_to_send(sent.as_ref().err());
+            match sent {
                 Ok(token) => {
                     self.sender.handle_sent(transmit.flow, transmit.seq, at);
                     flow.tokens.sent(token.0, transmit.seq, at);
@@ -357,15 +388,19 @@ impl Session {
             clock,
             batch,
             name,
+            destination,
             ..
         } = self;
         for (flow, i) in flows.iter_mut().zip(0..) {
             let index = FlowIndex(i);
             let Flow {
-                socket,
+                socket: Some(socket),
                 tokens,
                 last_arrival,
-            } = flow;
+            } = flow
+            else {
+                continue;
+            };
             let mut stamps = Stamps::new(clock, &mut batch.events);
             let drained = socket.drain_errors(|message| match message {
                 ErrorMessage::TxStamp {
@@ -424,7 +459,11 @@ impl Session {
                         },
                     });
                 }
-                sender.handle_datagram(index, datagram.bytes, received, datagram.ttl);
+                let taken = sender.handle_datagram(index, datagram.bytes, received, datagram.ttl);
+                let from = datagram.from.ip().to_canonical();
+                if taken && from != destination.ip() {
+                    sender.handle_translated(from, received.at);
+                }
             };
             // All that waits: who judges that a reply is late must have looked for it.
             for _ in 0..MOST_BATCHES {

@@ -349,6 +349,12 @@ impl Spool {
         self.appended
     }
 
+    /// Bytes of blocks that the collector does not have yet, on disk and in memory.
+    pub fn waiting(&self) -> u64 {
+        let undelivered = |s: &Segment| s.length.saturating_sub(s.start_at(self.cursor));
+        self.segments.iter().map(undelivered).sum()
+    }
+
     /// Bytes of blocks that are in memory only, because the disk takes nothing, and
     /// that the collector does not have.
     pub fn only_in_memory(&self) -> u64 {

@@ -9,6 +9,7 @@
 pub mod cli;
 mod client;
 mod clock;
+mod descriptors;
 pub mod identity;
 pub mod plan;
 pub mod query;

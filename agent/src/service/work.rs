@@ -1,12 +1,16 @@
 //! What runs by the present plan.
 
+use super::complaints::{Complaints, Failing};
 use super::echoes::Echoes;
+use crate::health::{Health, fault_of};
 use crate::recorder::Batch;
 use crate::reflector::{Link, ReflectorShell};
 use crate::session::{Session, SessionSetup, Stop, error_estimate};
 use hopgap_engine::reflector::{ReflectedSession, ReflectorConfig};
+use hopgap_net::clock::Clock;
 use hopgap_proto::plan::{Plan, SessionPlan};
-use hopgap_proto::record::{AgentName, SessionName};
+use hopgap_proto::record::{AgentName, RunFault, SessionName};
+use hopgap_proto::uplink::AgentPart;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, SyncSender, channel};
@@ -28,6 +32,9 @@ pub(super) struct Work {
     echoes: Option<Echoes>,
     /// Faults that were logged; each is logged when it appears, not at each new try.
     complained: Vec<String>,
+    /// Sessions that do not run.
+    failing: Failing,
+    health: Health,
 }
 
 struct Running {
@@ -44,9 +51,11 @@ struct Reflecting {
 }
 
 impl Work {
-    pub(super) fn new(agent: AgentName, records: SyncSender<Batch>) -> Self {
+    pub(super) fn new(agent: AgentName, records: SyncSender<Batch>, health: Health) -> Self {
         Self {
             agent,
+            failing: Failing::default(),
+            health,
             records,
             sessions: BTreeMap::new(),
             reflector: None,
@@ -58,17 +67,33 @@ impl Work {
     /// Brings what runs in line with the plan. Returns whether all of it runs; what
     /// does not is logged, and tried again by calling this again.
     pub(super) fn follow(&mut self, plan: &Plan) -> bool {
-        let mut complaints = Vec::new();
+        let mut complaints = Complaints::default();
         // The reflector first: the peer may have begun with the new plan already.
         self.follow_reflector(plan, &mut complaints);
         self.follow_sessions(plan, &mut complaints);
         self.follow_echoes(plan, &mut complaints);
-        for complaint in &complaints {
+        for complaint in &complaints.said {
             if !self.complained.contains(complaint) {
                 error!("{complaint}");
             }
         }
-        self.complained = complaints;
+        let Complaints {
+            said,
+            sessions,
+            parts,
+        } = complaints;
+        for (session, events) in self.failing.now(&sessions, Clock::now()) {
+            let batch = Batch {
+                events,
+                ..Batch::of(session)
+            };
+            // A recorder that is behind hears of it the next time.
+            if let Err(error) = self.records.try_send(batch) {
+                warn!("why a session does not run is not recorded: {error}");
+            }
+        }
+        self.health.set(&sessions, parts);
+        self.complained = said;
         self.complained.is_empty()
     }
 
@@ -96,12 +121,12 @@ impl Work {
         }
     }
 
-    fn follow_sessions(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+    fn follow_sessions(&mut self, plan: &Plan, complaints: &mut Complaints) {
         let mut wanted: BTreeMap<SessionName, SessionSetup> = BTreeMap::new();
         for session in plan.sessions.iter().filter(|s| s.from == self.agent) {
             match setup(plan, session) {
                 Ok(setup) => drop(wanted.insert(session.name.clone(), setup)),
-                Err(complaint) => complaints.push(complaint),
+                Err((why, said)) => complaints.of_session(&session.name, why, said),
             }
         }
         let ended: Vec<SessionName> = self
@@ -121,6 +146,7 @@ impl Work {
             }
         }
         for name in ended {
+            self.health.forget(&name);
             if let Some(running) = self.sessions.remove(&name)
                 && running.thread.join().is_err()
             {
@@ -136,14 +162,17 @@ impl Work {
                     info!("session {name} to {} begins", running.setup.destination);
                     self.sessions.insert(name, running);
                 }
-                Err(complaint) => complaints.push(format!("session {name}: {complaint}")),
+                Err((why, said)) => {
+                    complaints.of_session(&name, why, format!("session {name}: {said}"));
+                }
             }
         }
     }
 
-    fn start_session(&self, setup: SessionSetup) -> Result<Running, String> {
-        let session =
-            Session::open(&setup, self.records.clone()).map_err(|error| error.to_string())?;
+    fn start_session(&self, setup: SessionSetup) -> Result<Running, (RunFault, String)> {
+        let health = self.health.session(&setup.plan.name);
+        let session = Session::open_some(&setup, self.records.clone(), health)
+            .map_err(|error| (fault_of(&error), error.to_string()))?;
         let stop = Stop::default();
         let thread = std::thread::Builder::new()
             .name(format!("session {}", setup.plan.name))
@@ -151,7 +180,7 @@ impl Work {
                 let stop = stop.clone();
                 move || session.run(&stop)
             })
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(no_thread)?;
         Ok(Running {
             setup,
             stop,
@@ -159,9 +188,9 @@ impl Work {
         })
     }
 
-    fn follow_reflector(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+    fn follow_reflector(&mut self, plan: &Plan, complaints: &mut Complaints) {
         let Some(agent) = plan.agent(&self.agent) else {
-            complaints.push(format!(
+            complaints.say(format!(
                 "the plan has no agent `{}`; correct `name` in the configuration, or add it to the plan",
                 self.agent
             ));
@@ -169,7 +198,9 @@ impl Work {
             return;
         };
         let (sessions, unusable) = ReflectedSession::from_plan(plan, &self.agent);
-        complaints.extend(unusable.iter().map(ToString::to_string));
+        for key in &unusable {
+            complaints.say(key.to_string());
+        }
         let address = SocketAddr::new(agent.address, agent.reflector_port);
         let goes_on = self
             .reflector
@@ -189,7 +220,9 @@ impl Work {
                 info!("reflector on UDP {address} begins");
                 self.reflector = Some(reflecting);
             }
-            Err(complaint) => complaints.push(format!("reflector: {complaint}")),
+            Err((why, said)) => {
+                complaints.of_part(AgentPart::Reflector, why, format!("reflector: {said}"));
+            }
         }
     }
 
@@ -197,7 +230,7 @@ impl Work {
         &self,
         address: SocketAddr,
         sessions: Vec<ReflectedSession>,
-    ) -> Result<Reflecting, String> {
+    ) -> Result<Reflecting, (RunFault, String)> {
         let config = ReflectorConfig {
             sessions,
             ..ReflectorConfig::new(address.port(), error_estimate())
@@ -208,7 +241,7 @@ impl Work {
             records: self.records.clone(),
         };
         let shell = ReflectorShell::open(address, config)
-            .map_err(|error| error.to_string())?
+            .map_err(|error| (fault_of(&error), error.to_string()))?
             .linked(link);
         if let Some(few) = shell.room().filter(|room| *room < ROOM_WANTED) {
             warn!(
@@ -224,7 +257,7 @@ impl Work {
                     shell.run(&stop, None);
                 }
             })
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(no_thread)?;
         Ok(Reflecting {
             address,
             changes,
@@ -233,7 +266,7 @@ impl Work {
         })
     }
 
-    fn follow_echoes(&mut self, plan: &Plan, complaints: &mut Vec<String>) {
+    fn follow_echoes(&mut self, plan: &Plan, complaints: &mut Complaints) {
         let wanted: Vec<_> = plan
             .echoes
             .iter()
@@ -249,20 +282,40 @@ impl Work {
         }
         match Echoes::start(wanted, self.records.clone()) {
             Ok(echoes) => self.echoes = Some(echoes),
-            Err(error) => complaints.push(format!("cannot start the ICMP echo: {error}")),
+            Err(error) => {
+                let why = RunFault::Refused {
+                    errno: error.raw_os_error().unwrap_or(0),
+                };
+                let said = format!("cannot start the ICMP echo: {error}");
+                complaints.of_part(AgentPart::Echo, why, said);
+            }
         }
     }
 }
 
-fn setup(plan: &Plan, session: &SessionPlan) -> Result<SessionSetup, String> {
+fn no_thread(error: std::io::Error) -> (RunFault, String) {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let said = format!("cannot start a thread: {error}");
+    (RunFault::Refused { errno }, said)
+}
+
+fn setup(plan: &Plan, session: &SessionPlan) -> Result<SessionSetup, (RunFault, String)> {
     let name = &session.name;
     let source = plan.agent(&session.from).map(|a| a.address);
     let (Some(source), Some(destination)) = (source, plan.destination(session)) else {
-        return Err(format!(
-            "session {name}: the plan does not say where its ends are"
-        ));
+        let said = format!("session {name}: the plan does not say where its ends are");
+        return Err((RunFault::NoEnds, said));
     };
-    let keys = session.keys().map_err(|error| error.to_string())?;
+    let (from, to) = (source, destination.ip());
+    if from.is_ipv4() != to.is_ipv4() {
+        let said = format!(
+            "session {name}: it goes from {from} to {to}, which are of different families; give both ends addresses of one in the collector's plan"
+        );
+        return Err((RunFault::MixedFamilies { from, to }, said));
+    }
+    let keys = session
+        .keys()
+        .map_err(|error| (RunFault::UnusableKey, error.to_string()))?;
     Ok(SessionSetup {
         plan: session.clone(),
         source,
@@ -271,3 +324,6 @@ fn setup(plan: &Plan, session: &SessionPlan) -> Result<SessionSetup, String> {
         max_hops: MAX_HOPS,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,11 @@ impl PathMtuShell {
             let Some(flow) = flows.get_mut(usize::from(probe.flow.0)) else {
                 break;
             };
-            if let Err(refusal) = flow.socket.send_to(&self.payload, self.destination) {
+            let Some(socket) = &mut flow.socket else {
+                self.prober.handle_refused(&probe, false, pair.mono);
+                continue;
+            };
+            if let Err(refusal) = socket.send_to(&self.payload, self.destination) {
                 let too_long = refusal.symbol() == Some("EMSGSIZE");
                 self.prober.handle_refused(&probe, too_long, pair.mono);
             }

@@ -126,15 +126,17 @@ impl TraceShell {
 
     /// Whether the kernel took the packet.
     fn send(&mut self, transmit: &TraceTransmit, flows: &mut [Flow]) -> bool {
+        // Another program would get the answers of a flow that has no socket.
+        let flow = flows.get_mut(usize::from(transmit.flow.0));
+        let Some(socket) = flow.and_then(|f| f.socket.as_mut()) else {
+            return false;
+        };
         let Some(raw) = &mut self.raw else {
-            let Some(flow) = flows.get_mut(usize::from(transmit.flow.0)) else {
-                return false;
-            };
             let packet = Outgoing {
                 ttl: Some(transmit.ttl),
                 ..Outgoing::new(&self.payload, self.destination)
             };
-            return flow.socket.send(&packet).is_ok();
+            return socket.send(&packet).is_ok();
         };
         self.tracer
             .write_raw(transmit, &self.payload, &mut self.packet);

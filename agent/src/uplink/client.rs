@@ -13,9 +13,9 @@ use hopgap_net::clock::Clock;
 use hopgap_proto::record::{AgentName, RunId};
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, BLOCKS_PATH, CONTROL_TYPE, Certified, FRAMES_TYPE, HELLO_PATH, Hello,
-    MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, RENEW_PATH, REVISION_QUERY,
-    RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
+    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CONTROL_TYPE, Certified, FRAMES_TYPE, HELLO_PATH,
+    Hello, MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, RENEW_PATH, REPORT_PATH,
+    REVISION_QUERY, RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
 };
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -281,6 +281,19 @@ impl Client {
         }
         let bytes = self.success(PLAN_PATH, response, 0)?;
         self.json(PLAN_PATH, &bytes).map(Some)
+    }
+
+    /// Says how this agent is.
+    ///
+    /// # Errors
+    /// When the collector did not take it; an older one knows no reports.
+    pub(crate) fn report(&self, report: &AgentReport) -> Result<(), UplinkError> {
+        let body = serde_json::to_vec(report).unwrap_or_default();
+        let response = self.post(REPORT_PATH, CONTROL_TYPE, &body, self.timeout)?;
+        if response.status() == 204 {
+            return Ok(());
+        }
+        self.success(REPORT_PATH, response, body.len()).map(drop)
     }
 
     /// Delivers frames, in `longer` more than a request's usual time.
