@@ -327,7 +327,7 @@ fn check_config(file: &Path) -> Result<String, Failure> {
     if config.uses_tls() {
         said = joined(&config)?;
     }
-    match config.secret_file.as_deref().map(crate::secret::line) {
+    match config.secret_file.as_deref().map(crate::secret::shared) {
         // It is the service's to read, and whoever checks may be another user.
         Some(Err(SecretError::Read { path, source }))
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -351,6 +351,14 @@ fn check_config(file: &Path) -> Result<String, Failure> {
 fn joined(config: &crate::config::Config) -> Result<String, Failure> {
     use crate::identity::{IdentityError, IdentityStore};
     match IdentityStore::new(&config.state_dir).load() {
+        Ok(identity) if identity.agent != config.name => {
+            let (name, joined) = (&config.name, &identity.agent);
+            Err(IdentityError::OtherName {
+                name: name.clone(),
+                joined: joined.clone(),
+            }
+            .into())
+        }
         Ok(identity) => Ok(format!(
             "joined, with a certificate until {}\n",
             hopgap_analysis::schema::Utc(identity.not_after)

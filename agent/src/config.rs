@@ -1,6 +1,8 @@
 //! The agent's configuration file: who it is and where its collector is. What
 //! it measures comes with the collector's plan.
 
+mod url;
+
 use crate::uplink::ProxyUrl;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::Span;
@@ -160,25 +162,8 @@ impl Config {
                 message,
             })
         };
-        if !self.uses_tls() && !self.collector.starts_with("http://") {
-            return fail(
-                "collector",
-                format!(
-                    "is `{}`, but must be a URL such as https://10.1.11.10:8621",
-                    self.collector
-                ),
-            );
-        }
-        if !is_url_with_port(&self.collector) {
-            return fail(
-                "collector",
-                format!(
-                    "is `{}`, without a port; write where the collector listens, such as {}:{}",
-                    self.collector,
-                    self.collector.trim_end_matches('/'),
-                    if self.uses_tls() { 8621 } else { 8620 }
-                ),
-            );
+        if let Err(fault) = url::check(&self.collector) {
+            return fail("collector", fault.said_of(&self.collector));
         }
         if self.uses_tls() && self.secret_file.is_some() {
             return fail(
@@ -226,14 +211,9 @@ impl Config {
     }
 }
 
-/// Whether a URL says a port. Without one it would mean 80 or 443, where no collector
-/// listens.
-pub(crate) fn is_url_with_port(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+/// Whether a collector can be at a URL.
+pub(crate) fn is_url(url: &str) -> bool {
+    url::check(url).is_ok()
 }
 
 /// Line and column, both from 1, of a byte offset.

@@ -33,6 +33,16 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// The configuration has another name than the certificate was given for.
+    #[error(
+        "`name` is `{name}`, but this host joined as `{joined}`: write `name = \"{joined}\"`, or let it join as `{name}` with `hopgap-agent join URL --token - --again`; where the collector has renamed it (`hopgap-collector agent list`), it goes by the new name once it has run"
+    )]
+    OtherName {
+        /// In the configuration.
+        name: AgentName,
+        /// In the identity.
+        joined: AgentName,
+    },
     /// The directory for it is not there.
     #[error("{} is not there; make it for the user that the agent runs as: `sudo install -d -o hopgap -g hopgap -m 0700 {}`", path.display(), path.display())]
     NoFolder {

@@ -1,7 +1,7 @@
 //! `hopgap-agent join`: gets this host the certificate that it proves itself by.
 
 use crate::cli::JoinArgs;
-use crate::config::is_url_with_port;
+use crate::config::is_url;
 use crate::identity::{IdentityError, IdentityStore, NewKey};
 use crate::secret::{self, SecretError};
 use crate::uplink::{UplinkError, join};
@@ -53,7 +53,7 @@ pub enum JoinError {
 /// When it cannot; then nothing here has changed, and the message says whether to make
 /// another token.
 pub fn run(args: &JoinArgs) -> Result<String, JoinError> {
-    if !args.url.starts_with("https://") || !is_url_with_port(&args.url) {
+    if !args.url.starts_with("https://") || !is_url(&args.url) {
         return Err(JoinError::Url(args.url.clone()));
     }
     let given_openly = args.token.as_deref().is_some_and(|token| token != "-");
