@@ -144,11 +144,17 @@ fn reflector_runs(
         .collect())
 }
 
-/// Whether a run recorded nothing of a session, and lost nothing that it may have
-/// recorded: other events of the agent itself alone say nothing about it.
+/// Whether a run recorded nothing of a session, not even why it did not run, and lost
+/// nothing that it may have recorded: other events of the agent itself alone say nothing
+/// about it.
 fn is_bare(rows: &RunRows) -> bool {
-    let lost = |event: &Event| matches!(event.kind, EventKind::BlocksLost { .. });
-    rows.probes.is_empty() && rows.traces.is_empty() && !rows.events.iter().any(lost)
+    let says = |event: &Event| {
+        matches!(
+            event.kind,
+            EventKind::BlocksLost { .. } | EventKind::NotRunning { .. }
+        )
+    };
+    rows.probes.is_empty() && rows.traces.is_empty() && !rows.events.iter().any(says)
 }
 
 /// How far the reflector's wall clock is ahead of the sender's, at least and at most, as

@@ -5,6 +5,7 @@
 //! monotonic clock each and need no synchronisation.
 
 use crate::schema::{Nanos, Utc};
+pub use crate::told::{NotRunning, NotRunningCause, Translation};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -101,6 +102,10 @@ pub struct SessionFindings {
     pub asymmetries: Vec<Asymmetry>,
     /// When either host stood still, in the order of time.
     pub host_stalls: Vec<HostStall>,
+    /// Addresses to which something on the way translates those of its ends.
+    pub translations: Vec<Translation>,
+    /// Stretches in which flows of it did not run, and why.
+    pub not_running: Vec<NotRunning>,
 }
 
 /// How the direction of a loss is known.

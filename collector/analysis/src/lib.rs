@@ -29,6 +29,7 @@ mod seconds;
 mod session;
 mod stall;
 pub mod text;
+mod told;
 mod verdict;
 
 use crate::findings::{Findings, Marker, SessionFindings, Window};

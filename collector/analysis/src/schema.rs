@@ -4,7 +4,7 @@
 use hopgap_proto::time::{Span, Wall};
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 
 /// An instant of UTC, exported as RFC 3339 text with nanoseconds.
@@ -52,6 +52,12 @@ impl core::fmt::Display for Nanos {
 impl Serialize for Nanos {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_i64(self.0.as_nanos())
+    }
+}
+
+impl<'de> Deserialize<'de> for Nanos {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        i64::deserialize(d).map(|nanos| Self(Span::from_nanos(nanos)))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::loss::{self, Fate};
 use crate::oneway::{self, OneWay};
 use crate::path::{PathId, Paths, SessionEpochs, way_back_hop};
 use crate::schema::Nanos;
-use crate::{asymmetry, latency, outage, path, path_mtu, seconds, stall};
+use crate::{asymmetry, latency, outage, path, path_mtu, seconds, stall, told};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::Span;
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub(crate) fn find(
         seconds: seconds::of(session, &paths),
         asymmetries,
         host_stalls: stall::of(session),
+        translations: told::translations(session),
+        not_running: told::not_running_findings(session),
     }
 }
 

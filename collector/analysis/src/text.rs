@@ -5,9 +5,12 @@
 //! outwards (a lower bound down, an upper bound up), so that what is printed is
 //! as true as what was measured.
 
+mod fault;
 mod icmp;
 mod table;
 
+pub(crate) use fault::errno_name;
+pub use fault::{fault, fault_in_brief};
 pub use icmp::unreachable;
 pub use table::{Align, Table};
 

@@ -21,6 +21,7 @@ use hopgap_proto::record::{
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// An agent may hold a block of receptions for this long before it ships it (10 s by
 /// default, and some slack).
@@ -102,12 +103,24 @@ pub(crate) struct ReflectorLog {
     pub(crate) events: Vec<(Wall, EventKind)>,
     /// When it held back how many packets, logged ones and others, for whatever reason.
     pub(crate) held_back: Vec<HeldBack>,
+    /// Other addresses than the plan's that its packets came from.
+    pub(crate) translated: Vec<Translated>,
     /// Steps of the reflector's wall clock: its time before, and by how much.
     pub(crate) steps: Vec<(Wall, Span)>,
     /// When the reflecting host stood still.
     pub(crate) stalls: Stalls,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
+}
+
+/// A stretch in which packets of the session came from a translated address, on the
+/// reflector's wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Translated {
+    pub(crate) address: IpAddr,
+    pub(crate) first: Wall,
+    pub(crate) last: Wall,
+    pub(crate) packets: u32,
 }
 
 /// A stretch in which the reflecting host held probes back.
@@ -320,6 +333,16 @@ impl ReflectorLog {
                     whose: Whose::Its,
                 }),
                 EventKind::Stalled { since } => self.stalls.add(utc(since), at),
+                EventKind::AddressTranslated {
+                    address,
+                    since,
+                    count,
+                } => self.translated.push(Translated {
+                    address,
+                    first: utc(since),
+                    last: at,
+                    packets: count,
+                }),
                 _ => {}
             }
             self.events.push((at, event.kind.clone()));

@@ -5,8 +5,8 @@ use crate::align::{Logged, Run, Session};
 use crate::findings::{DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
-use crate::text;
-use hopgap_proto::record::{DropReason, EventKind};
+use crate::{text, told};
+use hopgap_proto::record::{DropReason, EventKind, FlowIndex};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
             session.plan.from
         ));
     }
+    not_running(session, out);
+    translations(session, found, out);
     direction(session, found, out);
     for run in &session.runs {
         events(session, run, out);
@@ -66,6 +68,43 @@ fn stalls(found: &SessionFindings, out: &mut Vec<String>) {
             longest.agent,
             longest.lasted_ns.0,
             text::date_time(longest.from)
+        ));
+    }
+}
+
+/// Flows that could not run. Nothing was sent in them, and that is not loss.
+fn not_running(session: &Session<'_>, out: &mut Vec<String>) {
+    for (flow, why, first, last) in told::not_running(session) {
+        let what = match flow {
+            Some(FlowIndex(flow)) => format!(
+                "flow {flow} (source port {}) did not run",
+                session.source_port(flow)
+            ),
+            None => "it did not run".to_owned(),
+        };
+        out.push(format!(
+            "Session `{}`: {what} from {} to {}, as its sender `{}` says: {}.",
+            session.plan.name,
+            text::date_time(Utc(first)),
+            text::date_time(Utc(last)),
+            session.plan.from,
+            text::fault(why)
+        ));
+    }
+}
+
+/// Addresses that something on the way translates.
+fn translations(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    for seen in &found.translations {
+        out.push(format!(
+            "Session `{}`: the address of `{}` is translated to {} on the way: `{}` saw {} from it between {} and {}, and SSID and HMAC prove that they are this session's.",
+            session.plan.name,
+            seen.of,
+            seen.address,
+            seen.seen_by,
+            counted(seen.packets, "packet", "packets"),
+            text::date_time(seen.first),
+            text::date_time(seen.last)
         ));
     }
 }
@@ -247,29 +286,11 @@ fn refused(session: &Session<'_>, out: &mut Vec<String>) {
             "Session `{}`: the sender's own kernel refused {} ({}) between {} and {}; they never left and are not counted as loss.",
             session.plan.name,
             counted(n, "send", "sends"),
-            errno_name(errno),
+            text::errno_name(errno),
             text::date_time(Utc(first)),
             text::date_time(Utc(last))
         ));
     }
-}
-
-/// Linux's name of an `errno` that a send may give.
-fn errno_name(errno: i32) -> String {
-    let name = match errno {
-        1 => "EPERM: a local firewall forbids it",
-        11 => "EAGAIN: the socket's buffer is full",
-        22 => "EINVAL",
-        90 => "EMSGSIZE: larger than the path's MTU",
-        99 => "EADDRNOTAVAIL: the source address is gone",
-        100 => "ENETDOWN: the network is down",
-        101 => "ENETUNREACH: no route",
-        105 => "ENOBUFS: the interface's queue is full",
-        111 => "ECONNREFUSED",
-        113 => "EHOSTUNREACH: the next hop does not answer",
-        _ => return format!("errno {errno}"),
-    };
-    name.to_owned()
 }
 
 /// Sequence numbers of which there is no record at all.

@@ -256,6 +256,8 @@ fn session(name: &str, from: &str, to: &str, flows: Vec<FlowFindings>) -> Sessio
         seconds: Vec::new(),
         asymmetries: Vec::new(),
         host_stalls: Vec::new(),
+        translations: Vec::new(),
+        not_running: Vec::new(),
     }
 }
 
