@@ -5,6 +5,7 @@ mod drill;
 mod identity;
 mod report;
 mod show;
+mod status;
 mod token;
 
 use crate::client::{Client, ClientError};
@@ -54,14 +55,8 @@ enum Command {
     /// List, revoke and rename the agents that have joined
     #[command(subcommand)]
     Agent(identity::AgentCommand),
-    /// Show how the collector and its agents are
-    Status {
-        #[command(flatten)]
-        server: ServerArgs,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show how the collector, its agents and their sessions are
+    Status(status::StatusArgs),
     /// Print the JSON Schema of the JSON report
     Schema,
     /// Print completions for a shell
@@ -166,7 +161,7 @@ impl std::str::FromStr for Time {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read standard output has seen enough.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
@@ -179,11 +174,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
-    match command {
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Status(args) => return status::run(&args),
         Command::Serve(args) => serve(args),
         Command::CheckPlan { file } => {
             let plan = CollectorPlan::load(&file)?;
+            plan.plan
+                .measures()
+                .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
             let transport = plan.may_listen_at(plan.settings.listen)?;
             print(&show::plan(&file, &plan, transport))
         }
@@ -192,14 +191,6 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(&args),
         Command::Token(command) => token::run(command),
         Command::Agent(command) => identity::run(command),
-        Command::Status { server, json } => {
-            let status = server.client()?.status()?;
-            print(&if json {
-                serde_json::to_string_pretty(&status)? + "\n"
-            } else {
-                show::status(&status)
-            })
-        }
         Command::Schema => print(&reports::schema()?),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -211,7 +202,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             clap_mangen::Man::new(Cli::command()).render(&mut text)?;
             Ok(std::io::stdout().write_all(&text)?)
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -229,6 +221,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         // A log that nobody reads any more is no reason to end.
         .log_internal_errors(false)
         .init();
+    crate::descriptors::raise_limit();
     // One thread for all connections: what costs time is done by the store's own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

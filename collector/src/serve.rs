@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod bodies;
+mod health;
 mod join;
 mod keeper;
 mod limits;
@@ -35,7 +36,7 @@ use axum::routing::{get, post};
 use bodies::Bodies;
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
-    BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH,
+    BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH, REPORT_PATH,
 };
 use join::Identities;
 use limits::{Bounds, Connections, Limits};
@@ -54,6 +55,8 @@ pub use api::{
     StopRequest, TimeText,
 };
 pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub use health::{AgentState, DiskBody, InUseBody, SessionState, WriteErrorBody};
+use health::{DiskTrouble, PathsInUse, Reports};
 pub use limits::RefusedBody;
 pub use refusals::RefusalBody;
 pub use tls::TlsBody;
@@ -117,6 +120,9 @@ struct Shared {
     bodies: Bodies,
     refusals: Refusals,
     limits: Arc<Limits>,
+    reports: Reports,
+    disk: DiskTrouble,
+    paths: PathsInUse,
     /// Who agents are, where they come by TLS.
     identities: Option<Arc<Identities>>,
 }
@@ -166,6 +172,9 @@ impl Service {
     /// When one of them is impossible.
     pub async fn bind(options: Options) -> Result<Self, ServeError> {
         let mut plan = CollectorPlan::load(&options.plan)?;
+        if let Err(nothing) = plan.plan.measures() {
+            tracing::warn!("{}: {nothing}", options.plan.display());
+        }
         let listen = options.listen.unwrap_or(plan.settings.listen);
         let transport = plan.may_listen_at(listen)?;
         let dir = options.store.as_ref().unwrap_or(&plan.settings.store);
@@ -251,6 +260,9 @@ impl Service {
             bodies: Bodies::default(),
             refusals: Refusals::default(),
             limits: Arc::clone(&limits),
+            reports: Reports::default(),
+            disk: DiskTrouble::default(),
+            paths: PathsInUse::default(),
             identities,
         });
         let bounds = Bounds::within_files(open_files());
@@ -320,6 +332,7 @@ fn uplink_router() -> Router<App> {
         .route(HELLO_PATH, post(uplink::hello))
         .route(PLAN_PATH, get(uplink::plan))
         .route(BLOCKS_PATH, post(uplink::blocks))
+        .route(REPORT_PATH, post(uplink::report))
         .route(JOIN_PATH, post(join::join))
         .route(RENEW_PATH, post(join::renew))
 }

@@ -1,7 +1,7 @@
 //! Tables for the terminal.
 
 use crate::plan::{CollectorPlan, Transport};
-use crate::serve::{AgentBody, DrillBody, SessionBody, Status, TimeText};
+use crate::serve::{DrillBody, TimeText};
 use hopgap_proto::plan::Destination;
 use hopgap_proto::time::Wall;
 use jiff::Timestamp;
@@ -116,113 +116,4 @@ pub(super) fn drills(drills: &[DrillBody]) -> String {
         .iter()
         .map(|d| vec![d.name.clone(), time(d.started), maybe(d.stopped, "running")]);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
-}
-
-/// How the collector is.
-pub(super) fn status(status: &Status) -> String {
-    let mut out = format!(
-        "hopgap-collector {}, since {}, store {}\nplan {}, {}\n",
-        status.version,
-        time(status.started),
-        status.store,
-        status.plan.file,
-        count(status.plan.sessions, "session")
-    );
-    if let Some(error) = &status.plan.error {
-        let _ = writeln!(out, "the plan file as it is now is not in force: {error}");
-    }
-    if let Some(drill) = &status.drill {
-        let _ = writeln!(
-            out,
-            "drill `{}` runs since {}",
-            drill.name,
-            time(drill.started)
-        );
-    }
-    let head = [
-        "SESSION",
-        "NEWEST PROBE",
-        "ANSWERED",
-        "UNANSWERED",
-        "REFUSED",
-    ];
-    let rows = status.sessions.iter().map(session);
-    out.push_str("the newest minute of each session:\n");
-    out.push_str(&table(
-        &std::iter::once(head.map(str::to_owned).to_vec())
-            .chain(rows)
-            .collect::<Vec<_>>(),
-    ));
-    let head = [
-        "AGENT",
-        "LAST SEEN",
-        "DATA UP TO",
-        "RECORDS",
-        "BLOCKS",
-        "AGAIN",
-        "REFUSED",
-        "PLAN",
-        "VERSION",
-    ];
-    let rows = status.agents.iter().map(agent);
-    out.push_str(&table(
-        &std::iter::once(head.map(str::to_owned).to_vec())
-            .chain(rows)
-            .collect::<Vec<_>>(),
-    ));
-    if let Some(tls) = &status.tls {
-        let _ = writeln!(
-            out,
-            "TLS: {} connections, {} handshakes failed, {} took too long, {} connections over the limit, {} unknown tokens",
-            tls.accepted, tls.failed, tls.timed_out, tls.over_limit, tls.unknown_tokens
-        );
-    }
-    let _ = writeln!(out, "refused requests: {}", status.refused);
-    for refusal in &status.refusals {
-        let _ = writeln!(
-            out,
-            "refused `{}` from {}, {}, last at {}: {}",
-            refusal.agent,
-            refusal.peer,
-            if refusal.count == 1 {
-                "once".to_owned()
-            } else {
-                format!("{} times", refusal.count)
-            },
-            time(refusal.at),
-            refusal.error
-        );
-    }
-    out
-}
-
-fn session(session: &SessionBody) -> Vec<String> {
-    vec![
-        session.name.clone(),
-        maybe(session.newest, "none"),
-        session.answered.to_string(),
-        session.unanswered.to_string(),
-        session.refused.to_string(),
-    ]
-}
-
-fn agent(agent: &AgentBody) -> Vec<String> {
-    let name = if agent.planned {
-        agent.name.clone()
-    } else {
-        format!("{} (not in the plan)", agent.name)
-    };
-    vec![
-        name,
-        maybe(agent.last_seen, "never"),
-        maybe(agent.newest, "-"),
-        agent.records.to_string(),
-        agent.blocks.to_string(),
-        agent.duplicates.to_string(),
-        agent.refused.to_string(),
-        agent
-            .plan
-            .map_or_else(|| "-".to_owned(), |revision| revision.to_string()),
-        agent.version.clone().unwrap_or_else(|| "-".to_owned()),
-    ]
 }

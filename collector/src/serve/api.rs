@@ -12,6 +12,9 @@
 //! RFC 3339 in UTC. Who may ask is said in [`super::access`]; a `POST` carries the header
 //! [`OURS_HEADER`](super::OURS_HEADER).
 
+use super::health::{
+    AgentState, DiskBody, Heard, InUseBody, SessionState, Tally, judge_agent, judge_session,
+};
 use super::limits::RefusedBody;
 use super::refusals::RefusalBody;
 use super::reply::Failure;
@@ -25,10 +28,12 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use hopgap_analysis::schema::Utc;
+use hopgap_analysis::schema::{Nanos, Utc};
+use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::{ErrorCode, Revision};
+use hopgap_proto::uplink::{AgentFault, ErrorCode, FlowFault, Revision, SpoolReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// Path of [`Status`].
 pub(crate) const STATUS_PATH: &str = "/api/v1/status";
@@ -141,6 +146,12 @@ pub struct Status {
     /// Requests and connections that were refused since the start, by their cause.
     #[serde(default)]
     pub refused: RefusedBody,
+    /// The store's disk.
+    #[serde(default)]
+    pub disk: DiskBody,
+    /// Whether everything is as it should be: agents, sessions, plan and disk.
+    #[serde(default)]
+    pub ok: bool,
 }
 
 /// The plan in force.
@@ -169,6 +180,31 @@ pub struct SessionBody {
     pub unanswered: u64,
     /// Probes that the sender's kernel refused in the minute up to then.
     pub refused: u64,
+    /// How it is.
+    #[serde(default = "unknown_session")]
+    pub state: SessionState,
+    /// Its flows by the plan.
+    #[serde(default)]
+    pub flows: u8,
+    /// Flows that run, as its sender says; `null` where it does not.
+    #[serde(default)]
+    pub running: Option<u8>,
+    /// What of it does not run, and why, as its sender says.
+    #[serde(default)]
+    pub faults: Vec<FlowFault>,
+    /// The paths in use.
+    #[serde(default)]
+    pub paths: InUseBody,
+}
+
+/// Of a collector that does not judge.
+fn unknown_session() -> SessionState {
+    SessionState::NoData
+}
+
+/// Of a collector that does not judge.
+fn unknown_agent() -> AgentState {
+    AgentState::Stale
 }
 
 /// An agent.
@@ -196,6 +232,22 @@ pub struct AgentBody {
     pub records: u64,
     /// Frames that were whole but could not be used.
     pub refused: u64,
+    /// How it is.
+    #[serde(default = "unknown_agent")]
+    pub state: AgentState,
+    /// How long it was not heard of; `null` where it never was.
+    #[serde(default)]
+    pub silent_ns: Option<Nanos>,
+    /// How long ago the newest of its blocks here was closed, on its own clock; `null`
+    /// where that is not known.
+    #[serde(default)]
+    pub behind_ns: Option<Nanos>,
+    /// What waits on its disk, by its last report; `null` where it made none.
+    #[serde(default)]
+    pub spool: Option<SpoolReport>,
+    /// What of it does not run beside sessions, and why, by its last report.
+    #[serde(default)]
+    pub faults: Vec<AgentFault>,
 }
 
 pub(super) fn router(app: &App) -> Router<App> {
@@ -214,50 +266,22 @@ async fn status(State(app): State<App>) -> Result<Json<Status>, Failure> {
 fn read_status(app: &Shared) -> Result<Status, StoreError> {
     let reader = Reader::open(&app.store)?;
     let plan = app.plan.borrow().clone();
-    let known = reader.agents()?;
-    let heard = |name: &str| known.iter().find(|a| a.agent.as_str() == name);
-    let mut names: Vec<&str> = plan.plan.agents.iter().map(|a| a.name.as_str()).collect();
-    names.extend(known.iter().map(|a| a.agent.as_str()));
-    names.sort_unstable();
-    names.dedup();
-    let agents = names
-        .into_iter()
-        .map(|name| {
-            let agent = heard(name);
-            let planned = plan.plan.agents.iter().find(|a| a.name.as_str() == name);
-            AgentBody {
-                name: name.to_owned(),
-                planned: planned.is_some(),
-                plan: planned.map(|a| Revision::of(&plan.plan.for_agent(&a.name))),
-                version: agent.and_then(|a| a.version.clone()),
-                last_seen: agent.map(|a| TimeText(a.last_seen)),
-                newest: agent.and_then(|a| a.newest).map(TimeText),
-                blocks: agent.map_or(0, |a| a.blocks),
-                duplicates: agent.map_or(0, |a| a.duplicates),
-                records: agent.map_or(0, |a| a.records),
-                refused: agent.map_or(0, |a| a.refused),
-            }
-        })
-        .collect();
-    let sessions = plan
-        .plan
-        .sessions
-        .iter()
-        .map(|session| {
-            let minute = reader.newest_minute(&session.name)?;
-            Ok(SessionBody {
-                name: session.name.to_string(),
-                newest: minute.map(|m| TimeText(m.last)),
-                answered: minute.map_or(0, |m| m.answered),
-                unanswered: minute.map_or(0, |m| m.unanswered),
-                refused: minute.map_or(0, |m| m.refused),
-            })
-        })
-        .collect::<Result<_, StoreError>>()?;
+    let now = clock::now();
+    let agents = agents(app, &reader, &plan.plan, now)?;
+    let sessions = sessions(app, &reader, &plan.plan, &agents)?;
+    let disk = app.disk.body(&app.store);
+    let plan_error = app.plan_error.borrow().clone();
+    let well = |a: &AgentBody| {
+        matches!(a.state, AgentState::Ok | AgentState::Unplanned) && a.faults.is_empty()
+    };
+    let ok = agents.iter().all(well)
+        && sessions.iter().all(|s| s.state == SessionState::Ok)
+        && plan_error.is_none()
+        && !disk.is_bad();
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: TimeText(app.started),
-        now: TimeText(clock::now()),
+        now: TimeText(now),
         // For a reader in another directory.
         store: std::path::absolute(&app.store)
             .unwrap_or_else(|_| app.store.clone())
@@ -267,7 +291,7 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
             file: app.plan_file.display().to_string(),
             revision: Revision::of(&plan.plan),
             sessions: plan.plan.sessions.len(),
-            error: app.plan_error.borrow().clone(),
+            error: plan_error,
         },
         drill: reader
             .drills()?
@@ -279,7 +303,109 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         refusals: app.refusals.list(),
         tls: app.identities.as_ref().map(|i| i.counts.body()),
         refused: app.limits.refused(),
+        disk,
+        ok,
     })
+}
+
+/// The agents of the plan, and others that were heard of, by name.
+fn agents(
+    app: &Shared,
+    reader: &Reader,
+    plan: &Plan,
+    now: Wall,
+) -> Result<Vec<AgentBody>, StoreError> {
+    let known = reader.agents()?;
+    let mut names: Vec<&str> = plan.agents.iter().map(|a| a.name.as_str()).collect();
+    names.extend(known.iter().map(|a| a.agent.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    let body = |name: &str| {
+        let agent = known.iter().find(|a| a.agent.as_str() == name);
+        let planned = plan.agents.iter().find(|a| a.name.as_str() == name);
+        let reported = app.reports.of(name);
+        let last_seen = agent.map(|a| a.last_seen);
+        let last_seen = last_seen.max(reported.as_ref().map(|(at, _)| *at));
+        let newest = agent.and_then(|a| a.newest);
+        // Set on its own clock, which may be far from this one.
+        let behind = newest
+            .zip(reported.as_ref())
+            .map(|(newest, (at, report))| (report.at_ns - newest) + (now - *at));
+        let silent = last_seen.map(|at| now - at);
+        let heard = Heard {
+            silent,
+            behind,
+            block: reported.as_ref().map(|(_, report)| report.block),
+        };
+        let report = reported.map(|(_, report)| report);
+        AgentBody {
+            name: name.to_owned(),
+            planned: planned.is_some(),
+            plan: planned.map(|a| Revision::of(&plan.for_agent(&a.name))),
+            version: agent.and_then(|a| a.version.clone()),
+            last_seen: last_seen.map(TimeText),
+            newest: newest.map(TimeText),
+            blocks: agent.map_or(0, |a| a.blocks),
+            duplicates: agent.map_or(0, |a| a.duplicates),
+            records: agent.map_or(0, |a| a.records),
+            refused: agent.map_or(0, |a| a.refused),
+            state: match planned {
+                Some(_) => judge_agent(heard),
+                None => AgentState::Unplanned,
+            },
+            silent_ns: silent.map(Nanos),
+            behind_ns: behind.map(Nanos),
+            spool: report.as_ref().map(|r| r.spool),
+            faults: report.map(|r| r.faults).unwrap_or_default(),
+        }
+    };
+    Ok(names.into_iter().map(body).collect())
+}
+
+/// The sessions of the plan, in its order.
+fn sessions(
+    app: &Shared,
+    reader: &Reader,
+    plan: &Plan,
+    agents: &[AgentBody],
+) -> Result<Vec<SessionBody>, StoreError> {
+    let mut minutes = BTreeMap::new();
+    for session in &plan.sessions {
+        if let Some(minute) = reader.newest_minute(&session.name)? {
+            minutes.insert(session.name.clone(), minute);
+        }
+    }
+    let newest = minutes.iter().map(|(name, m)| (name.clone(), m.last));
+    let mut paths = app.paths.of(reader, plan, &newest.collect());
+    let body = |session: &SessionPlan| {
+        let minute = minutes.get(&session.name);
+        let reported = app.reports.of(session.from.as_str());
+        let told = reported.and_then(|(_, report)| {
+            let mut told = report.sessions.into_iter();
+            told.find(|s| s.name == session.name)
+        });
+        let sender = agents.iter().find(|a| a.name == session.from.as_str());
+        let sender = sender.map_or(AgentState::Down, |a| a.state);
+        let tally = minute.map(|m| Tally {
+            answered: m.answered,
+            unanswered: m.unanswered,
+            refused: m.refused,
+        });
+        let counts = tally.unwrap_or_default();
+        SessionBody {
+            name: session.name.to_string(),
+            newest: minute.map(|m| TimeText(m.last)),
+            answered: counts.answered,
+            unanswered: counts.unanswered,
+            refused: counts.refused,
+            state: judge_session(sender, session.flows, told.as_ref(), tally),
+            flows: session.flows,
+            running: told.as_ref().map(|t| t.running),
+            faults: told.map(|t| t.faults).unwrap_or_default(),
+            paths: paths.remove(&session.name).unwrap_or_default(),
+        }
+    };
+    Ok(plan.sessions.iter().map(body).collect())
 }
 
 async fn drills(State(app): State<App>) -> Result<Json<Vec<DrillBody>>, Failure> {

@@ -50,6 +50,11 @@ impl Failure {
         )
     }
 
+    /// What the store could not do; `None` of another failure.
+    pub(super) fn of_storage(&self) -> Option<&str> {
+        (self.body.code == ErrorCode::Storage).then_some(self.body.error.as_str())
+    }
+
     /// The same, counted as a refusal of this cause.
     pub(super) fn caused_by(self, cause: Cause) -> Self {
         Self {

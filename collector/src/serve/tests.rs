@@ -1,5 +1,6 @@
 mod access;
 mod delivery;
+mod health;
 mod tls;
 
 use super::{DrillRequest, MarkerRequest, Options, Service, StopRequest, TimeText};

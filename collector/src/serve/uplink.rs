@@ -15,12 +15,15 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hopgap_proto::frame::{FrameError, FrameReader};
+use hopgap_proto::plan::Plan;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, ErrorCode, Fingerprint, Hello, MAX_BATCH_BYTES, MAX_CONTROL_BYTES, MAX_WAIT,
-    PlanResponse, ProtocolRange, Refused, Revision, Welcome, secret_of,
+    AGENT_HEADER, Ack, AgentReport, ErrorCode, Fingerprint, Hello, MAX_BATCH_BYTES,
+    MAX_CONTROL_BYTES, MAX_WAIT, PlanResponse, ProtocolRange, Refused, Revision, Welcome,
+    secret_of,
 };
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
@@ -69,9 +72,13 @@ pub(super) async fn hello(
     })?;
     // A version is for people: no longer than they read.
     let version: String = hello.version.chars().take(64).collect();
-    app.writer
+    let seen = app
+        .writer
         .run(move |store| store.seen(&agent, Some(&version), clock::now()))
-        .await??;
+        .await?
+        .map_err(Failure::from);
+    note_disk(&app, &seen);
+    seen?;
     Ok(Json(Welcome {
         protocol,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -142,10 +149,48 @@ pub(super) async fn blocks(
     let asker = let_in_with_former(&app, request.headers(), peer)?;
     let _place = app.bodies.place(&asker.name).await?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
-    app.writer
-        .run(move |store| take(store, &asker, &body))
-        .await?
-        .map(Json)
+    let taken = app
+        .writer
+        .run(move |store| {
+            let asker = asker.among(store.known_agents()?);
+            take(store, &asker, &body)
+        })
+        .await?;
+    note_disk(&app, &taken);
+    taken.map(Json)
+}
+
+/// Notes whether the store's disk took what was written.
+fn note_disk<T>(app: &App, written: &Result<T, Failure>) {
+    match written {
+        Ok(_) => app.disk.succeeded(),
+        Err(failure) => {
+            if let Some(error) = failure.of_storage() {
+                app.disk.failed(error, clock::now());
+            }
+        }
+    }
+}
+
+/// `POST` report: how an agent is. Kept in memory, so that it says so also while the disk
+/// takes nothing.
+pub(super) async fn report(
+    State(app): State<App>,
+    peer: Peer,
+    request: Request,
+) -> Result<StatusCode, Failure> {
+    let Asker { name: agent, .. } = let_in(&app, request.headers(), peer)?;
+    let body = read_body(request.into_body(), MAX_CONTROL_BYTES).await?;
+    let report: AgentReport = serde_json::from_slice(&body).map_err(|error| {
+        Failure::new(
+            ErrorCode::Malformed,
+            format!("the report cannot be read: {error}"),
+            "check that both programs have the same version",
+        )
+    })?;
+    let plan = app.plan.borrow().clone();
+    app.reports.take(&agent, report, &plan.plan, clock::now());
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Who was let in.
@@ -154,6 +199,29 @@ pub(super) struct Asker {
     pub(super) name: AgentName,
     /// Names that it had before: what it measured under them is its own.
     pub(super) former: Vec<AgentName>,
+    /// Names of the plan's agents, and of those that were ever heard of.
+    others: BTreeSet<AgentName>,
+}
+
+impl Asker {
+    fn new(name: AgentName, former: Vec<AgentName>, plan: &Plan) -> Self {
+        Self {
+            name,
+            former,
+            others: plan.agents.iter().map(|a| a.name.clone()).collect(),
+        }
+    }
+
+    /// Knows of these agents, too.
+    fn among(mut self, known: impl IntoIterator<Item = AgentName>) -> Self {
+        self.others.extend(known);
+        self
+    }
+
+    /// Whether no agent has, or had, this name.
+    fn is_nobodys(&self, name: &AgentName) -> bool {
+        !self.others.contains(name)
+    }
 }
 
 /// Who asks, by the plan in force. Who is turned away is noted.
@@ -217,10 +285,7 @@ fn by_certificate(
         ));
     }
     in_plan(&known.name, plan)?;
-    Ok(Asker {
-        name: known.name,
-        former: known.former,
-    })
+    Ok(Asker::new(known.name, known.former, &plan.plan))
 }
 
 /// The name that a request gives.
@@ -259,10 +324,7 @@ fn by_secret(
     asking: Asking,
 ) -> Result<Asker, Failure> {
     in_plan(&name, plan)?;
-    let believed = |name| Asker {
-        name,
-        former: Vec::new(),
-    };
+    let believed = |name| Asker::new(name, Vec::new(), &plan.plan);
     let Some(secret) = plan.secrets.get(&name) else {
         if plan.settings.token_required {
             return Err(Failure::new(
@@ -372,6 +434,20 @@ fn judge<'a>(
                 block,
             }),
             Ok(mut block) if asker.former.contains(&block.header.key.agent) => {
+                block.header.key.agent = agent.clone();
+                Ok(Judged::Good {
+                    offset: frame.offset,
+                    raw: frame.raw,
+                    block,
+                })
+            }
+            // Recorded while `name` was mistyped: nobody else can have made it, and it is
+            // delivered by the agent that proves to be this one.
+            Ok(mut block) if asker.is_nobodys(&block.header.key.agent) => {
+                tracing::info!(
+                    "a block that agent `{agent}` recorded as `{}` is stored as its own: nobody has that name",
+                    block.header.key.agent
+                );
                 block.header.key.agent = agent.clone();
                 Ok(Judged::Good {
                     offset: frame.offset,

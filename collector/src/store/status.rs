@@ -33,6 +33,21 @@ pub struct AgentStatus {
 }
 
 impl Store {
+    /// The names of all agents that were ever let in.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn known_agents(&self) -> Result<Vec<AgentName>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT name FROM agent")?;
+        let mut rows = statement.query([])?;
+        let mut names = Vec::new();
+        while let Some(row) = rows.next()? {
+            names.push(super::reader::name(row, 0)?);
+        }
+        Ok(names)
+    }
+
     /// Notes that an agent was heard of, and its program's version where it said so.
     ///
     /// # Errors

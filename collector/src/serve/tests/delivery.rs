@@ -121,3 +121,32 @@ fn another_block_of_a_known_key_is_refused_and_kept_aside() {
     let ack: Ack = json(&running.deliver("onprem", &frames([&first])).1);
     assert_eq!((ack.duplicates, ack.refused.len()), (1, 0));
 }
+
+/// As by an agent whose `name` was mistyped at first, so that nobody let it in.
+#[test]
+fn what_was_recorded_under_a_name_that_nobody_has_is_its_deliverers() {
+    let running = Running::start();
+    let mut session = Session::new(now());
+    let [mut first, _] = session.ten_seconds();
+    first.header.key.agent = "onprme".parse().unwrap();
+    let body = frames([&first]);
+    assert_eq!(running.deliver("onprme", &body).0, 403, "it waits");
+    let refused = running.client().status().unwrap().refusals;
+    assert_eq!(refused[0].agent, "onprme");
+    assert!(
+        refused[0]
+            .error
+            .starts_with("the plan has no agent `onprme`; correct"),
+        "{refused:?}"
+    );
+    let ack: Ack = json(&running.deliver("onprem", &body).1);
+    assert_eq!((ack.stored, ack.refused.len()), (1, 0), "{ack:?}");
+    let again: Ack = json(&running.deliver("onprem", &body).1);
+    assert_eq!((again.stored, again.duplicates), (0, 1));
+    let status = running.client().status().unwrap();
+    let onprem = status.agents.iter().find(|a| a.name == "onprem").unwrap();
+    assert_eq!((onprem.records, onprem.refused), (4_000, 0));
+    assert!(status.agents.iter().all(|a| a.name != "onprme"));
+    let audit = running.reader().audit(Wall::MIN, Wall::MAX, Vec::new());
+    assert!(audit.unwrap().is_whole());
+}

@@ -1,0 +1,133 @@
+//! What is OK, stale, down or failing. Pure: the times are given.
+
+use hopgap_proto::time::Span;
+use hopgap_proto::uplink::{REPORT_EVERY, SessionReport};
+use serde::{Deserialize, Serialize};
+
+/// An agent that does not say how long its blocks are collects this long, unless its
+/// configuration says otherwise.
+const USUAL_BLOCK: Span = Span::from_secs(10);
+/// A delivery may take this long beyond its time.
+const GRACE: Span = Span::from_secs(2);
+/// One that is not heard of for so long is down.
+const DOWN: Span = Span::from_secs(60);
+
+/// How an agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It is heard of, and delivers what it records.
+    Ok,
+    /// It was not heard of, or its data did not come, for longer than they should.
+    Stale,
+    /// It was not heard of for long, or never.
+    Down,
+    /// The plan does not have it.
+    Unplanned,
+}
+
+/// How a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Its probes are answered.
+    Ok,
+    /// Its sender has no newer data here.
+    Stale,
+    /// There are no data of it.
+    NoData,
+    /// Nothing of the newest minute was answered.
+    NoReply,
+    /// Its sender refused to send all of the newest minute.
+    Refused,
+    /// Some of its flows do not run.
+    Partly,
+    /// It does not run.
+    NotRunning,
+}
+
+/// What is known of an agent's signs of life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// How long ago it was last heard of; `None` for never.
+    pub(crate) silent: Option<Span>,
+    /// Since when nothing was recorded that is here, on one clock; `None` where that is
+    /// not known.
+    pub(crate) behind: Option<Span>,
+    /// How long it collects records into one block, where it says so, as who reports does.
+    pub(crate) block: Option<Span>,
+}
+
+/// How an agent of the plan is.
+pub(crate) fn agent(heard: Heard) -> AgentState {
+    let block = heard.block.unwrap_or(USUAL_BLOCK);
+    // A report is due every five seconds; from one that makes none, a block.
+    let every = match heard.block {
+        Some(_) => REPORT_EVERY,
+        None => block,
+    };
+    let Some(silent) = heard.silent else {
+        return AgentState::Down;
+    };
+    if silent >= DOWN.max(every * 6) {
+        return AgentState::Down;
+    }
+    let late = heard
+        .behind
+        .is_some_and(|b| b > block * 2 + REPORT_EVERY * 2);
+    if silent > every * 2 + GRACE || late {
+        return AgentState::Stale;
+    }
+    AgentState::Ok
+}
+
+/// Counts of a session's newest minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) answered: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) refused: u64,
+}
+
+/// How a session is whose sender is in `sender`'s state.
+pub(crate) fn session(
+    sender: AgentState,
+    flows: u8,
+    told: Option<&SessionReport>,
+    minute: Option<Tally>,
+) -> SessionState {
+    let alive = sender == AgentState::Ok || sender == AgentState::Stale;
+    if let Some(told) = told.filter(|_| alive) {
+        if told.running == 0 && !told.faults.is_empty() {
+            return SessionState::NotRunning;
+        }
+        if told.faults.iter().any(|f| f.flow.is_none()) {
+            return SessionState::Refused;
+        }
+        if told.running < flows && !told.faults.is_empty() {
+            return SessionState::Partly;
+        }
+    }
+    let Some(minute) = minute else {
+        return SessionState::NoData;
+    };
+    if sender != AgentState::Ok {
+        return SessionState::Stale;
+    }
+    match minute {
+        Tally {
+            answered: 0,
+            unanswered: 0,
+            refused,
+        } if refused > 0 => SessionState::Refused,
+        Tally {
+            answered: 0,
+            unanswered,
+            ..
+        } if unanswered > 0 => SessionState::NoReply,
+        _ => SessionState::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests;
