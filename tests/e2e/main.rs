@@ -23,6 +23,7 @@ mod reflecting;
 mod replanned;
 mod routes;
 mod scripted;
+mod serviced;
 mod stalled;
 mod texts;
 mod unplugged;
