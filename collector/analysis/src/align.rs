@@ -253,7 +253,16 @@ fn keep_window(run: &mut Run, from: Wall, to: Wall) {
         flow.mixed.retain(within);
     }
     run.traces.retain(|t| within(t.started));
-    run.events.retain(|e| within(e.at));
+    run.events.retain(|e| {
+        // What is told of a stretch is told at its end.
+        let since = match e.kind {
+            EventKind::NotRunning { since, .. } | EventKind::AddressTranslated { since, .. } => {
+                since
+            }
+            _ => e.at,
+        };
+        timeline.utc(since) <= to && from <= timeline.utc(e.at)
+    });
 }
 
 /// The runs of a session within one run of its agent, in the order of time.

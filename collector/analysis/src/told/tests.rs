@@ -157,3 +157,23 @@ fn why_a_flow_did_not_run_is_told_with_its_time() {
         said[0]
     );
 }
+
+#[test]
+fn a_drill_within_the_time_in_which_a_flow_did_not_run_says_so() {
+    let mut world = good();
+    world.events.push(Event {
+        at: sent_at(world.interval, 900),
+        kind: EventKind::NotRunning {
+            flow: Some(FlowIndex(3)),
+            why: RunFault::NoEnds,
+            since: sent_at(world.interval, 100),
+        },
+    });
+    let of = |from, to| {
+        let mut input = world.input();
+        input.window = Some((UTC + second(from), UTC + second(to)));
+        analyse(&input).sessions[0].not_running.len()
+    };
+    assert_eq!((of(3, 5), of(8, 12), of(0, 2)), (1, 1, 1));
+    assert_eq!((of(0, 0), of(10, 12)), (0, 0));
+}
