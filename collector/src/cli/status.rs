@@ -328,20 +328,23 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// A sentence, broken between words; what follows its first line is set in.
+    /// A sentence, broken between words, and within those that are wider than a line; what
+    /// follows its first line is set in.
     fn line(&mut self, text: &str) {
         let mut used = 0;
         for word in text.split_whitespace() {
-            let length = word.chars().count();
-            if used > 0 && used + 1 + length > WIDTH {
-                self.0.push_str("\n  ");
-                used = 2;
-            } else if used > 0 {
-                self.0.push(' ');
-                used += 1;
+            let letters: Vec<char> = word.chars().collect();
+            for piece in letters.chunks(WIDTH - 2) {
+                if used > 0 && used + 1 + piece.len() > WIDTH {
+                    self.0.push_str("\n  ");
+                    used = 2;
+                } else if used > 0 {
+                    self.0.push(' ');
+                    used += 1;
+                }
+                self.0.extend(piece);
+                used += piece.len();
             }
-            self.0.push_str(word);
-            used += length;
         }
         self.0.push('\n');
     }

@@ -111,10 +111,10 @@ fn one_port_that_another_has_holds_up_one_flow_only() {
     assert_eq!(starts, 1, "the session goes on");
     assert!(flows.iter().all(|n| *n > 10), "{flows:?}");
     assert!(flows[3] * 2 < flows[4], "{flows:?}");
-    // From its start until it opened, without a gap.
     assert!(told.iter().all(|t| (t.0, t.1) == (Some(FlowIndex(3)), why)));
+    // From its start until it opened, without a gap.
     assert!(
-        told.len() >= 2 && told.windows(2).all(|w| w[1].2 == w[0].3),
+        told.len() >= 2 && told.windows(2).all(|w| w[1].2 <= w[0].3),
         "{told:?}"
     );
 }

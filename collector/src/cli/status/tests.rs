@@ -132,6 +132,7 @@ fn nothing_is_wider_than_a_terminal() {
         b["sessions"][0]["name"] = json!(long);
         b["sessions"][0]["paths"]["forward"] = json!([long, "vpn"]);
         b["plan"]["error"] = json!("some words ".repeat(30));
+        b["plan"]["file"] = json!("/a".repeat(100));
     });
     assert!(page.contains("a-very-long"), "{page}");
     assert!(page.contains('~'), "what is cut says so: {page}");

@@ -11,7 +11,7 @@ use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, Probe, SessionName};
 use hopgap_proto::time::{Span, Wall};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub(crate) struct PathsInUse(Mutex<Option<Found>>);
 struct Found {
     at: Instant,
     plan: Plan,
+    /// The sessions that had data.
+    of: BTreeSet<SessionName>,
     paths: BTreeMap<SessionName, InUseBody>,
 }
 
@@ -55,6 +57,7 @@ impl PathsInUse {
         if let Some(found) = last.as_ref()
             && found.at.elapsed() < KEPT
             && found.plan == *plan
+            && found.of.iter().eq(newest.keys())
         {
             return found.paths.clone();
         }
@@ -66,6 +69,7 @@ impl PathsInUse {
         *last = Some(Found {
             at: Instant::now(),
             plan: plan.clone(),
+            of: newest.keys().cloned().collect(),
             paths: paths.clone(),
         });
         paths
