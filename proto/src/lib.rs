@@ -5,6 +5,7 @@
 pub mod frame;
 pub mod icmp;
 pub mod plan;
+pub mod printable;
 pub mod record;
 pub mod stamp;
 pub mod time;
