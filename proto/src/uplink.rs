@@ -67,6 +67,7 @@ mod identity;
 mod message;
 mod report;
 mod revision;
+mod version;
 
 pub use identity::{
     Certified, Fingerprint, JOIN_PATH, JoinRequest, JoinToken, RENEW_PATH, RenewRequest,
@@ -80,6 +81,7 @@ pub use report::{
     AgentFault, AgentPart, AgentReport, FlowFault, REPORT_EVERY, SessionReport, SpoolReport,
 };
 pub use revision::{Revision, RevisionError};
+pub use version::{ProgramVersion, VersionError};
 
 use crate::frame::MAX_FRAME;
 use core::time::Duration;
@@ -104,6 +106,9 @@ pub const WAIT_QUERY: &str = "wait";
 
 /// Header of every request but the join: the agent's name.
 pub const AGENT_HEADER: &str = "hopgap-agent";
+/// Header of a delivery: the agent's wall clock when it sends it, in nanoseconds since 1970.
+/// It bounds what a block may say of its own time.
+pub const CLOCK_HEADER: &str = "hopgap-clock-ns";
 /// Media type of control messages.
 pub const CONTROL_TYPE: &str = "application/json";
 /// Media type of a body of frames.
@@ -121,6 +126,8 @@ pub const MAX_BATCH_BYTES: usize = BATCH_BYTES + MAX_FRAME;
 pub const SLOWEST_BODY: usize = 4_000;
 /// The largest control message that either side must take, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 4 << 20;
+/// The largest [`Hello`] that a collector must take, in bytes: it holds names and numbers.
+pub const MAX_HELLO_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests;

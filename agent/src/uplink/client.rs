@@ -13,8 +13,9 @@ use hopgap_net::clock::Clock;
 use hopgap_proto::record::{AgentName, RunId};
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CONTROL_TYPE, Certified, FRAMES_TYPE, HELLO_PATH,
-    Hello, MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProtocolRange, RENEW_PATH, REPORT_PATH,
+    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CLOCK_HEADER, CONTROL_TYPE, Certified, FRAMES_TYPE,
+    HELLO_PATH, Hello, MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProgramVersion, ProtocolRange,
+    RENEW_PATH, REPORT_PATH,
     REVISION_QUERY, RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
 };
 use serde::de::DeserializeOwned;
@@ -243,7 +244,7 @@ impl Client {
         let hello = Hello {
             agent: self.agent.clone(),
             run: self.run,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: ProgramVersion::cleaned(env!("CARGO_PKG_VERSION")),
             protocol: ProtocolRange::OURS,
         };
         let body = serde_json::to_vec(&hello).unwrap_or_default();
@@ -315,7 +316,8 @@ impl Client {
             .http()
             .post(format!("{}{path}", self.base))
             .header("content-type", kind)
-            .header(AGENT_HEADER, self.agent.as_str());
+            .header(AGENT_HEADER, self.agent.as_str())
+            .header(CLOCK_HEADER, Clock::pair().wall.as_nanos().to_string());
         if let Some(secret) = &self.secret {
             request = request.header("authorization", bearer(secret));
         }

@@ -39,7 +39,7 @@ pub use columns::{FateKind, ProbeColumns};
 
 use self::column::Reader;
 use self::unit::Unit;
-use super::{AgentName, Echo, Event, Probe, Reception, RunId, SessionName, TargetName, Trace};
+use super::{AgentName, Echo, Event, Hop, Probe, Reception, RunId, SessionName, TargetName, Trace};
 use crate::time::{ClockPair, Span};
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +143,30 @@ pub struct BlockSummary {
     pub kind: BlockKind,
     /// How many rows it has.
     pub rows: usize,
+}
+
+impl BlockSummary {
+    /// The memory that decoding takes at most, in bytes, for a block whose encoding is of
+    /// `encoded` bytes. Nothing is allocated to say it: ask before [`Block::decode`].
+    pub fn decoded_bytes(&self, encoded: usize) -> usize {
+        /// Columns that are held beside the rows while those are put together.
+        const PROBES: usize = 16 * size_of::<i64>();
+        const RECEPTIONS: usize = 10 * size_of::<i64>();
+        // A vector that grows has up to twice its length.
+        let row = match self.kind {
+            BlockKind::Probes => size_of::<Probe>() + PROBES,
+            BlockKind::Receptions => size_of::<Reception>() + RECEPTIONS,
+            BlockKind::Traces => 2 * size_of::<Trace>(),
+            BlockKind::Events => 2 * size_of::<Event>(),
+            BlockKind::Echoes(_) => 2 * size_of::<Echo>(),
+        };
+        // A hop takes three bytes at least.
+        let nested = match self.kind {
+            BlockKind::Traces => encoded.saturating_mul(2 * size_of::<Hop>() / 3),
+            _ => 0,
+        };
+        self.rows.saturating_mul(row).saturating_add(nested)
+    }
 }
 
 /// What the rows of a block are.
@@ -299,6 +323,14 @@ fn open(bytes: &[u8]) -> Result<(u8, BlockSummary, &[u8]), BlockError> {
 /// Rows in postcard. Every row takes at least a byte, so that the input bounds
 /// what is allocated.
 fn plain<'a, T: Deserialize<'a>>(bytes: &'a [u8], rows: usize) -> Result<Vec<T>, BlockError> {
+    // Before any is made: more than were announced are not.
+    let (announced, _): (u64, _) = postcard::take_from_bytes(bytes)
+        .map_err(|_| BlockError::Malformed("its rows cannot be read"))?;
+    if u64::try_from(rows) != Ok(announced) {
+        return Err(BlockError::Malformed(
+            "it has another number of rows than it states",
+        ));
+    }
     let (got, rest): (Vec<T>, _) = postcard::take_from_bytes(bytes)
         .map_err(|_| BlockError::Malformed("its rows cannot be read"))?;
     if got.len() != rows {

@@ -1,6 +1,7 @@
 //! The messages, one type for each body.
 
 use super::Revision;
+use super::version::ProgramVersion;
 use crate::plan::Plan;
 use crate::record::{AgentName, RunId};
 use crate::time::Wall;
@@ -37,7 +38,7 @@ pub struct Hello {
     /// The run of its process.
     pub run: RunId,
     /// The version of its program, for people.
-    pub version: String,
+    pub version: ProgramVersion,
     /// The versions of the uplink that it can speak.
     pub protocol: ProtocolRange,
 }

@@ -514,3 +514,79 @@ proptest! {
         let _ = ProbeColumns::default().read(&bytes);
     }
 }
+
+/// What a few bytes may stand for is known before anything is allocated.
+#[test]
+fn what_decoding_takes_is_known_before() {
+    let made = stretch(8, 4_000);
+    for block in [&made.probes, &made.receptions] {
+        let bytes = block.encode(UNIT).unwrap();
+        let summary = Block::peek(&bytes).unwrap();
+        let least = match &Block::decode(&bytes).unwrap().body {
+            BlockBody::Probes(rows) => size_of_val(rows.as_slice()),
+            BlockBody::Receptions(rows) => size_of_val(rows.as_slice()),
+            other => panic!("{other:?}"),
+        };
+        let most = summary.decoded_bytes(bytes.len());
+        assert!((least..least * 4).contains(&most), "{least} {most}");
+    }
+    // A constant column costs a byte, however many rows it has.
+    let sent = |i: u32| Reception {
+        flow: FlowIndex(0),
+        seq: Seq(i),
+        received: Stamp {
+            at: Mono::from_nanos(i64::from(i) * 1_000),
+            source: StampSource::Kernel,
+        },
+        ttl: None,
+        reflector_seq: None,
+    };
+    let rows = (0..u32::try_from(MAX_ROWS).unwrap()).map(sent).collect();
+    let bytes = block(BlockBody::Receptions(rows)).encode(UNIT).unwrap();
+    assert!(bytes.len() < 120, "{}", bytes.len());
+    let summary = Block::peek(&bytes).unwrap();
+    assert!(summary.decoded_bytes(bytes.len()) > MAX_ROWS * size_of::<Reception>());
+    // Traces hold more than their rows.
+    let hops = (1..=200)
+        .map(|ttl| Hop {
+            ttl,
+            sent: 0,
+            replies: Vec::new(),
+        })
+        .collect();
+    let traces = block(BlockBody::Traces(vec![Trace {
+        flow: FlowIndex(0),
+        started: Mono::ZERO,
+        finished: Mono::ZERO,
+        target: "10.0.0.1".parse().unwrap(),
+        hops,
+        reached_at: None,
+    }]));
+    let bytes = traces.encode(UNIT).unwrap();
+    let summary = Block::peek(&bytes).unwrap();
+    assert!(summary.decoded_bytes(bytes.len()) > 200 * size_of::<Hop>());
+}
+
+#[test]
+fn more_rows_than_were_announced_are_not_made() {
+    let events = |n| {
+        let event = Event {
+            at: Mono::ZERO,
+            kind: EventKind::SessionStarted,
+        };
+        block(BlockBody::Events(vec![event; n]))
+    };
+    let good = events(3).encode(UNIT).unwrap();
+    let mut less = good.clone();
+    // The prelude's last byte is the number of rows, and the body's first is it again.
+    let at = good.len() - 3 * 2 - 2;
+    assert_eq!(less[at..at + 2], [3, 3]);
+    less[at] = 2;
+    assert_eq!(
+        Block::decode(&less),
+        Err(BlockError::Malformed(
+            "it has another number of rows than it states"
+        ))
+    );
+    assert!(Block::decode(&good).is_ok());
+}
