@@ -1,7 +1,11 @@
 //! Standard output and standard error, whose readers may have seen enough.
 
+use hopgap_proto::printable::{Lines, OneLine};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::debug_fn;
 
 /// One of the two streams that are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,18 +46,28 @@ impl Stream {
 /// Says something beside the results, on standard error. Whoever closed it does not want
 /// to know.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", Lines(text));
 }
 
-/// Writes `text`. A reader that went away, such as `head`, is told from success by
+/// Writes `text`, in which nothing moves a terminal's cursor. A reader that went away, such
+/// as `head`, is told from success by
 /// [`ErrorKind::BrokenPipe`]; [`quiet`] makes it one.
 ///
 /// # Errors
 /// When standard output cannot be written to.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(Lines(text).to_string().as_bytes())?;
     out.flush()
+}
+
+/// The fields of a log: an event is one line, and what it quotes moves no cursor.
+pub fn one_line_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    debug_fn(|to, field, value| match field.name() {
+        "message" => write!(to, "{}", OneLine(format_args!("{value:?}"))),
+        name => write!(to, "{name}={}", OneLine(format_args!("{value:?}"))),
+    })
+    .delimited(" ")
 }
 
 /// That nobody reads on is a quiet end, and no failure.

@@ -82,6 +82,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .with_target(false)
         // A log that nobody reads any more is no reason to end.
         .log_internal_errors(false)
+        .fmt_fields(crate::output::one_line_fields())
         .init();
     crate::descriptors::raise_limit();
     let config = Config::load(&args.config)?;

@@ -16,11 +16,15 @@ use crate::serve::{Options, ServeError, Service};
 use crate::store::StoreError;
 use crate::{clock, report as reports};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use hopgap_proto::printable::{Lines, OneLine};
 use hopgap_proto::time::Wall;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::debug_fn;
 
 const STATUS: &str =
     "Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong";
@@ -168,7 +172,7 @@ pub fn main() -> ExitCode {
         }
         Err(failure) => {
             // Whoever closed standard error does not want to know.
-            let _ = writeln!(std::io::stderr(), "hopgap-collector: {failure}");
+            let _ = writeln!(std::io::stderr(), "hopgap-collector: {}", Lines(failure));
             ExitCode::FAILURE
         }
     }
@@ -206,7 +210,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
+/// Writes to standard output, as all commands do: nothing in it moves a terminal's cursor.
 fn print(text: &str) -> Result<(), Failure> {
+    let text = Lines(text).to_string();
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -220,6 +226,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .with_target(false)
         // A log that nobody reads any more is no reason to end.
         .log_internal_errors(false)
+        .fmt_fields(one_line_fields())
         .init();
     crate::descriptors::raise_limit();
     // One thread for all connections: what costs time is done by the store's own.
@@ -246,6 +253,15 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// An event is one line, and what it quotes moves no cursor.
+fn one_line_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    debug_fn(|to, field, value| match field.name() {
+        "message" => write!(to, "{}", OneLine(format_args!("{value:?}"))),
+        name => write!(to, "{name}={}", OneLine(format_args!("{value:?}"))),
+    })
+    .delimited(" ")
 }
 
 /// Whether the log may have colours: on a terminal, unless `NO_COLOR` says otherwise

@@ -1,5 +1,6 @@
 //! What a collector's answer means for what was asked.
 
+use hopgap_proto::printable::one_line;
 use hopgap_proto::uplink::{ErrorBody, ErrorCode};
 
 /// What to do after an answer.
@@ -39,7 +40,10 @@ pub fn classify_response(status: u16, body: &[u8]) -> Action {
                 ..
             }),
         ) => Action::SendLess,
-        (400.., Ok(ErrorBody { error, remedy, .. })) => Action::ComeAgain { error, remedy },
+        (400.., Ok(ErrorBody { error, remedy, .. })) => Action::ComeAgain {
+            error: one_line(&error),
+            remedy: one_line(&remedy),
+        },
         _ => Action::NotACollector,
     }
 }

@@ -6,6 +6,7 @@ use hopgap_analysis::findings::{
 };
 use hopgap_analysis::schema::Nanos;
 use hopgap_analysis::text;
+use hopgap_proto::printable::one_line;
 
 /// One row for each outage.
 pub(super) fn outages(findings: &Findings) -> String {
@@ -221,6 +222,28 @@ fn nanos(value: Option<Nanos>) -> String {
     value.map_or(String::new(), |n| n.0.as_nanos().to_string())
 }
 
+/// A cell whose line breaks, which quotes hold together, are its own, and in which all else
+/// that is not plain is shown by its number.
+fn shown(cell: &str) -> String {
+    let lines = cell.split_inclusive(['\r', '\n']).map(|line| {
+        let text = line.trim_end_matches(['\r', '\n']);
+        let end = line.get(text.len()..).unwrap_or_default();
+        one_line(text) + end
+    });
+    lines.collect()
+}
+
+/// A cell that a spreadsheet takes for text: what begins like a formula would be carried
+/// out by it. Numbers stay what they are.
+fn no_formula(cell: String) -> String {
+    let begins = cell.starts_with(['=', '+', '-', '@', '|', '%', '\u{ff1d}', '\u{ff0b}']);
+    if begins && cell.parse::<f64>().is_err() {
+        format!("'{cell}")
+    } else {
+        cell
+    }
+}
+
 struct Csv {
     text: String,
 }
@@ -239,6 +262,7 @@ impl Csv {
             if i > 0 {
                 self.text.push(',');
             }
+            let cell = no_formula(shown(&cell));
             if cell.contains(['"', ',', '\n', '\r']) {
                 self.text.push('"');
                 self.text.push_str(&cell.replace('"', "\"\""));
@@ -248,5 +272,30 @@ impl Csv {
             }
         }
         self.text.push_str("\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Csv;
+
+    #[test]
+    fn a_spreadsheet_carries_out_no_cell() {
+        let mut csv = Csv::new(&["a"]);
+        let cells = [
+            "=cmd|' /C calc'!A0",
+            "@SUM(1)",
+            "-2",
+            "-2e3",
+            "-x",
+            "+1",
+            "a=b",
+            "\u{1b}[1m\u{202e}\t",
+        ];
+        csv.row(cells.map(str::to_owned));
+        assert_eq!(
+            csv.text,
+            "a\r\n'=cmd|' /C calc'!A0,'@SUM(1),-2,-2e3,'-x,+1,a=b,\\u001b[1m\\u202e\\u0009\r\n"
+        );
     }
 }

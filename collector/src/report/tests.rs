@@ -127,8 +127,13 @@ fn text_is_ascii_and_fits_a_ticket() {
 
 #[test]
 fn csv_cells_are_quoted_where_they_must_be() {
-    let cell = format!("\"{}\"", evil("onprem-azure").replace('"', "\"\""));
+    // What a terminal would obey is shown by its number.
+    let shown = evil("onprem-azure")
+        .replace('\u{1b}', "\\u001b")
+        .replace('\u{202e}', "\\u202e");
+    let cell = format!("\"{}\"", shown.replace('"', "\"\""));
     let outages = csv::outages(&hostile().findings);
+    assert!(!outages.contains(['\u{1b}', '\u{202e}']));
     assert!(outages.contains(&format!("\r\n{cell},forward,")));
     // The session, from and to of each row are the only cells with quotes in them.
     assert_eq!(outages.matches("\r\n</script>\",").count(), 3 * 16);

@@ -1,6 +1,7 @@
 //! Text from outside (names of a plan, markers, what routers said) made safe for
 //! HTML and SVG, in content and in quoted attributes.
 
+use hopgap_proto::printable::is_plain;
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 /// Shows a text with what HTML would read as markup escaped, and with control
@@ -17,9 +18,8 @@ impl<T: Display> Display for Esc<T> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
-                c if c.is_control() => f.write_char('\u{fffd}')?,
-                c => f.write_char(c)?,
+                c if is_plain(c) => f.write_char(c)?,
+                _ => f.write_char('\u{fffd}')?,
             }
         }
         Ok(())
