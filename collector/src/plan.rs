@@ -4,10 +4,12 @@
 mod error;
 mod keys;
 mod place;
+mod roles;
 mod secret;
 mod token;
 
 pub use error::PlanFileError;
+pub use roles::{LATELY, NoPart, Roles};
 pub use secret::Secret;
 pub use token::Tokens;
 pub(crate) use token::read_token;

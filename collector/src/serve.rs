@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod bodies;
+mod delivery;
 mod health;
 mod join;
 mod keeper;
@@ -26,7 +27,7 @@ mod watch;
 mod writer;
 
 use crate::identity::{self, Catalogue, IdentityError};
-use crate::plan::{CollectorPlan, PlanFileError, Transport};
+use crate::plan::{CollectorPlan, PlanFileError, Roles, Transport};
 use crate::store::{Store, StoreError};
 use crate::{clock, serve::writer::Writer};
 use axum::Router;
@@ -34,6 +35,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bodies::Bodies;
+use delivery::{Accounts, DECODERS};
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
     BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH, REPORT_PATH,
@@ -43,10 +45,11 @@ use limits::{Bounds, Connections, Limits};
 use refusals::Refusals;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tls::Tls;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::sync::watch as channel;
 
 pub(crate) use access::OURS_HEADER;
@@ -54,7 +57,10 @@ pub use api::{
     AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
     StopRequest, TimeText,
 };
-pub(crate) use api::{DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH};
+pub(crate) use api::{
+    CLOCK_PATH, COMMAND_TIME, ClockBody, DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH,
+};
+pub use delivery::TakenBody;
 pub use health::{AgentState, DiskBody, InUseBody, SessionState, WriteErrorBody};
 use health::{DiskTrouble, PathsInUse, Reports};
 pub use limits::RefusedBody;
@@ -118,6 +124,10 @@ struct Shared {
     store: PathBuf,
     started: Wall,
     bodies: Bodies,
+    decoders: Arc<Semaphore>,
+    accounts: Accounts,
+    /// Who may deliver what, by the plans that were in force lately.
+    roles: Arc<RwLock<Roles>>,
     refusals: Refusals,
     limits: Arc<Limits>,
     reports: Reports,
@@ -228,6 +238,7 @@ impl Service {
             Some(_) => Transport::Tls,
             None => Transport::Plain,
         };
+        let roles = Arc::new(RwLock::new(self.store.roles(clock::now())?));
         let (writer, writing) = writer::start(self.store)?;
         let (plan_in, plan) = channel::channel(Arc::new(self.plan));
         let (error_in, plan_error) = channel::channel(None);
@@ -236,7 +247,7 @@ impl Service {
         let watching = tokio::spawn(watch::watch(
             (self.options.plan.clone(), dir.clone()),
             (listen, transport),
-            plan_in,
+            (plan_in, Arc::clone(&roles)),
             error_in,
             writer.clone(),
         ));
@@ -258,6 +269,9 @@ impl Service {
             store: dir,
             started: clock::now(),
             bodies: Bodies::default(),
+            decoders: Arc::new(Semaphore::new(DECODERS)),
+            accounts: Accounts::default(),
+            roles,
             refusals: Refusals::default(),
             limits: Arc::clone(&limits),
             reports: Reports::default(),

@@ -29,27 +29,41 @@ impl Default for Bodies {
     }
 }
 
+/// A place among an agent's own, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Own {
+    _its: OwnedSemaphorePermit,
+}
+
 /// A place for one body, free again when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    _its: OwnedSemaphorePermit,
+    _its: Own,
     _of_all: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// Waits for a place.
+    /// Waits for a place among an agent's own. Who waits for that holds none of the others'.
     ///
     /// # Errors
     ///
     /// Where the service has stopped.
-    pub(super) async fn place(&self, agent: &AgentName) -> Result<Place, Stopped> {
+    pub(super) async fn own(&self, agent: &AgentName) -> Result<Own, Stopped> {
         let own = {
             let mut of_one = self.of_one.lock().unwrap_or_else(PoisonError::into_inner);
             let own = of_one.entry(agent.clone());
             Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))))
         };
-        // Its own first: who waits for that holds none of the others'.
         let its = own.acquire_owned().await.map_err(|_| Stopped)?;
+        Ok(Own { _its: its })
+    }
+
+    /// Waits for a place among all.
+    ///
+    /// # Errors
+    ///
+    /// Where the service has stopped.
+    pub(super) async fn place(&self, its: Own) -> Result<Place, Stopped> {
         let of_all = Arc::clone(&self.all);
         let of_all = of_all.acquire_owned().await.map_err(|_| Stopped)?;
         Ok(Place {
@@ -78,7 +92,8 @@ mod tests {
             // Whether there is one, after however long a wait.
             let place = async |i: usize| {
                 let name = name(i);
-                let place = timeout(Duration::from_secs(3_600), bodies.place(&name)).await;
+                let place = async { bodies.place(bodies.own(&name).await.unwrap()).await };
+                let place = timeout(Duration::from_secs(3_600), place).await;
                 place.ok().map(Result::unwrap)
             };
             let mut held = Vec::new();

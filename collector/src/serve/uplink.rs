@@ -4,22 +4,21 @@ use super::access::{Asking, across, for_another_host};
 use super::limits::Patience;
 use super::peer::{Peer, Way};
 use super::reply::Failure;
-use super::{App, limits};
+use super::{App, delivery, limits};
 use crate::clock;
 use crate::plan::CollectorPlan;
-use crate::store::{Incoming, Store};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hopgap_proto::frame::{FrameError, FrameReader};
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::AgentName;
+use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, AgentReport, ErrorCode, Fingerprint, Hello, MAX_BATCH_BYTES,
-    MAX_CONTROL_BYTES, MAX_WAIT, PlanResponse, ProtocolRange, Refused, Revision, Welcome,
+    AGENT_HEADER, Ack, AgentReport, CLOCK_HEADER, ErrorCode, Fingerprint, Hello, MAX_BATCH_BYTES,
+    MAX_CONTROL_BYTES, MAX_HELLO_BYTES, MAX_WAIT, PlanResponse, ProtocolRange, Revision, Welcome,
     secret_of,
 };
 use serde::Deserialize;
@@ -41,7 +40,7 @@ pub(super) async fn hello(
     request: Request,
 ) -> Result<Json<Welcome>, Failure> {
     let Asker { name: agent, .. } = let_in(&app, request.headers(), peer)?;
-    let body = read_body(request.into_body(), MAX_CONTROL_BYTES).await?;
+    let body = read_body(request.into_body(), MAX_HELLO_BYTES).await?;
     let hello: Hello = serde_json::from_slice(&body).map_err(|error| {
         Failure::new(
             ErrorCode::Malformed,
@@ -70,11 +69,13 @@ pub(super) async fn hello(
             "upgrade the older of the two programs",
         )
     })?;
-    // A version is for people: no longer than they read.
-    let version: String = hello.version.chars().take(64).collect();
+    let version = hello.version;
+    if !app.accounts.may_note(&agent) {
+        return Err(delivery::too_much(&agent));
+    }
     let seen = app
         .writer
-        .run(move |store| store.seen(&agent, Some(&version), clock::now()))
+        .run(move |store| store.seen(&agent, Some(version.as_str()), clock::now()))
         .await?
         .map_err(Failure::from);
     note_disk(&app, &seen);
@@ -119,9 +120,11 @@ pub(super) async fn plan(
         let revision = Revision::of(&part);
         if query.revision != Some(revision) {
             let seen = agent.clone();
-            app.writer
-                .run(move |store| store.seen(&seen, None, clock::now()))
-                .await??;
+            if app.accounts.may_note(&agent) {
+                app.writer
+                    .run(move |store| store.seen(&seen, None, clock::now()))
+                    .await??;
+            }
             // What the agent logs, too.
             tracing::info!("agent `{agent}` fetches its plan, revision {revision}");
             return Ok(Json(PlanResponse {
@@ -147,17 +150,26 @@ pub(super) async fn blocks(
     request: Request,
 ) -> Result<Json<Ack>, Failure> {
     let asker = let_in_with_former(&app, request.headers(), peer)?;
-    let _place = app.bodies.place(&asker.name).await?;
+    let (reading, now) = (clock_in(request.headers()), clock::now());
+    if let Some(why) = delivery::is_ahead(&asker, reading, now) {
+        app.refusals.note(&asker.name, peer.ip(), &why, now);
+        return Err(why);
+    }
+    let own = app.bodies.own(&asker.name).await?;
+    // Whoever has to wait holds no place that others could have.
+    app.accounts.wait(&asker.name).await?;
+    let _place = app.bodies.place(own).await?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
-    let taken = app
-        .writer
-        .run(move |store| {
-            let asker = asker.among(store.known_agents()?);
-            take(store, &asker, &body)
-        })
-        .await?;
+    let known = app.writer.run(|store| store.known_agents()).await??;
+    let taken = delivery::take(&app, asker.among(known), reading, body).await;
     note_disk(&app, &taken);
     taken.map(Json)
+}
+
+/// What the agent's wall clock said when it sent a request; agents before 0.2 do not say.
+fn clock_in(headers: &HeaderMap) -> Option<Wall> {
+    let value = headers.get(CLOCK_HEADER)?.to_str().ok()?;
+    value.parse().ok().map(Wall::from_nanos)
 }
 
 /// Notes whether the store's disk took what was written.
@@ -194,6 +206,7 @@ pub(super) async fn report(
 }
 
 /// Who was let in.
+#[derive(Clone, Debug)]
 pub(super) struct Asker {
     /// Its name now.
     pub(super) name: AgentName,
@@ -218,8 +231,9 @@ impl Asker {
         self
     }
 
-    /// Whether no agent has, or had, this name.
-    fn is_nobodys(&self, name: &AgentName) -> bool {
+    /// Whether no agent has, or had, this name: a block under it was recorded while the
+    /// agent's `name` was mistyped.
+    pub(super) fn is_nobodys(&self, name: &AgentName) -> bool {
         !self.others.contains(name)
     }
 }
@@ -359,140 +373,4 @@ fn by_secret(
 /// A whole body of at most `limit` bytes, within [`BODY_TIME`].
 pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
     limits::read_body(body, limit, BODY_TIME).await
-}
-
-/// What is to be done with one frame of a body.
-enum Judged<'a> {
-    Good {
-        offset: usize,
-        raw: &'a [u8],
-        block: Incoming,
-    },
-    Refused {
-        offset: usize,
-        raw: &'a [u8],
-        error: String,
-    },
-}
-
-/// Stores the frames of a body.
-fn take(store: &mut Store, asker: &Asker, body: &[u8]) -> Result<Ack, Failure> {
-    let agent = &asker.name;
-    let now = clock::now();
-    let mut blocks = Vec::new();
-    let mut frames = Vec::new();
-    let mut refused = Vec::new();
-    for frame in FrameReader::new(body) {
-        match judge(body, asker, frame)? {
-            Judged::Good { offset, raw, block } => {
-                blocks.push(block);
-                frames.push((offset, raw));
-            }
-            Judged::Refused { offset, raw, error } => refused.push((offset, raw, error)),
-        }
-    }
-    let appended = store.append(&blocks, now)?;
-    for index in appended.different {
-        let (Some(block), Some(&(offset, raw))) = (blocks.get(index), frames.get(index)) else {
-            continue;
-        };
-        let key = &block.header.key;
-        let error = format!(
-            "block {} of run {} of agent `{}` is stored already, with other records; two hosts may have the same `name`, or one is a copy of the other's disk",
-            key.number, key.run, key.agent
-        );
-        refused.push((offset, raw, error));
-    }
-    let mut ack = Ack {
-        bytes: len(body.len()),
-        stored: short(appended.new),
-        duplicates: short(appended.duplicate),
-        refused: Vec::with_capacity(refused.len()),
-    };
-    for (offset, raw, error) in refused {
-        tracing::warn!("a frame of agent `{agent}` cannot be used and is kept aside: {error}");
-        store.refuse(agent, &error, raw, now)?;
-        ack.refused.push(Refused {
-            offset: len(offset),
-            error,
-        });
-    }
-    Ok(ack)
-}
-
-fn judge<'a>(
-    body: &'a [u8],
-    asker: &Asker,
-    frame: Result<hopgap_proto::frame::Frame<'a>, FrameError>,
-) -> Result<Judged<'a>, Failure> {
-    let agent = &asker.name;
-    match frame {
-        Ok(frame) => match Incoming::read(frame.payload) {
-            Ok(block) if block.header.key.agent == *agent => Ok(Judged::Good {
-                offset: frame.offset,
-                raw: frame.raw,
-                block,
-            }),
-            Ok(mut block) if asker.former.contains(&block.header.key.agent) => {
-                block.header.key.agent = agent.clone();
-                Ok(Judged::Good {
-                    offset: frame.offset,
-                    raw: frame.raw,
-                    block,
-                })
-            }
-            // Recorded while `name` was mistyped: nobody else can have made it, and it is
-            // delivered by the agent that proves to be this one.
-            Ok(mut block) if asker.is_nobodys(&block.header.key.agent) => {
-                tracing::info!(
-                    "a block that agent `{agent}` recorded as `{}` is stored as its own: nobody has that name",
-                    block.header.key.agent
-                );
-                block.header.key.agent = agent.clone();
-                Ok(Judged::Good {
-                    offset: frame.offset,
-                    raw: frame.raw,
-                    block,
-                })
-            }
-            // Never stored in the other's name; but what the agent recorded since must pass.
-            Ok(block) => Ok(Judged::Refused {
-                offset: frame.offset,
-                raw: frame.raw,
-                error: format!(
-                    "the block at byte {} is of agent `{}`, but `{agent}` delivers it; give each agent a `state_dir` of its own, and rename one with `hopgap-collector agent rename`",
-                    frame.offset, block.header.key.agent
-                ),
-            }),
-            Err(error) => Ok(Judged::Refused {
-                offset: frame.offset,
-                raw: frame.raw,
-                error: error.to_string(),
-            }),
-        },
-        Err(
-            error @ (FrameError::NewerVersion { offset, length, .. }
-            | FrameError::UnknownKind { offset, length, .. }),
-        ) => Ok(Judged::Refused {
-            offset,
-            raw: body.get(offset..offset + length).unwrap_or_default(),
-            error: error.to_string(),
-        }),
-        Err(error @ (FrameError::Torn { .. } | FrameError::Corrupt { .. })) => {
-            tracing::warn!("a body of agent `{agent}` was damaged on its way: {error}");
-            Err(Failure::new(
-                ErrorCode::Malformed,
-                error.to_string(),
-                "send the frames again",
-            ))
-        }
-    }
-}
-
-fn len(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-fn short(n: u64) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

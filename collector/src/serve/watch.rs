@@ -2,10 +2,10 @@
 
 use super::writer::Writer;
 use crate::clock;
-use crate::plan::{CollectorPlan, PlanFileError, Transport};
+use crate::plan::{CollectorPlan, PlanFileError, Roles, Transport};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch as channel;
 
@@ -20,7 +20,7 @@ type Look = Vec<Option<(SystemTime, u64)>>;
 pub(super) async fn watch(
     (file, store): (PathBuf, PathBuf),
     (listen, transport): (SocketAddr, Transport),
-    plan: channel::Sender<Arc<CollectorPlan>>,
+    (plan, roles): (channel::Sender<Arc<CollectorPlan>>, Arc<RwLock<Roles>>),
     error: channel::Sender<Option<String>>,
     writer: Writer,
 ) {
@@ -45,6 +45,11 @@ pub(super) async fn watch(
                 match writer.run(move |s| s.adopt_plan(&kept, clock::now())).await {
                     Ok(Ok(())) => {
                         report(&plan.borrow(), &new, &file);
+                        // Before any agent has it, and records by it.
+                        roles
+                            .write()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .adopt(&new.plan, clock::now());
                         plan.send_replace(Arc::new(new));
                         error.send_replace(None);
                         // Its secret files may be others.

@@ -5,8 +5,10 @@ use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, params};
 
-/// Frames kept aside for each agent; beyond it they are only counted.
-const KEPT_ASIDE: i64 = 1000;
+/// What is newer than this when it comes was set ahead of its time, and is not the newest.
+const AHEAD: i64 = 2 * 86_400_000_000_000;
+/// Blocks that a session's newest minute is told by, at most.
+const BLOCKS: i64 = 4_096;
 
 /// What is known of one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,30 +70,6 @@ impl Store {
         tx.commit()?;
         Ok(())
     }
-
-    /// Counts a frame that is whole but cannot be used, and keeps it aside.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn refuse(
-        &mut self,
-        agent: &AgentName,
-        error: &str,
-        frame: &[u8],
-        now: Wall,
-    ) -> Result<(), StoreError> {
-        let tx = self.db.transaction()?;
-        let id = agent_id(&tx, agent, now)?;
-        tx.execute("UPDATE agent SET refused = refused + 1 WHERE id = ?1", [id])?;
-        tx.execute(
-            "INSERT INTO refused (agent, at, error, data) SELECT ?1, ?2, ?3, ?4
-             WHERE (SELECT count(*) FROM refused WHERE agent = ?1) < ?5",
-            params![id, now.as_nanos(), error, frame, KEPT_ASIDE],
-        )?;
-        tx.commit()?;
-        Ok(())
-    }
 }
 
 /// The newest minute of a session's probes, by the tallies of its blocks.
@@ -108,20 +86,37 @@ pub struct Minute {
 }
 
 impl Reader {
-    /// The newest minute of a session's probes; `None` where it has none.
+    /// The newest minute of the probes that `sender` sent in a session; `None` where it has
+    /// none. What others delivered, or what was dated far ahead when it came, counts not.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub fn newest_minute(&self, session: &SessionName) -> Result<Option<Minute>, StoreError> {
+    pub fn newest_minute(
+        &self,
+        session: &SessionName,
+        sender: &AgentName,
+    ) -> Result<Option<Minute>, StoreError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM block
-             WHERE session = (SELECT id FROM session WHERE name = ?1) AND kind = ?2
-             AND last > (SELECT max(last) FROM block WHERE kind = ?2
-               AND session = (SELECT id FROM session WHERE name = ?1)) - 60000000000",
+            "WITH newest AS (
+               SELECT last, answered, unanswered, refused FROM block
+               WHERE session = (SELECT id FROM session WHERE name = ?1) AND kind = ?2
+                 AND run IN (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
+                             WHERE agent.name = ?3)
+                 AND last <= received + ?4
+               ORDER BY last DESC LIMIT ?5)
+             SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM newest
+             WHERE last > (SELECT max(last) FROM newest) - 60000000000",
         )?;
-        let minute =
-            statement.query_row(params![session.as_str(), Kind::Probes.code()], |row| {
+        let minute = statement.query_row(
+            params![
+                session.as_str(),
+                Kind::Probes.code(),
+                sender.as_str(),
+                AHEAD,
+                BLOCKS
+            ],
+            |row| {
                 let Some(last) = row.get::<_, Option<i64>>(0)? else {
                     return Ok(None);
                 };
@@ -131,7 +126,8 @@ impl Reader {
                     unanswered: row.get::<_, i64>(2)?.cast_unsigned(),
                     refused: row.get::<_, i64>(3)?.cast_unsigned(),
                 }))
-            })?;
+            },
+        )?;
         Ok(minute)
     }
 

@@ -537,9 +537,11 @@ fn refused_frames_are_kept_aside() {
     let dir = Dir::new();
     let mut store = Store::open(&dir.0).unwrap();
     store.seen(&name("onprem"), Some("0.1.0"), TWO).unwrap();
-    store
-        .refuse(&name("onprem"), "of the future", b"frame", TWO)
-        .unwrap();
+    let aside = super::Aside {
+        error: "of the future",
+        frame: b"frame",
+    };
+    store.deliver(&name("onprem"), &[], &[aside], TWO).unwrap();
     let agent = &Reader::open(&dir.0).unwrap().agents().unwrap()[0];
     assert_eq!(
         (agent.refused, agent.version.as_deref()),
@@ -550,6 +552,86 @@ fn refused_frames_are_kept_aside() {
         .query_row("SELECT data FROM refused", [], |row| row.get(0))
         .unwrap();
     assert_eq!(kept, b"frame");
+
+    // All are counted, and no more is kept than has a bound.
+    let kept = |store: &Store| -> (i64, i64) {
+        let sql = "SELECT count(*), sum(length(data)) FROM refused";
+        let row = store
+            .db
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        row.unwrap()
+    };
+    store
+        .deliver(&name("onprem"), &[], &[aside; 3_000], TWO)
+        .unwrap();
+    assert_eq!(kept(&store), (1_000, 5_000));
+    let large = vec![0; 5 << 20];
+    let large = super::Aside {
+        error: "large",
+        frame: &large,
+    };
+    store
+        .deliver(&name("azure"), &[], &[large; 6], TWO)
+        .unwrap();
+    assert_eq!(kept(&store), (1_003, 5_000 + 15 * (1 << 20)));
+    let agents = Reader::open(&dir.0).unwrap().agents().unwrap();
+    assert_eq!((agents[0].refused, agents[1].refused), (6, 3_001));
+}
+
+#[test]
+fn roles_outlive_a_restart_and_a_plan() {
+    use hopgap_proto::record::Block as Encoded;
+    let dir = Dir::new();
+    let day = Span::from_secs(86_400);
+    let plan = |session: &str| {
+        let text = format!(
+            "[[agent]]\nname = \"onprem\"\naddress = \"10.0.0.1\"\n[[agent]]\nname = \"azure\"\naddress = \"10.0.0.2\"\n[[session]]\nname = \"{session}\"\nfrom = \"onprem\"\nto = \"azure\"\n"
+        );
+        toml::from_str(&text).unwrap()
+    };
+    let mut store = Store::open(&dir.0).unwrap();
+    store.adopt_plan(&plan("older"), TWO - day * 100).unwrap();
+    store.adopt_plan(&plan("out"), TWO - day * 90).unwrap();
+    store.adopt_plan(&plan("next"), TWO).unwrap();
+    drop(store);
+    let roles = |now| Store::open(&dir.0).unwrap().roles(now).unwrap();
+    let [probes, _] = Session::new(TWO).ten_seconds();
+    let out = Encoded::peek(&probes.encode(UNIT).unwrap()).unwrap();
+    let may = |session: &str, now| {
+        let mut block = out.clone();
+        block.header.session = Some(name(session));
+        roles(now)
+            .may_deliver(&[&name("onprem")], &block, now)
+            .is_ok()
+    };
+    // In force until a day ago.
+    assert!(may("out", TWO + day) && may("next", TWO + day));
+    assert!(!may("older", TWO + day), "its last day was long ago");
+    assert!(!may("out", TWO + day * 40) && may("next", TWO + day * 40));
+}
+
+#[test]
+fn the_newest_minute_is_of_the_sender_and_of_no_time_to_come() {
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    let [probes, _] = Session::new(TWO).ten_seconds();
+    let now = TWO + Span::from_secs(10);
+    store.append(&both(&[probes]), now).unwrap();
+    let newest = || {
+        let reader = Reader::open(&dir.0).unwrap();
+        let newest = reader.newest_minute(&name("out"), &name("onprem"));
+        newest.unwrap().unwrap()
+    };
+    let before = newest();
+    assert!(before.last <= now && before.answered > 3_900, "{before:?}");
+    // As older collectors took them: another agent's block, and one of the year 2262.
+    let [mut another, _] = Session::new(TWO + Span::from_secs(20)).ten_seconds();
+    another.header.key.agent = name("mallory");
+    let [mut far, _] = Session::new(TWO).ten_seconds();
+    far.header.key.number = 77;
+    far.header.closed.wall = Wall::from_nanos(i64::MAX - 1_000_000_000_000);
+    store.append(&both(&[another, far]), now).unwrap();
+    assert_eq!(newest(), before);
 }
 
 #[test]

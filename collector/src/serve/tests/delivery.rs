@@ -4,8 +4,10 @@ use super::{Running, frames, json, now};
 use crate::store::Kind;
 use crate::store::tests::Session;
 use hopgap_proto::frame::{self, FrameKind};
-use hopgap_proto::time::Wall;
-use hopgap_proto::uplink::{Ack, ErrorBody, ErrorCode};
+use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::uplink::{
+    AGENT_HEADER, Ack, BLOCKS_PATH, CLOCK_HEADER, ErrorBody, ErrorCode, bearer,
+};
 
 #[test]
 fn blocks_are_acknowledged_when_they_are_stored_and_again_when_they_come_again() {
@@ -149,4 +151,50 @@ fn what_was_recorded_under_a_name_that_nobody_has_is_its_deliverers() {
     assert!(status.agents.iter().all(|a| a.name != "onprme"));
     let audit = running.reader().audit(Wall::MIN, Wall::MAX, Vec::new());
     assert!(audit.unwrap().is_whole());
+}
+
+/// Until one of the two clocks is set right, its records wait with the agent.
+#[test]
+fn an_agent_whose_clock_is_days_ahead_waits_and_is_told_of() {
+    let running = Running::start();
+    let [probes, _] = Session::new(now()).ten_seconds();
+    let body = frames([&probes]);
+    let day = Span::from_secs(86_400);
+    let deliver = |reading: Wall| {
+        let answer = ureq::post(running.url(BLOCKS_PATH))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header(AGENT_HEADER, "onprem")
+            .header("authorization", bearer(super::SECRET))
+            .header(CLOCK_HEADER, reading.as_nanos().to_string())
+            .send(&body);
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(deliver(now() + day * 3), 503);
+    let refusals = running.client().status().unwrap().refusals;
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert!(refusals[0].error.contains("ahead of the collector's"));
+    assert_eq!(running.reader().count(Wall::MIN, Wall::MAX).unwrap(), 0);
+    // An hour off is told elsewhere, and taken.
+    assert_eq!(deliver(now() + Span::from_secs(3_600)), 200);
+    assert_eq!(deliver(now() - day * 3), 200);
+    assert!(running.reader().count(Wall::MIN, Wall::MAX).unwrap() > 0);
+}
+
+#[test]
+fn what_was_taken_of_each_agent_is_told() {
+    let running = Running::start();
+    let [probes, receptions] = Session::new(now()).ten_seconds();
+    let body = frames([&probes, &receptions]);
+    running.deliver("onprem", &body);
+    let status = running.client().status().unwrap();
+    let taken = |name: &str| {
+        let agent = status.agents.iter().find(|a| a.name == name);
+        agent.unwrap().taken
+    };
+    let of = taken("onprem");
+    assert_eq!((of.frames, of.bytes, of.foreign), (2, body.len() as u64, 1));
+    assert_eq!((of.rows, of.refused()), (4_000, 1));
+    assert_eq!(taken("azure"), Default::default());
 }

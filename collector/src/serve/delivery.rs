@@ -1,0 +1,141 @@
+//! Bodies of frames: judged beside the writer, within what one agent may ask for, and
+//! then stored in one transaction.
+//!
+//! A block of a hundred bytes may stand for a quarter of a million rows, and a body holds
+//! thousands of blocks. So that no agent holds up another:
+//!
+//! - frames are decoded on threads of their own, [`DECODERS`] at a time, never on the
+//!   writer's, and what a block claims is held against what is left for its body before
+//!   anything is allocated ([`judge`]);
+//! - of a body, as much is taken as its bounds allow, and acknowledged as a prefix: the
+//!   rest is sent again. Nothing is lost by a bound;
+//! - an agent that has been given more work than it may ask for in a second waits before
+//!   its next body is read, and holds up nobody while it waits ([`account`]).
+
+mod account;
+mod judge;
+
+pub use account::TakenBody;
+pub(super) use account::{Accounts, too_much};
+pub(super) use judge::{FrameCause, Judged, RefusedFrame};
+
+use super::App;
+use super::reply::Failure;
+use super::uplink::Asker;
+use super::writer::Stopped;
+use crate::clock;
+use crate::store::{Aside, Delivered, Store};
+use axum::body::Bytes;
+use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::uplink::{Ack, ErrorCode, Refused};
+use std::sync::{Arc, PoisonError};
+
+/// Bodies that are decoded at a time. Each takes a thread, and the memory of a body's
+/// largest block.
+pub(super) const DECODERS: usize = 2;
+
+/// How far an agent's clock may be ahead of the collector's before nothing of it is taken,
+/// and how far a block's time may be ahead of its agent's clock at the delivery. A clock
+/// may be wrong and be set right meanwhile; what lies further ahead would be the newest for
+/// too long.
+pub(super) const AHEAD: Span = Span::from_secs(86_400);
+
+/// Why nothing is taken of an agent whose wall clock says `reading` now: it is far ahead of
+/// the collector's, one of the two is wrong, and what it has would be the newest for as long.
+pub(super) fn is_ahead(asker: &Asker, reading: Option<Wall>, now: Wall) -> Option<Failure> {
+    let ahead = reading.map(|r| r - now).filter(|ahead| *ahead > AHEAD)?;
+    Some(Failure::new(
+        ErrorCode::Busy,
+        format!(
+            "the clock of agent `{}` is {ahead} ahead of the collector's, so that nothing of it is taken yet",
+            asker.name
+        ),
+        "set the wrong one right: what is recorded waits in the agent's spool",
+    ))
+}
+
+/// Judges and stores a body of `asker`, whose wall clock said `reading` when it was sent.
+///
+/// # Errors
+/// When the body was damaged on its way, or when it cannot be stored: then nothing of it
+/// was.
+pub(super) async fn take(
+    app: &App,
+    asker: Asker,
+    reading: Option<Wall>,
+    body: Bytes,
+) -> Result<Ack, Failure> {
+    let now = clock::now();
+    let decoder = Arc::clone(&app.decoders).acquire_owned().await;
+    let decoder = decoder.map_err(|_| Stopped)?;
+    let (roles, bytes, whose) = (Arc::clone(&app.roles), body.clone(), asker.clone());
+    let judging = tokio::task::spawn_blocking(move || {
+        let _decoder = decoder;
+        let roles = roles.read().unwrap_or_else(PoisonError::into_inner);
+        let times = judge::Times { now, reading };
+        judge::judge(&bytes, &whose, &roles, times)
+    });
+    let (judged, work) = judging.await.map_err(|_| Stopped)?;
+    app.accounts.charge(&asker.name, &work);
+    let judged = judged?;
+    let name = asker.name.clone();
+    let (ack, refused) = app
+        .writer
+        .run(move |store| store_judged(store, &asker, &body, judged, now))
+        .await??;
+    app.accounts.took(&name, &ack, &refused);
+    Ok(ack)
+}
+
+/// Stores what was judged; the acknowledgement, and why frames were refused.
+fn store_judged(
+    store: &mut Store,
+    asker: &Asker,
+    body: &Bytes,
+    judged: Judged,
+    now: Wall,
+) -> Result<(Ack, Vec<RefusedFrame>), Failure> {
+    let Judged {
+        blocks,
+        offsets,
+        mut refused,
+        bytes,
+    } = judged;
+    let aside: Vec<Aside<'_>> = refused
+        .iter()
+        .map(|r| Aside {
+            error: &r.error,
+            frame: body.get(r.at.clone()).unwrap_or_default(),
+        })
+        .collect();
+    let Delivered { appended } = store.deliver(&asker.name, &blocks, &aside, now)?;
+    for index in appended.different {
+        if let (Some(block), Some(offset)) = (blocks.get(index), offsets.get(index)) {
+            refused.push(RefusedFrame {
+                at: *offset..*offset,
+                cause: FrameCause::Different,
+                error: crate::store::is_different(&block.header.key),
+            });
+        }
+    }
+    let ack = Ack {
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        stored: short(appended.new),
+        duplicates: short(appended.duplicate),
+        refused: refused
+            .iter()
+            .map(|r| Refused {
+                offset: u64::try_from(r.at.start).unwrap_or(u64::MAX),
+                error: r.error.clone(),
+            })
+            .collect(),
+    };
+    Ok((ack, refused))
+}
+
+fn short(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! What is to be done with each frame of a body. Pure: bytes, roles and times in.
+
+use super::AHEAD;
+use super::account::Work;
+use crate::plan::{NoPart, Roles};
+use crate::serve::reply::Failure;
+use crate::serve::uplink::Asker;
+use crate::store::Incoming;
+use hopgap_proto::frame::{Frame, FrameError, FrameReader};
+use hopgap_proto::record::{Block, BlockError};
+use hopgap_proto::time::{Mono, Span, Wall};
+use hopgap_proto::uplink::ErrorCode;
+use std::ops::Range;
+
+/// Most frames that are taken of one body. An agent's own bodies hold some hundreds.
+pub(super) const MOST_FRAMES: usize = 2_000;
+/// Most rows that are taken of one body: four of the largest blocks.
+pub(super) const MOST_ROWS: usize = 1 << 20;
+/// Most memory that the blocks taken of one body may need when decoded, in bytes. They are
+/// decoded one after the other: this bounds the work.
+pub(super) const MOST_DECODED: usize = 256 << 20;
+
+/// A record may be stamped this much after the reading of the clocks that closed its block:
+/// the kernel's stamps and the program's reading race.
+const AFTER_CLOSING: Span = Span::from_secs(60);
+
+/// Why a frame is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::serve) enum FrameCause {
+    /// It cannot be read, or is of a newer version.
+    Unreadable,
+    /// It is of another agent.
+    Foreign,
+    /// Its agent has no such part in the plan, now or lately.
+    NoPart,
+    /// Its times cannot be.
+    Time,
+    /// Another block has its key.
+    Different,
+}
+
+/// A frame that is not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::serve) struct RefusedFrame {
+    /// Where it is in the body.
+    pub(in crate::serve) at: Range<usize>,
+    /// Why, for programs.
+    pub(in crate::serve) cause: FrameCause,
+    /// Why, for people.
+    pub(in crate::serve) error: String,
+}
+
+/// What was made of a body.
+#[derive(Clone, Debug, Default)]
+pub(in crate::serve) struct Judged {
+    /// What is to be stored.
+    pub(in crate::serve) blocks: Vec<Incoming>,
+    /// Where each of them begins in the body.
+    pub(in crate::serve) offsets: Vec<usize>,
+    /// What is to be kept aside.
+    pub(in crate::serve) refused: Vec<RefusedFrame>,
+    /// The length of the prefix that is dealt with.
+    pub(in crate::serve) bytes: usize,
+}
+
+/// When a body came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// By the collector's clock.
+    pub(super) now: Wall,
+    /// By the agent's own clock, when it sent it.
+    pub(super) reading: Option<Wall>,
+}
+
+impl Times {
+    /// The latest that a block of that agent may say it was closed.
+    fn latest(self) -> Wall {
+        self.reading.unwrap_or(self.now).max(self.now) + AHEAD
+    }
+}
+
+/// Judges the frames of a body, as far as its bounds reach. The work is done, whatever
+/// comes of it.
+pub(super) fn judge(
+    body: &[u8],
+    asker: &Asker,
+    roles: &Roles,
+    times: Times,
+) -> (Result<Judged, Failure>, Work) {
+    let mut work = Work::default();
+    let frames: Vec<_> = FrameReader::new(body).take(MOST_FRAMES).collect();
+    // Before anything is decoded: such a body is sent again as a whole.
+    let damaged = frames.iter().find_map(|frame| match frame {
+        Err(error @ (FrameError::Torn { .. } | FrameError::Corrupt { .. })) => Some(error),
+        _ => None,
+    });
+    if let Some(error) = damaged {
+        work.frames = 1;
+        work.bytes = body.len();
+        let failure = Failure::new(
+            ErrorCode::Malformed,
+            error.to_string(),
+            "send the frames again",
+        );
+        return (Err(failure), work);
+    }
+    let mut judged = Judged::default();
+    for frame in frames {
+        let at = range_of(&frame);
+        let verdict = match frame {
+            Ok(frame) => match claim(&frame, asker, roles, times) {
+                Ok((claimed, own_name)) => {
+                    let next = work.with(claimed);
+                    // One is always taken, or nothing would ever pass.
+                    if judged.bytes > 0 && !next.is_within_a_body() {
+                        break;
+                    }
+                    work = next;
+                    read(&frame, own_name, asker)
+                }
+                Err(refused) => Err(refused),
+            },
+            Err(error) => Err((FrameCause::Unreadable, error.to_string())),
+        };
+        work.frames += 1;
+        work.bytes += at.len();
+        judged.bytes = at.end;
+        match verdict {
+            Ok(block) => {
+                judged.blocks.push(block);
+                judged.offsets.push(at.start);
+            }
+            Err((cause, error)) => judged.refused.push(RefusedFrame { at, cause, error }),
+        }
+    }
+    (Ok(judged), work)
+}
+
+fn range_of(frame: &Result<Frame<'_>, FrameError>) -> Range<usize> {
+    match frame {
+        Ok(frame) => frame.offset..frame.end(),
+        Err(
+            FrameError::NewerVersion { offset, length, .. }
+            | FrameError::UnknownKind { offset, length, .. }
+            | FrameError::Corrupt { offset, length, .. },
+        ) => *offset..offset + length,
+        Err(FrameError::Torn { offset, .. }) => *offset..*offset,
+    }
+}
+
+type Refusal = (FrameCause, String);
+
+/// What a block asks for when it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) rows: usize,
+    pub(super) decoded: usize,
+}
+
+/// Judges a frame by its block's header alone; what it claims, and whether it bears the
+/// agent's present name.
+fn claim(
+    frame: &Frame<'_>,
+    asker: &Asker,
+    roles: &Roles,
+    times: Times,
+) -> Result<(Claim, bool), Refusal> {
+    let unreadable = |error: BlockError| (FrameCause::Unreadable, error.to_string());
+    let summary = Block::peek(frame.payload).map_err(unreadable)?;
+    let whose = &summary.header.key.agent;
+    let own_name = *whose == asker.name;
+    // Recorded while `name` was mistyped: nobody else can have made it.
+    let mistyped = asker.is_nobodys(whose);
+    if !own_name && !mistyped && !asker.former.contains(whose) {
+        // Never stored in the other's name; but what the agent recorded since must pass.
+        return Err((
+            FrameCause::Foreign,
+            format!(
+                "the block at byte {} is of agent `{whose}`, but `{}` delivers it; give each agent a `state_dir` of its own, and rename one with `hopgap-collector agent rename`",
+                frame.offset, asker.name
+            ),
+        ));
+    }
+    let names: Vec<_> = std::iter::once(&asker.name).chain(&asker.former).collect();
+    roles
+        .may_deliver(&names, &summary, times.now)
+        .map_err(|why: NoPart| {
+            let remedy = "correct the plan, or see to that agent's host";
+            (FrameCause::NoPart, format!("{why}; {remedy}"))
+        })?;
+    let closed = summary.header.closed.wall;
+    if closed > times.latest() {
+        return Err((
+            FrameCause::Time,
+            format!(
+                "the block at byte {} was closed {} after its agent's clock at the delivery; set that clock right",
+                frame.offset,
+                closed - times.reading.unwrap_or(times.now)
+            ),
+        ));
+    }
+    let claim = Claim {
+        rows: summary.rows,
+        decoded: summary.decoded_bytes(frame.payload.len()),
+    };
+    Ok((claim, own_name))
+}
+
+/// Decodes a block, and holds its records' times against the reading of the clocks that
+/// closed it.
+fn read(frame: &Frame<'_>, own_name: bool, asker: &Asker) -> Result<Incoming, Refusal> {
+    let mut block = Incoming::read(frame.payload)
+        .map_err(|error| (FrameCause::Unreadable, error.to_string()))?;
+    let closed = block.header.closed;
+    let earliest = closed.wall_of(Mono::ZERO);
+    let latest = closed.wall + AFTER_CLOSING;
+    if block.tally.first < earliest || block.tally.last > latest {
+        return Err((
+            FrameCause::Time,
+            format!(
+                "the block at byte {} holds records of times that its agent's clocks had not reached, or before its host was started",
+                frame.offset
+            ),
+        ));
+    }
+    if !own_name {
+        if asker.is_nobodys(&block.header.key.agent) {
+            tracing::info!(
+                "a block that agent `{}` recorded as `{}` is stored as its own: nobody has that name",
+                asker.name,
+                block.header.key.agent
+            );
+        }
+        block.header.key.agent = asker.name.clone();
+    }
+    Ok(block)
+}
