@@ -1,8 +1,12 @@
 //! The command line's side of the collector's API.
 
 use crate::plan::{Secret, read_token};
+use crate::serve::{CLOCK_PATH, COMMAND_TIME, ClockBody, DrillBody, DrillRequest, MarkerRequest};
 use crate::serve::{DRILLS_PATH, MARKERS_PATH, OURS_HEADER, STATUS_PATH, STOP_PATH};
-use crate::serve::{DrillBody, DrillRequest, MarkerRequest, Status, StopRequest};
+use crate::serve::{Status, StopRequest, TimeText};
+use crate::store::CommandId;
+use hopgap_analysis::schema::Utc;
+use hopgap_proto::printable::one_line;
 use hopgap_proto::uplink::{ErrorBody, bearer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,9 +32,24 @@ pub(crate) enum ClientError {
         /// Why.
         source: Box<ureq::Error>,
     },
+    /// Nobody answered a command, also when it was asked for again.
+    #[error(
+        "no collector answers at {url}: {source}; where it took the command before {until}, `hopgap-collector drill list` shows it, and later it does not carry it out any more"
+    )]
+    Unanswered {
+        /// Where it was asked.
+        url: String,
+        /// Why there was no answer.
+        source: Box<ureq::Error>,
+        /// Until when the command held, by the collector's clock.
+        until: Utc,
+    },
     /// It said no.
     #[error("{0}")]
     Refused(String),
+    /// The system gives no random numbers.
+    #[error("this system gives no random numbers: {0}")]
+    Random(String),
     /// The token cannot be read.
     #[error("{0}")]
     Token(String),
@@ -90,15 +109,55 @@ impl Client {
     }
 
     pub(crate) fn start(&self, request: &DrillRequest) -> Result<DrillBody, ClientError> {
-        self.post(DRILLS_PATH, request)
+        self.command(DRILLS_PATH, |id, until| DrillRequest {
+            id: Some(id),
+            until: Some(until),
+            ..request.clone()
+        })
     }
 
     pub(crate) fn stop(&self, request: &StopRequest) -> Result<DrillBody, ClientError> {
-        self.post(STOP_PATH, request)
+        self.command(STOP_PATH, |id, until| StopRequest {
+            id: Some(id),
+            until: Some(until),
+            ..request.clone()
+        })
     }
 
     pub(crate) fn mark(&self, request: &MarkerRequest) -> Result<MarkerRequest, ClientError> {
-        self.post(MARKERS_PATH, request)
+        self.command(MARKERS_PATH, |id, until| MarkerRequest {
+            id: Some(id),
+            until: Some(until),
+            ..request.clone()
+        })
+    }
+
+    /// Gives a command that is carried out once, before this gives up, or never: it holds
+    /// for less long than an answer is waited for, by the collector's own clock. Without an
+    /// answer it is asked for again under the same id, which tells what became of it.
+    fn command<R: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: impl FnOnce(CommandId, TimeText) -> R,
+    ) -> Result<T, ClientError> {
+        let clock: ClockBody = self.get(CLOCK_PATH)?;
+        let until = clock.now.0 + COMMAND_TIME;
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(|error| ClientError::Random(error.to_string()))?;
+        let id = CommandId::of_random(u128::from_be_bytes(bits));
+        let request = request(id, TimeText(until));
+        match self.post(path, &request) {
+            Err(ClientError::Unreachable { .. }) => {}
+            other => return other,
+        }
+        self.post(path, &request).map_err(|error| match error {
+            ClientError::Unreachable { url, source } => ClientError::Unanswered {
+                url,
+                source,
+                until: Utc(until),
+            },
+            other => other,
+        })
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -160,11 +219,11 @@ impl Client {
             });
         }
         match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) if body.remedy.is_empty() => Err(ClientError::Refused(body.error)),
-            Ok(body) => Err(ClientError::Refused(format!(
+            Ok(body) if body.remedy.is_empty() => Err(ClientError::Refused(one_line(&body.error))),
+            Ok(body) => Err(ClientError::Refused(one_line(&format!(
                 "{}; {}",
                 body.error, body.remedy
-            ))),
+            )))),
             Err(_) => Err(ClientError::Strange {
                 url,
                 what: status.to_string(),

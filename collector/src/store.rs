@@ -13,8 +13,10 @@
 //! [`seal`] moves whole hours of probes and receptions into Parquet: the file is complete
 //! and flushed under its name before one transaction swaps it for the blobs.
 
+mod aside;
 pub mod audit;
 mod block;
+mod command;
 mod digest;
 mod drill;
 mod error;
@@ -28,14 +30,18 @@ mod sealed;
 mod segment;
 mod status;
 
+pub(crate) use aside::is_different;
+pub use aside::{Aside, Delivered};
 pub use block::{Incoming, Kind, Tally};
+pub use command::{Asked, CommandId, CommandIdError};
 pub use drill::{Drill, Marker, MarkerKind};
 pub use error::StoreError;
 pub use expire::Expired;
 pub use reader::Reader;
-pub use records::{EchoRows, RunRows, Runs};
+pub use records::{EchoRows, RunRows, Runs, Size};
 pub use status::{AgentStatus, Minute};
 
+use crate::plan::{LATELY, Roles};
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{AgentName, RunId, SessionName};
 use hopgap_proto::time::Wall;
@@ -160,6 +166,27 @@ impl Store {
         }
         tx.commit()?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Who may deliver what at `now`, by the plans that were in force lately.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or a plan in it cannot be read.
+    pub fn roles(&self, now: Wall) -> Result<Roles, StoreError> {
+        let mut statement = self.db.prepare(
+            "SELECT since, json FROM plan
+             WHERE id >= coalesce((SELECT max(id) FROM plan WHERE since <= ?1), 0) ORDER BY id",
+        )?;
+        let mut rows = statement.query([(now - LATELY).as_nanos()])?;
+        let mut roles = Roles::default();
+        while let Some(row) = rows.next()? {
+            let plan: Plan = serde_json::from_str(&row.get::<_, String>(1)?)?;
+            roles.adopt(&plan, Wall::from_nanos(row.get(0)?));
+        }
+        Ok(roles)
     }
 }
 

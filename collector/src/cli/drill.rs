@@ -80,6 +80,8 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
             let request = DrillRequest {
                 name,
                 at: when.text(),
+                id: None,
+                until: None,
             };
             let drill = server.client()?.start(&request)?;
             print(&format!(
@@ -104,6 +106,8 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
                 text,
                 kind,
                 at: when.text(),
+                id: None,
+                until: None,
             };
             let marker = server.client()?.mark(&request)?;
             let at = marker.at.map_or_else(|| "now".to_owned(), show::time);
@@ -115,7 +119,10 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
         }
         DrillCommand::Stop { when, server } => {
             let client = server.client()?;
-            let drill = client.stop(&StopRequest { at: when.text() })?;
+            let drill = client.stop(&StopRequest {
+                at: when.text(),
+                ..StopRequest::default()
+            })?;
             // The drill is stopped, whatever comes of this question.
             let store = client
                 .status()

@@ -3,6 +3,7 @@
 use crate::plan::{CollectorPlan, Transport};
 use crate::serve::{DrillBody, TimeText};
 use hopgap_proto::plan::Destination;
+use hopgap_proto::printable::one_line;
 use hopgap_proto::time::Wall;
 use jiff::Timestamp;
 use std::fmt::Write;
@@ -30,8 +31,12 @@ fn count(n: usize, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Columns as wide as their widest cell.
+/// Columns as wide as their widest cell. A cell is one line, whatever it holds.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|c| {
@@ -43,7 +48,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         .map(Option::unwrap_or_default)
         .collect();
     let mut out = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");
@@ -116,4 +121,22 @@ pub(super) fn drills(drills: &[DrillBody]) -> String {
         .iter()
         .map(|d| vec![d.name.clone(), time(d.started), maybe(d.stopped, "running")]);
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn a_cell_is_one_line_whatever_it_holds() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let told = table(&[
+            row(["AGENT", "VERSION"]),
+            row(["m", "0.1\u{1b}[2J\nb  OK\u{202e}"]),
+        ]);
+        assert_eq!(
+            told,
+            "AGENT  VERSION\nm      0.1\\u001b[2J\\u000ab  OK\\u202e\n"
+        );
+    }
 }

@@ -106,6 +106,10 @@ fn show(status: &Status) -> String {
         ));
     }
     page.line(&format!("refused requests: {}", status.refused));
+    for agent in status.agents.iter().filter(|a| a.taken.refused() > 0) {
+        let (name, taken) = (&agent.name, agent.taken);
+        page.line(&format!("frames of `{name}` that were not stored: {taken}"));
+    }
     for refusal in &status.refusals {
         refused(&mut page, refusal);
     }

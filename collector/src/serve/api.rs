@@ -3,15 +3,21 @@
 //! | request | body | success |
 //! |---|---|---|
 //! | `GET /api/v1/status` | none | [`Status`] |
+//! | `GET /api/v1/clock` | none | [`ClockBody`] |
 //! | `GET /api/v1/drills` | none | an array of [`DrillBody`], the newest first |
 //! | `POST /api/v1/drills` | [`DrillRequest`] | [`DrillBody`] |
 //! | `POST /api/v1/drills/stop` | [`StopRequest`] | [`DrillBody`] |
 //! | `POST /api/v1/markers` | [`MarkerRequest`] | [`MarkerRequest`] with its time |
 //!
+//! A command (`POST`) may carry an `id` and a time `until` which it holds. Under one id it
+//! is carried out once, and after its time never, so that one that got no answer can be asked
+//! for again.
+//!
 //! Everything else than success is an `ErrorBody`, as in the uplink. Instants are
 //! RFC 3339 in UTC. Who may ask is said in [`super::access`]; a `POST` carries the header
 //! [`OURS_HEADER`](super::OURS_HEADER).
 
+use super::delivery::TakenBody;
 use super::health::{
     AgentState, DiskBody, Heard, InUseBody, SessionState, Tally, judge_agent, judge_session,
 };
@@ -21,7 +27,7 @@ use super::reply::Failure;
 use super::tls::TlsBody;
 use super::{App, Shared, access};
 use crate::clock;
-use crate::store::{Drill, Marker, MarkerKind, Reader, StoreError};
+use crate::store::{Asked, CommandId, Drill, Marker, MarkerKind, Reader, Store, StoreError};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
@@ -30,7 +36,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_proto::plan::{Plan, SessionPlan};
-use hopgap_proto::time::Wall;
+use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{AgentFault, ErrorCode, FlowFault, Revision, SpoolReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -43,6 +49,12 @@ pub(crate) const DRILLS_PATH: &str = "/api/v1/drills";
 pub(crate) const STOP_PATH: &str = "/api/v1/drills/stop";
 /// Path of markers.
 pub(crate) const MARKERS_PATH: &str = "/api/v1/markers";
+
+/// Path of [`ClockBody`].
+pub(crate) const CLOCK_PATH: &str = "/api/v1/clock";
+
+/// How long a command may wait for the writer where it does not say.
+pub(crate) const COMMAND_TIME: Span = Span::from_secs(10);
 
 /// An instant of UTC as RFC 3339 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +75,13 @@ impl<'de> Deserialize<'de> for TimeText {
     }
 }
 
+/// What time it is at the collector: a command says by that clock until when it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockBody {
+    /// Now.
+    pub(crate) now: TimeText,
+}
+
 /// Starts a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +91,14 @@ pub struct DrillRequest {
     /// When it began; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
+    /// What tells this command from others: asked for again under the same id, it is not
+    /// done again, and gives what it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// Later than this, by the collector's clock, it is not carried out any more; absent
+    /// for ten seconds after it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<TimeText>,
 }
 
 /// Stops the drill that is running.
@@ -81,6 +108,14 @@ pub struct StopRequest {
     /// When it ended; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
+    /// What tells this command from others: asked for again under the same id, it is not
+    /// done again, and gives what it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// Later than this, by the collector's clock, it is not carried out any more; absent
+    /// for ten seconds after it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<TimeText>,
 }
 
 /// Notes something on an instant.
@@ -95,6 +130,14 @@ pub struct MarkerRequest {
     /// When; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
+    /// What tells this command from others: asked for again under the same id, it is not
+    /// done again, and gives what it gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<CommandId>,
+    /// Later than this, by the collector's clock, it is not carried out any more; absent
+    /// for ten seconds after it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<TimeText>,
 }
 
 /// A drill.
@@ -248,15 +291,25 @@ pub struct AgentBody {
     /// What of it does not run beside sessions, and why, by its last report.
     #[serde(default)]
     pub faults: Vec<AgentFault>,
+    /// What was taken of it since the collector was started, and what was refused why.
+    #[serde(default)]
+    pub taken: TakenBody,
 }
 
 pub(super) fn router(app: &App) -> Router<App> {
     Router::new()
         .route(STATUS_PATH, get(status))
+        .route(CLOCK_PATH, get(now))
         .route(DRILLS_PATH, get(drills).post(start))
         .route(STOP_PATH, post(stop))
         .route(MARKERS_PATH, post(mark))
         .layer(from_fn_with_state(app.clone(), access::let_in))
+}
+
+async fn now() -> Json<ClockBody> {
+    Json(ClockBody {
+        now: TimeText(clock::now()),
+    })
 }
 
 async fn status(State(app): State<App>) -> Result<Json<Status>, Failure> {
@@ -357,6 +410,7 @@ fn agents(
             behind_ns: behind.map(Nanos),
             spool: report.as_ref().map(|r| r.spool),
             faults: report.map(|r| r.faults).unwrap_or_default(),
+            taken: app.accounts.taken(name),
         }
     };
     Ok(names.into_iter().map(body).collect())
@@ -419,12 +473,10 @@ async fn start(
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
     let at = when(request.at)?;
-    let drill = app
-        .writer
-        .run(move |store| store.start_drill(&request.name, at))
-        .await?
-        .map_err(refused)?;
-    Ok(Json(drill.into()))
+    let drill = command(&app, (request.id, request.until), move |store, asked| {
+        store.start_drill_once(asked, &request.name, at)
+    });
+    Ok(Json(drill.await?.into()))
 }
 
 async fn stop(
@@ -433,12 +485,10 @@ async fn stop(
 ) -> Result<Json<DrillBody>, Failure> {
     let Json(request) = body?;
     let at = when(request.at)?;
-    let drill = app
-        .writer
-        .run(move |store| store.stop_drill(at))
-        .await?
-        .map_err(refused)?;
-    Ok(Json(drill.into()))
+    let drill = command(&app, (request.id, request.until), move |store, asked| {
+        store.stop_drill_once(asked, at)
+    });
+    Ok(Json(drill.await?.into()))
 }
 
 async fn mark(
@@ -451,16 +501,37 @@ async fn mark(
         kind: request.kind,
         text: request.text,
     };
-    let marker = app
-        .writer
-        .run(move |store| store.mark(&marker).map(|()| marker))
-        .await?
-        .map_err(refused)?;
+    let marker = command(&app, (request.id, request.until), move |store, asked| {
+        store.mark_once(asked, &marker)
+    })
+    .await?;
     Ok(Json(MarkerRequest {
         text: marker.text,
         kind: marker.kind,
         at: Some(TimeText(marker.at)),
+        id: None,
+        until: None,
     }))
+}
+
+/// Carries a command out before all that is not urgent, or never: whoever asked has given
+/// up when its time is over, and must not find it done later.
+async fn command<T: Send + 'static>(
+    app: &App,
+    (id, until): (Option<CommandId>, Option<TimeText>),
+    work: impl FnOnce(&mut Store, Asked<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    let until = until.map_or_else(|| clock::now() + COMMAND_TIME, |t| t.0);
+    let done = app.writer.run_first(move |store| {
+        let asked = Asked {
+            id: id.as_ref(),
+            until,
+            // When its turn has come.
+            now: clock::now(),
+        };
+        work(store, asked)
+    });
+    done.await?.map_err(refused)
 }
 
 /// The instant that a request names, or now. What is yet to come cannot be noted: until
@@ -485,6 +556,9 @@ fn refused(error: StoreError) -> Failure {
         StoreError::Drill(_) => {
             Failure::new(ErrorCode::Malformed, error.to_string(), String::new())
                 .with_status(StatusCode::CONFLICT)
+        }
+        StoreError::TooLate { .. } => {
+            Failure::new(ErrorCode::Busy, error.to_string(), "give the command again")
         }
         other => other.into(),
     }

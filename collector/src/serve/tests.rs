@@ -1,4 +1,5 @@
 mod access;
+mod commands;
 mod delivery;
 mod health;
 mod tls;
@@ -266,7 +267,7 @@ fn hello_agrees_on_a_version() {
         let body = serde_json::to_vec(&Hello {
             agent: agent.parse().unwrap(),
             run: RunId(1),
-            version: "0.1.0".to_owned(),
+            version: "0.1.0".parse().unwrap(),
             protocol: ProtocolRange { oldest, newest: 9 },
         })
         .unwrap();
@@ -381,6 +382,8 @@ fn drills_and_markers_reach_the_analysis() {
         .start(&DrillRequest {
             name: "q4".to_owned(),
             at: at(0),
+            id: None,
+            until: None,
         })
         .unwrap();
     assert_eq!((drill.started, drill.stopped), (at(0).unwrap(), None));
@@ -389,6 +392,8 @@ fn drills_and_markers_reach_the_analysis() {
         .start(&DrillRequest {
             name: "q5".to_owned(),
             at: None,
+            id: None,
+            until: None,
         })
         .unwrap_err()
         .to_string();
@@ -401,6 +406,8 @@ fn drills_and_markers_reach_the_analysis() {
             text: "peerings disabled".to_owned(),
             kind: MarkerKind::Failover,
             at: at(5),
+            id: None,
+            until: None,
         })
         .unwrap();
     let mut session = Session::new(begin);
@@ -412,7 +419,12 @@ fn drills_and_markers_reach_the_analysis() {
     let session = &client.status().unwrap().sessions[0];
     assert_eq!(session.answered + session.unanswered, 8_000);
     assert!((2..=40).contains(&session.unanswered), "{session:?}");
-    let stopped = client.stop(&StopRequest { at: at(15) }).unwrap();
+    let stopped = client
+        .stop(&StopRequest {
+            at: at(15),
+            ..StopRequest::default()
+        })
+        .unwrap();
     assert_eq!(client.drills().unwrap(), [stopped]);
 
     let reader = running.reader();
@@ -444,12 +456,19 @@ fn what_is_yet_to_come_is_not_noted() {
         client.start(&DrillRequest {
             name: name.to_owned(),
             at,
+            id: None,
+            until: None,
         })
     };
     let future = start("q4", later).unwrap_err().to_string();
     assert!(future.contains("is in the future (it is "), "{future}");
     start("q4", None).unwrap();
-    let stop = client.stop(&StopRequest { at: later }).unwrap_err();
+    let stop = client
+        .stop(&StopRequest {
+            at: later,
+            ..StopRequest::default()
+        })
+        .unwrap_err();
     assert!(
         stop.to_string()
             .ends_with("leave out --at for now, or give a time that is past"),

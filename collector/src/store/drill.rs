@@ -1,12 +1,13 @@
 //! Drills and the notes that people make during them.
 
-use super::{Reader, Store, StoreError};
+use super::{Asked, Reader, Store, StoreError};
+use hopgap_proto::printable::is_plain;
 use hopgap_proto::time::Wall;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 /// A stretch of time with a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
     /// Its name, unique in the store.
     pub name: String,
@@ -17,7 +18,7 @@ pub struct Drill {
 }
 
 /// A note on an instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// When, on the collector's clock.
     pub at: Wall,
@@ -69,29 +70,22 @@ impl Store {
     /// [`StoreError::Drill`] when one is running, when there was one of that name, or when
     /// the name cannot be one.
     pub fn start_drill(&mut self, name: &str, at: Wall) -> Result<Drill, StoreError> {
+        self.start_drill_once(Asked::plainly(at), name, at)
+    }
+
+    /// The same, once for each id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::start_drill`], and when the id was another command's, or when it is too late.
+    pub fn start_drill_once(
+        &mut self,
+        asked: Asked<'_>,
+        name: &str,
+        at: Wall,
+    ) -> Result<Drill, StoreError> {
         check_name(name)?;
-        let tx = self.db.transaction()?;
-        if let Some(running) = running(&tx)? {
-            return Err(StoreError::Drill(format!(
-                "the drill `{}` is running; stop it first with `hopgap-collector drill stop`",
-                running.name
-            )));
-        }
-        if drill(&tx, name)?.is_some() {
-            return Err(StoreError::Drill(format!(
-                "there was a drill `{name}` before; choose another name"
-            )));
-        }
-        tx.execute(
-            "INSERT INTO drill (name, started) VALUES (?1, ?2)",
-            params![name, at.as_nanos()],
-        )?;
-        tx.commit()?;
-        Ok(Drill {
-            name: name.to_owned(),
-            started: at,
-            stopped: None,
-        })
+        self.once(asked, &format!("start {name}"), |tx| start(tx, name, at))
     }
 
     /// Stops the drill that is running.
@@ -100,26 +94,16 @@ impl Store {
     ///
     /// [`StoreError::Drill`] when none is running, or when `at` is before its start.
     pub fn stop_drill(&mut self, at: Wall) -> Result<Drill, StoreError> {
-        let tx = self.db.transaction()?;
-        let Some(mut drill) = running(&tx)? else {
-            return Err(StoreError::Drill(
-                "no drill is running; start one with `hopgap-collector drill start NAME`"
-                    .to_owned(),
-            ));
-        };
-        if at < drill.started {
-            return Err(StoreError::Drill(format!(
-                "the drill `{}` started after the time given; give a later one",
-                drill.name
-            )));
-        }
-        tx.execute(
-            "UPDATE drill SET stopped = ?2 WHERE name = ?1",
-            params![drill.name, at.as_nanos()],
-        )?;
-        tx.commit()?;
-        drill.stopped = Some(at);
-        Ok(drill)
+        self.stop_drill_once(Asked::plainly(at), at)
+    }
+
+    /// The same, once for each id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::stop_drill`], and when the id was another command's, or when it is too late.
+    pub fn stop_drill_once(&mut self, asked: Asked<'_>, at: Wall) -> Result<Drill, StoreError> {
+        self.once(asked, "stop", |tx| stop(tx, at))
     }
 
     /// Notes something on an instant.
@@ -129,33 +113,88 @@ impl Store {
     /// [`StoreError::Drill`] when the text is empty or too long, or when no drill ran at
     /// that instant.
     pub fn mark(&mut self, marker: &Marker) -> Result<(), StoreError> {
-        check_text("a marker's text", &marker.text)?;
-        let tx = self.db.transaction()?;
-        let at = marker.at.as_nanos();
-        // One that is over may still be noted upon.
-        let within: bool = tx.query_row(
-            "SELECT EXISTS (SELECT 1 FROM drill
-             WHERE started <= ?1 AND (stopped IS NULL OR stopped >= ?1))",
-            [at],
-            |row| row.get(0),
-        )?;
-        if !within {
-            return Err(StoreError::Drill(match running(&tx)? {
-                Some(drill) => format!(
-                    "the drill `{}` started after the time given, so nothing was noted; give a later one",
-                    drill.name
-                ),
-                None => "no drill is running, so nothing was noted; start one with `hopgap-collector drill start NAME`, or give with --at a time within one that is over"
-                    .to_owned(),
-            }));
-        }
-        tx.execute(
-            "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
-            params![at, marker.kind.name(), marker.text],
-        )?;
-        tx.commit()?;
-        Ok(())
+        self.mark_once(Asked::plainly(marker.at), marker).map(drop)
     }
+
+    /// The same, once for each id; the note.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::mark`], and when the id was another command's, or when it is too late.
+    pub fn mark_once(&mut self, asked: Asked<'_>, marker: &Marker) -> Result<Marker, StoreError> {
+        check_text("a marker's text", &marker.text)?;
+        let what = format!("mark {} {}", marker.kind.name(), marker.text);
+        self.once(asked, &what, |tx| mark(tx, marker).map(|()| marker.clone()))
+    }
+}
+
+fn start(tx: &Transaction<'_>, name: &str, at: Wall) -> Result<Drill, StoreError> {
+    if let Some(running) = running(tx)? {
+        return Err(StoreError::Drill(format!(
+            "the drill `{}` is running; stop it first with `hopgap-collector drill stop`",
+            running.name
+        )));
+    }
+    if drill(tx, name)?.is_some() {
+        return Err(StoreError::Drill(format!(
+            "there was a drill `{name}` before; choose another name"
+        )));
+    }
+    tx.execute(
+        "INSERT INTO drill (name, started) VALUES (?1, ?2)",
+        params![name, at.as_nanos()],
+    )?;
+    Ok(Drill {
+        name: name.to_owned(),
+        started: at,
+        stopped: None,
+    })
+}
+
+fn stop(tx: &Transaction<'_>, at: Wall) -> Result<Drill, StoreError> {
+    let Some(mut drill) = running(tx)? else {
+        return Err(StoreError::Drill(
+            "no drill is running; start one with `hopgap-collector drill start NAME`".to_owned(),
+        ));
+    };
+    if at < drill.started {
+        return Err(StoreError::Drill(format!(
+            "the drill `{}` started after the time given; give a later one",
+            drill.name
+        )));
+    }
+    tx.execute(
+        "UPDATE drill SET stopped = ?2 WHERE name = ?1",
+        params![drill.name, at.as_nanos()],
+    )?;
+    drill.stopped = Some(at);
+    Ok(drill)
+}
+
+fn mark(tx: &Transaction<'_>, marker: &Marker) -> Result<(), StoreError> {
+    let at = marker.at.as_nanos();
+    // One that is over may still be noted upon.
+    let within: bool = tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM drill
+         WHERE started <= ?1 AND (stopped IS NULL OR stopped >= ?1))",
+        [at],
+        |row| row.get(0),
+    )?;
+    if !within {
+        return Err(StoreError::Drill(match running(tx)? {
+            Some(drill) => format!(
+                "the drill `{}` started after the time given, so nothing was noted; give a later one",
+                drill.name
+            ),
+            None => "no drill is running, so nothing was noted; start one with `hopgap-collector drill start NAME`, or give with --at a time within one that is over"
+                .to_owned(),
+        }));
+    }
+    tx.execute(
+        "INSERT INTO marker (at, kind, text) VALUES (?1, ?2, ?3)",
+        params![at, marker.kind.name(), marker.text],
+    )?;
+    Ok(())
 }
 
 impl Reader {
@@ -241,9 +280,9 @@ fn check_text(what: &str, text: &str) -> Result<(), StoreError> {
             "{what} is empty; write a few words"
         )));
     }
-    if text.chars().any(char::is_control) {
+    if !text.chars().all(is_plain) {
         return Err(StoreError::Drill(format!(
-            "{what} holds a line break or another control character; write it as one line of plain text"
+            "{what} holds a line break, another control character or an invisible one; write it as one line of plain text"
         )));
     }
     if text.chars().count() > 500 {

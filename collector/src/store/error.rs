@@ -1,5 +1,7 @@
 //! What can go wrong with the store.
 
+use hopgap_analysis::schema::Utc;
+use hopgap_proto::time::Wall;
 use std::path::{Path, PathBuf};
 
 /// Why the store cannot be used. Each sentence says where and what to do.
@@ -77,6 +79,18 @@ pub enum StoreError {
     /// A plan or a note cannot be written as JSON or read back.
     #[error("the store holds JSON that cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+    /// A command that was to be carried out sooner.
+    #[error(
+        "the command came too late: it was to be carried out until {}, and it is {} here; nothing was done, and nothing will be",
+        Utc(*until),
+        Utc(*now)
+    )]
+    TooLate {
+        /// Until when it held.
+        until: Wall,
+        /// When it would have been carried out.
+        now: Wall,
+    },
     /// A drill cannot be started, or stopped, or found.
     #[error("{0}")]
     Drill(String),

@@ -162,6 +162,7 @@ pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError>
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()?;
     }
+    db.execute_batch(super::command::TABLE)?;
     Ok(())
 }
 

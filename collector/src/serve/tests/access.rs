@@ -146,6 +146,8 @@ fn the_command_line_shows_the_token_of_a_file() {
     let drill = DrillRequest {
         name: "q4".to_owned(),
         at: None,
+        id: None,
+        until: None,
     };
     let refused = client("read").unwrap().start(&drill).unwrap_err();
     assert_eq!(
