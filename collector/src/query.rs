@@ -1,11 +1,11 @@
 //! Reads a stretch of time back for analysis.
 
-use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, StoreError};
+use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
 use hopgap_analysis::findings;
 use hopgap_analysis::input::{EchoRecords, Input, ReflectorRun, SenderRun, SessionRecords};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::plan::{Destination, Plan, SessionPlan};
-use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate};
+use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, SessionName};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
@@ -17,8 +17,13 @@ const AROUND_RECEPTIONS: Span = Span::from_secs(60);
 /// to belong to none.
 const AROUND_PROBES: Span = Span::from_secs(120);
 
-/// Analysis holds all records in memory, some 270 bytes each with what it makes of them.
-const MOST_RECORDS: u64 = 40_000_000;
+/// Memory that the records of a report and their analysis may take, in bytes, where nothing
+/// else is said: 40 million records.
+pub const MOST_BYTES: u64 = Size::of_probes(40_000_000).bytes;
+
+/// A session may hold so many times what its plan makes before its records are taken for
+/// none of a measurement.
+const MORE_THAN_PLANNED: u64 = 2;
 
 /// Why a stretch of time cannot be read for analysis.
 #[derive(Debug, thiserror::Error)]
@@ -28,58 +33,233 @@ pub enum QueryError {
     Store(#[from] StoreError),
     /// More records than are analysed at a time.
     #[error(
-        "that stretch of time holds {records} records, more than the {MOST_RECORDS} that are analysed at a time; choose a shorter one with --from and --to"
+        "that stretch of time holds {} records, whose report takes up to {} MB of memory, more than the {} MB that it may; choose a shorter one with --from and --to, or allow more with --max-memory",
+        size.records,
+        size.bytes.div_ceil(1_000_000),
+        most / 1_000_000
     )]
     TooMany {
-        /// How many.
-        records: u64,
+        /// How many, and how much.
+        size: Size,
+        /// Most that the report may take, in bytes.
+        most: u64,
     },
 }
 
-/// Everything that analysis needs to judge what was sent from `from` to `to`.
+/// Records that are left out of a report, because there are far more of them than the plan
+/// makes: whoever recorded them did not measure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What they are of.
+    pub of: Whose,
+    /// The agent that delivered them.
+    pub agent: AgentName,
+    /// How many there are of that time.
+    pub records: u64,
+    /// How many the plan makes in that time, about.
+    pub planned: u64,
+}
+
+/// What records are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of a session.
+    Session(SessionName),
+    /// Of an agent's echoes.
+    Echoes,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.of {
+            Whose::Session(session) => write!(f, "Session `{session}`")?,
+            Whose::Echoes => write!(f, "Echoes of agent `{}`", self.agent)?,
+        }
+        write!(
+            f,
+            ": agent `{}` delivered {} records of that time, where the plan makes about {}; they are left out, so that this report can be made. See to that agent's host.",
+            self.agent, self.records, self.planned
+        )
+    }
+}
+
+/// What was read for a report.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// What analysis works on.
+    pub input: Input,
+    /// What was left out of it.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What may still be read.
+struct Budget {
+    /// The time that is asked about. What a session may hold is told by that, and not by how
+    /// far its own records say that clocks are apart.
+    asked: (Wall, Wall),
+    most: u64,
+    left: u64,
+    left_out: Vec<LeftOut>,
+}
+
+impl Budget {
+    /// Whether records of this size are to be read. Where they are too many for what is
+    /// left and for what the plan makes, they are left out; where the plan makes so many,
+    /// nothing is read at all.
+    fn admit(
+        &mut self,
+        size: Size,
+        planned: u64,
+        of: impl FnOnce() -> (Whose, AgentName),
+    ) -> Result<bool, QueryError> {
+        let may = planned.saturating_mul(MORE_THAN_PLANNED);
+        // What is far from planned gets no more than a share, or it would take all from
+        // what is read after it.
+        let is_far = size.records > may || size.bytes > Size::of_probes(may).bytes;
+        let share = if is_far { self.left / 8 } else { self.left };
+        if size.bytes <= share {
+            self.left -= size.bytes;
+            return Ok(true);
+        }
+        if !is_far {
+            return Err(QueryError::TooMany {
+                size,
+                most: self.most,
+            });
+        }
+        let (of, agent) = of();
+        self.left_out.push(LeftOut {
+            of,
+            agent,
+            records: size.records,
+            planned,
+        });
+        Ok(false)
+    }
+}
+
+/// How many records `every` so often makes in a time, with some to spare for events.
+fn made_in(from: Wall, to: Wall, every: Span, flows: u8) -> u64 {
+    let time = (to - from).as_nanos().max(0);
+    let slots = time / every.as_nanos().max(1);
+    slots
+        .unsigned_abs()
+        .saturating_mul(u64::from(flows))
+        .saturating_add(10_000)
+}
+
+/// Everything that analysis needs to judge what was sent from `from` to `to`, in
+/// [`MOST_BYTES`] of memory.
 ///
 /// # Errors
 ///
 /// When the store fails, or when it holds too much of that time.
 pub fn input(reader: &Reader, plan: &Plan, from: Wall, to: Wall) -> Result<Input, QueryError> {
-    let records = reader.count(from, to)?;
-    if records > MOST_RECORDS {
-        return Err(QueryError::TooMany { records });
-    }
+    read(reader, plan, (from, to), MOST_BYTES).map(|read| read.input)
+}
+
+/// The same in `most` bytes of memory. What is read is what is counted: by the same agents,
+/// kinds and times, before it is read.
+///
+/// # Errors
+///
+/// When the store fails, or when it holds too much of that time.
+pub fn read(
+    reader: &Reader,
+    plan: &Plan,
+    (from, to): (Wall, Wall),
+    most: u64,
+) -> Result<Read, QueryError> {
+    let mut budget = Budget {
+        asked: (from, to),
+        most,
+        left: most,
+        left_out: Vec::new(),
+    };
     let sessions = plan
         .sessions
         .iter()
-        .map(|session| session_records(reader, session, from, to))
-        .collect::<Result<_, StoreError>>()?;
-    let echoes = reader
-        .echoes(from, to)?
-        .into_iter()
-        .map(|rows| EchoRecords {
+        .map(|session| session_records(reader, session, (from, to), &mut budget))
+        .collect::<Result<_, QueryError>>()?;
+    let echoes = echo_records(reader, plan, (from, to), &mut budget)?;
+    let markers = reader.markers(from, to)?;
+    let input = Input {
+        plan: plan.clone(),
+        window: Some((from, to)),
+        sessions,
+        markers: markers.into_iter().map(marker).collect(),
+        echoes,
+    };
+    Ok(Read {
+        input,
+        left_out: budget.left_out,
+    })
+}
+
+fn echo_records(
+    reader: &Reader,
+    plan: &Plan,
+    (from, to): (Wall, Wall),
+    budget: &mut Budget,
+) -> Result<Vec<EchoRecords>, QueryError> {
+    let mut planned: BTreeMap<&AgentName, u64> = BTreeMap::new();
+    for echo in &plan.echoes {
+        let made = made_in(from, to, echo.interval, 1);
+        *planned.entry(&echo.from).or_default() += made;
+    }
+    let mut found = Vec::new();
+    for (agent, planned) in planned {
+        let size = reader.echoes_size(agent, from, to)?;
+        if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
+            continue;
+        }
+        let rows = reader.echoes_by(agent, from, to)?;
+        found.extend(rows.into_iter().map(|rows| EchoRecords {
             target: rows.target,
             agent: rows.agent,
             clocks: rows.clocks,
             echoes: rows.echoes,
-        })
-        .collect();
-    Ok(Input {
-        plan: plan.clone(),
-        window: Some((from, to)),
-        sessions,
-        markers: reader.markers(from, to)?.into_iter().map(marker).collect(),
-        echoes,
-    })
+        }));
+    }
+    Ok(found)
+}
+
+/// Records of one agent for a session, where they can be read.
+fn records_by(
+    reader: &Reader,
+    session: &SessionPlan,
+    agent: &AgentName,
+    kinds: &[Kind],
+    (from, to): (Wall, Wall),
+    budget: &mut Budget,
+) -> Result<Runs, QueryError> {
+    let size = reader.size_by(&session.name, agent, kinds, (from, to))?;
+    let (asked_from, asked_to) = budget.asked;
+    let planned = made_in(
+        asked_from - AROUND_PROBES,
+        asked_to + AROUND_PROBES,
+        session.interval,
+        session.flows,
+    );
+    let of = || (Whose::Session(session.name.clone()), agent.clone());
+    if budget.admit(size, planned, of)? {
+        Ok(reader.records_by(&session.name, agent, kinds, (from, to))?)
+    } else {
+        Ok(Runs::new())
+    }
 }
 
 fn session_records(
     reader: &Reader,
     session: &SessionPlan,
-    from: Wall,
-    to: Wall,
-) -> Result<SessionRecords, StoreError> {
+    (from, to): (Wall, Wall),
+    budget: &mut Budget,
+) -> Result<SessionRecords, QueryError> {
     let name = &session.name;
     let kinds = [Kind::Probes, Kind::Traces, Kind::Events];
-    let mut sent = reader.records(name, &kinds, from - AROUND_PROBES, to + AROUND_PROBES)?;
-    sent.retain(|(agent, _), rows| *agent == session.from && !is_bare(rows));
+    let around = (from - AROUND_PROBES, to + AROUND_PROBES);
+    let mut sent = records_by(reader, session, &session.from, &kinds, around, budget)?;
+    sent.retain(|_, rows| !is_bare(rows));
 
     let reflector = match &session.to {
         Destination::Foreign(_) => Vec::new(),
@@ -90,7 +270,7 @@ fn session_records(
             // still on their way here.
             let newest = newest_probe(&sent).unwrap_or(to);
             let to = (to + AROUND_RECEPTIONS).min(newest) + late;
-            reflector_runs(reader, session, agent, from, to)?
+            reflector_runs(reader, session, agent, (from, to), budget)?
         }
     };
     let sender = sent
@@ -115,16 +295,15 @@ fn reflector_runs(
     reader: &Reader,
     session: &SessionPlan,
     reflector: &AgentName,
-    from: Wall,
-    to: Wall,
-) -> Result<Vec<ReflectorRun>, StoreError> {
+    (from, to): (Wall, Wall),
+    budget: &mut Budget,
+) -> Result<Vec<ReflectorRun>, QueryError> {
     let kinds = [Kind::Receptions, Kind::Events];
-    let mut rows: BTreeMap<_, _> = reader
-        .records(&session.name, &kinds, from, to)?
-        .into_iter()
-        .filter(|((agent, _), _)| agent == reflector)
-        .map(|((_, run), rows)| (run, rows))
-        .collect();
+    let mut rows: BTreeMap<_, _> =
+        records_by(reader, session, reflector, &kinds, (from, to), budget)?
+            .into_iter()
+            .map(|((_, run), rows)| (run, rows))
+            .collect();
     // An agent that ran and received nothing is evidence, too: of loss on the way out.
     for (run, clocks) in reader.runs(reflector, from, to)? {
         rows.entry(run).or_insert_with(|| RunRows {
@@ -198,3 +377,6 @@ fn marker(marker: Marker) -> findings::Marker {
         text: marker.text,
     }
 }
+
+#[cfg(test)]
+mod tests;

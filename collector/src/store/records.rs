@@ -1,5 +1,9 @@
 //! Reading records back, from blobs and from sealed files alike.
 
+mod size;
+
+pub use size::Size;
+
 use super::reader::name;
 use super::schema::keeps_checksums;
 use super::{Kind, Reader, StoreError, sealed};
@@ -92,12 +96,41 @@ impl Reader {
         from: Wall,
         to: Wall,
     ) -> Result<Runs, StoreError> {
+        self.records_of(session, None, kinds, from, to)
+    }
+
+    /// The same of one agent's records alone: others' are not even looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the database or a sealed file fails.
+    pub fn records_by(
+        &self,
+        session: &SessionName,
+        agent: &AgentName,
+        kinds: &[Kind],
+        (from, to): (Wall, Wall),
+    ) -> Result<Runs, StoreError> {
+        self.records_of(session, Some(agent), kinds, from, to)
+    }
+
+    fn records_of(
+        &self,
+        session: &SessionName,
+        agent: Option<&AgentName>,
+        kinds: &[Kind],
+        from: Wall,
+        to: Wall,
+    ) -> Result<Runs, StoreError> {
         // One state of the store, whatever is sealed meanwhile.
         let tx = self.db.unchecked_transaction()?;
-        let names = run_names(&tx)?;
+        let whose = Whose {
+            names: run_names(&tx)?,
+            only: agent,
+        };
         let mut runs = Runs::new();
         for kind in kinds {
-            self.read_kind(&tx, &names, session, *kind, (from, to), &mut runs)?;
+            self.read_kind(&tx, &whose, session, *kind, (from, to), &mut runs)?;
         }
         for ((agent, run), rows) in &mut runs {
             rows.clocks = clocks(&tx, agent, *run, from, to)?;
@@ -156,17 +189,43 @@ impl Reader {
     ///
     /// When the database fails.
     pub fn echoes(&self, from: Wall, to: Wall) -> Result<Vec<EchoRows>, StoreError> {
+        self.echoes_of(None, from, to)
+    }
+
+    /// The same of one agent.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn echoes_by(
+        &self,
+        agent: &AgentName,
+        from: Wall,
+        to: Wall,
+    ) -> Result<Vec<EchoRows>, StoreError> {
+        self.echoes_of(Some(agent), from, to)
+    }
+
+    fn echoes_of(
+        &self,
+        agent: Option<&AgentName>,
+        from: Wall,
+        to: Wall,
+    ) -> Result<Vec<EchoRows>, StoreError> {
         let tx = self.db.unchecked_transaction()?;
-        let names = run_names(&tx)?;
+        let whose = Whose {
+            names: run_names(&tx)?,
+            only: agent,
+        };
         let mut found: BTreeMap<(TargetName, AgentName, RunId), Vec<Echo>> = BTreeMap::new();
         blobs(&tx, None, Kind::Echoes, (from, to), |stored| {
-            let (
-                Some((agent, run)),
-                Some(Block {
-                    body: BlockBody::Echoes(target, echoes),
-                    ..
-                }),
-            ) = (names.get(&stored.run), stored.decode())
+            let Some((agent, run)) = whose.recorded(stored.run) else {
+                return;
+            };
+            let Some(Block {
+                body: BlockBody::Echoes(target, echoes),
+                ..
+            }) = stored.decode()
             else {
                 return;
             };
@@ -194,7 +253,7 @@ impl Reader {
     fn read_kind(
         &self,
         tx: &Transaction<'_>,
-        names: &RunNames,
+        whose: &Whose<'_>,
         session: &SessionName,
         kind: Kind,
         (from, to): (Wall, Wall),
@@ -202,19 +261,20 @@ impl Reader {
     ) -> Result<(), StoreError> {
         match kind {
             Kind::Probes => {
-                sealed::read(self, tx, names, session, (from, to), runs, |rows, probe| {
+                sealed::read(self, tx, whose, session, (from, to), runs, |rows, probe| {
                     rows.probes.push(probe);
                 })?;
             }
             Kind::Receptions => {
-                sealed::read(self, tx, names, session, (from, to), runs, |rows, r| {
+                sealed::read(self, tx, whose, session, (from, to), runs, |rows, r| {
                     rows.receptions.push(r);
                 })?;
             }
             Kind::Traces | Kind::Events | Kind::Echoes => {}
         }
         let mut take = |stored: Stored| {
-            let Some((agent, run)) = names.get(&stored.run) else {
+            // Before it is decoded: what others recorded costs nothing.
+            let Some((agent, run)) = whose.recorded(stored.run) else {
                 return;
             };
             let rows = runs.entry((agent.clone(), *run)).or_default();
@@ -249,6 +309,25 @@ impl Reader {
 }
 
 pub(super) type RunNames = BTreeMap<i64, (AgentName, RunId)>;
+
+/// Whose records are read.
+pub(super) struct Whose<'a> {
+    /// All runs. A run tells whose a sealed row is, so that none may be missing here.
+    pub(super) names: RunNames,
+    /// The one agent whose records are wanted; `None` for all.
+    only: Option<&'a AgentName>,
+}
+
+impl Whose<'_> {
+    pub(super) fn wants(&self, agent: &AgentName) -> bool {
+        self.only.is_none_or(|only| only == agent)
+    }
+
+    /// Who recorded a block of this run, where that is wanted.
+    pub(super) fn recorded(&self, run: i64) -> Option<&(AgentName, RunId)> {
+        self.names.get(&run).filter(|(agent, _)| self.wants(agent))
+    }
+}
 
 fn run_names(tx: &Transaction<'_>) -> Result<RunNames, StoreError> {
     let mut statement = tx.prepare(

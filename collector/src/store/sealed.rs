@@ -4,7 +4,7 @@
 //! and what it held is told as lost, by an event of each run whose blocks were sealed in
 //! it: then that time is no data.
 
-use super::records::{RunNames, RunRows, Runs};
+use super::records::{RunNames, RunRows, Runs, Whose};
 use super::schema::keeps_digests;
 use super::segment::{Origin, Row, Segment};
 use super::{Reader, StoreError, digest};
@@ -42,8 +42,8 @@ enum Fault {
     Store(#[from] StoreError),
 }
 
-/// Rows of one block, or of several that follow each other.
-type Rows<R> = Vec<(Origin, Vec<R>)>;
+/// Rows of one origin that are held before they are given to their run.
+const MOST_GATHERED: usize = 1 << 16;
 
 /// Gives the sealed rows of a session and a time to `put`, each with the run that
 /// recorded it.
@@ -54,32 +54,21 @@ type Rows<R> = Vec<(Origin, Vec<R>)>;
 pub(super) fn read<R: Row>(
     reader: &Reader,
     tx: &Transaction<'_>,
-    names: &RunNames,
+    whose: &Whose<'_>,
     session: &SessionName,
     time: (Wall, Wall),
     runs: &mut Runs,
     mut put: impl FnMut(&mut RunRows, R),
 ) -> Result<(), StoreError> {
     for entry in entries::<R>(reader.dir(), tx, session, time)? {
-        match rows::<R>(&entry, session, time) {
-            Ok(all) => {
-                for (origin, rows) in all {
-                    // Checked when it was read.
-                    let Some(agent) = origin.agent() else {
-                        continue;
-                    };
-                    let agent = owner(names, agent, origin.run);
-                    let run = runs.entry((agent, origin.run)).or_default();
-                    rows.into_iter().for_each(|row| put(run, row));
-                }
-            }
-            Err(fault) => {
-                tracing::error!(
-                    "the sealed file {} {fault}; what it held is told as lost. Put the file of a backup in its place, and make the report anew",
-                    entry.path.display()
-                );
-                tell_lost(tx, names, &entry, runs)?;
-            }
+        let taken = checked::<R>(&entry, session)
+            .and_then(|segment| give(&segment, &entry, whose, time, runs, &mut put));
+        if let Err(fault) = taken {
+            tracing::error!(
+                "the sealed file {} {fault}; what it held is told as lost. Put the file of a backup in its place, and make the report anew",
+                entry.path.display()
+            );
+            tell_lost(tx, whose, &entry, runs)?;
         }
     }
     Ok(())
@@ -128,23 +117,18 @@ fn entries<R: Row>(
     Ok(entries.collect::<Result<_, _>>()?)
 }
 
-/// The rows of a file, which is as it was sealed or is not believed.
-fn rows<R: Row>(
-    entry: &Entry,
-    session: &SessionName,
-    (from, to): (Wall, Wall),
-) -> Result<Rows<R>, Fault> {
+/// Opens a file that is as it was sealed. The digest tells; where an older version kept
+/// none, each row is looked at.
+fn checked<R: Row>(entry: &Entry, session: &SessionName) -> Result<Segment, Fault> {
     if !entry.path.exists() {
         return Err(Fault::Missing);
     }
-    match &entry.digest {
-        Some(sealed) if digest::of(&entry.path)?[..] != sealed[..] => {
-            return Err(Fault::OtherBytes);
-        }
-        _ => {}
+    if let Some(sealed) = &entry.digest
+        && digest::of(&entry.path)?[..] != sealed[..]
+    {
+        return Err(Fault::OtherBytes);
     }
-    // Some damage makes the Parquet reader panic. It holds no state of ours.
-    let segment = catch_unwind(|| Segment::open(&entry.path)).map_err(|_| Fault::Unreadable)??;
+    let segment = guarded(|| Segment::open(&entry.path))?;
     let found = segment.count();
     if found != entry.records {
         return Err(Fault::OtherCount {
@@ -152,28 +136,73 @@ fn rows<R: Row>(
             sealed: entry.records,
         });
     }
-    let mut all: Rows<R> = Vec::new();
-    let mut fault = None;
-    let gather = |origin: Origin, row: R| match all.last_mut() {
-        Some((last, rows)) if *last == origin => rows.push(row),
-        _ => {
-            if origin.session.data() != session.as_str().as_bytes() {
-                fault = Some(Fault::OtherSession);
-            } else if origin.agent().is_none() {
-                fault = Some(Fault::NoAgent);
+    if entry.digest.is_none() {
+        let (mut other_session, mut no_agent) = (false, false);
+        let all = (Wall::MIN, Wall::MAX);
+        guarded(|| {
+            segment.rows(&entry.path, all, |origin: Origin, _: R| {
+                other_session |= origin.session.data() != session.as_str().as_bytes();
+                no_agent |= origin.agent().is_none();
+            })
+        })?;
+        if other_session {
+            return Err(Fault::OtherSession);
+        }
+        if no_agent {
+            return Err(Fault::NoAgent);
+        }
+    }
+    Ok(segment)
+}
+
+/// Some damage makes the Parquet reader panic. It holds no state of ours.
+fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Fault> {
+    let read = catch_unwind(AssertUnwindSafe(read)).map_err(|_| Fault::Unreadable)?;
+    Ok(read?)
+}
+
+/// Gives the rows to their runs. Rows of one block follow each other: they are gathered
+/// until the origin changes.
+fn give<R: Row>(
+    segment: &Segment,
+    entry: &Entry,
+    whose: &Whose<'_>,
+    time: (Wall, Wall),
+    runs: &mut Runs,
+    put: &mut impl FnMut(&mut RunRows, R),
+) -> Result<(), Fault> {
+    let mut current: Option<Origin> = None;
+    let mut gathered: Vec<R> = Vec::new();
+    let mut flush = |origin: Option<Origin>, rows: &mut Vec<R>| {
+        let Some(origin) = origin else { return };
+        let agent = origin.agent();
+        let agent = agent.map(|agent| owner(&whose.names, agent, origin.run));
+        match agent.filter(|agent| whose.wants(agent)) {
+            Some(agent) => {
+                let run = runs.entry((agent, origin.run)).or_default();
+                rows.drain(..).for_each(|row| put(run, row));
             }
-            all.push((origin, vec![row]));
+            None => rows.clear(),
         }
     };
-    let read = || segment.rows(&entry.path, (from, to), gather);
-    catch_unwind(AssertUnwindSafe(read)).map_err(|_| Fault::Unreadable)??;
-    fault.map_or(Ok(all), Err)
+    guarded(|| {
+        segment.rows(&entry.path, time, |origin: Origin, row: R| {
+            if current.as_ref() != Some(&origin) {
+                flush(current.replace(origin), &mut gathered);
+            } else if gathered.len() >= MOST_GATHERED {
+                flush(current.clone(), &mut gathered);
+            }
+            gathered.push(row);
+        })
+    })?;
+    flush(current, &mut gathered);
+    Ok(())
 }
 
 /// Tells each run whose blocks were sealed in a file that they are lost.
 fn tell_lost(
     tx: &Transaction<'_>,
-    names: &RunNames,
+    whose: &Whose<'_>,
     entry: &Entry,
     runs: &mut Runs,
 ) -> Result<(), StoreError> {
@@ -183,7 +212,7 @@ fn tell_lost(
     )?;
     let mut found = statement.query([entry.id])?;
     while let Some(row) = found.next()? {
-        let Some((agent, run)) = names.get(&row.get(0)?) else {
+        let Some((agent, run)) = whose.recorded(row.get(0)?) else {
             continue;
         };
         let blocks = u32::try_from(row.get::<_, i64>(1)?).unwrap_or(u32::MAX);
