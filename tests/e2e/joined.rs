@@ -34,7 +34,7 @@ pub(crate) fn plan(settings: &str) -> String {
 }
 
 /// A collector on host `a`.
-fn serve(a: &Host) -> Running {
+pub(crate) fn serve(a: &Host) -> Running {
     let mut serving = a.start(
         Path::new("env"),
         &[
@@ -90,7 +90,7 @@ pub(crate) fn join(
     host.finish(Path::new("env"), &words)
 }
 
-fn run(world: &World, host: &Host, state: &str, name: &str) -> Running {
+pub(crate) fn run(world: &World, host: &Host, state: &str, name: &str) -> Running {
     let config = format!(
         "name = \"{name}\"\ncollector = \"{URL}\"\nstate_dir = \"/run/scratch/{state}\"\nblock = \"1s\"\n"
     );
@@ -107,7 +107,7 @@ fn run(world: &World, host: &Host, state: &str, name: &str) -> Running {
     )
 }
 
-fn status(a: &Host) -> Value {
+pub(crate) fn status(a: &Host) -> Value {
     // The API has a pace, which whoever waits for something keeps.
     std::thread::sleep(Duration::from_millis(100));
     let told = a.finish(&collector(), &["status", "--json"]).success();

@@ -26,5 +26,6 @@ mod scripted;
 mod serviced;
 mod stalled;
 mod texts;
+mod turned;
 mod unplugged;
 mod world;
