@@ -6,12 +6,16 @@
 //! waits is delivered, and every block that was ever seen on an agent's disk or on its
 //! way to the collector is looked for in the store.
 //!
+//! With `--hostile` an agent that was let in and turned sends what it likes meanwhile
+//! (`hostile`).
+//!
 //! What was recorded is known without asking the programs: every spool segment gets a
 //! second name (a hard link) as soon as it is there, which the agent's removing it does
 //! not take away (`truth`), and the proxy that cuts the way keeps every frame that
 //! passes (`proxy`). The numbers of blocks show that nothing was missed.
 
 mod faults;
+mod hostile;
 mod judge;
 mod proxy;
 mod truth;
@@ -45,6 +49,10 @@ pub struct ChaosOptions {
     /// Flip no bits in spools
     #[arg(long)]
     no_flips: bool,
+    /// An agent that was let in sends what it likes meanwhile: nobody else may be delayed by
+    /// more than a second, and reports must be made
+    #[arg(long)]
+    hostile: bool,
 }
 
 impl ChaosOptions {
@@ -57,6 +65,7 @@ impl ChaosOptions {
         for (given, flag) in [
             (self.across_the_hour, " --across-the-hour"),
             (self.no_flips, " --no-flips"),
+            (self.hostile, " --hostile"),
         ] {
             command.push_str(if given { flag } else { "" });
         }
@@ -104,7 +113,13 @@ pub fn run(options: &ChaosOptions) -> Result<ExitCode> {
         sandbox.sleep(wait)?;
     }
     let world = world::World::make(programs, &dir)?;
-    let counts = faults::carry_out(&sandbox, &world, options.seed, lasts, !options.no_flips)?;
+    let faults = faults::Plan {
+        seed: options.seed,
+        lasts,
+        flips: !options.no_flips,
+        hostile: options.hostile,
+    };
+    let counts = faults::carry_out(&sandbox, &world, faults)?;
     let judgement = judge::judge(&world, counts, options.across_the_hour)?;
     let table = judgement.table(&options.command());
     let path = dir.join("chaos.md");

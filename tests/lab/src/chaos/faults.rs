@@ -1,5 +1,6 @@
 //! The faults of a run, as the seed draws them.
 
+use super::hostile::{Attack, Beside};
 use super::proxy::Way;
 use super::world::{AGENTS, Program, World};
 use crate::drill::stage::{Process, both_deliver};
@@ -37,6 +38,19 @@ pub(super) struct Counts {
     pub(super) flips: u64,
     /// Bytes that agents could not deliver at the end.
     pub(super) undelivered: u64,
+    /// What others had beside an agent that turned.
+    pub(super) beside: Option<Beside>,
+}
+
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) lasts: Duration,
+    /// Whether bits are flipped.
+    pub(super) flips: bool,
+    /// Whether an agent has turned.
+    pub(super) hostile: bool,
 }
 
 struct Run<'a> {
@@ -55,17 +69,11 @@ struct Run<'a> {
 
 /// Makes faults for `lasts`, then ends them and waits until all is delivered and every
 /// program has ended in order.
-pub(super) fn carry_out(
-    sandbox: &Sandbox,
-    world: &World,
-    seed: u64,
-    lasts: Duration,
-    flips: bool,
-) -> Result<Counts> {
+pub(super) fn carry_out(sandbox: &Sandbox, world: &World, plan: Plan) -> Result<Counts> {
     let mut run = Run {
         sandbox,
         world,
-        rng: fastrand::Rng::with_seed(seed),
+        rng: fastrand::Rng::with_seed(plan.seed),
         running: BTreeMap::new(),
         starts: BTreeMap::new(),
         way: None,
@@ -78,15 +86,20 @@ pub(super) fn carry_out(
     wait_for(sandbox, "records of both agents", || {
         both_deliver(&world.status()?)
     })?;
-    let end = Instant::now() + lasts;
+    let attack = match plan.hostile {
+        true => Some(Attack::begin(world, plan.seed)?),
+        false => None,
+    };
+    let end = Instant::now() + plan.lasts;
     while Instant::now() < end {
         let next = Instant::now() + Duration::from_millis(run.rng.u64(100..900));
         while Instant::now() < next {
             run.tend()?;
             sandbox.sleep(Duration::from_millis(10))?;
         }
-        run.fault(flips)?;
+        run.fault(plan.flips)?;
     }
+    run.counts.beside = attack.map(Attack::end);
     run.settle()
 }
 

@@ -1,6 +1,7 @@
 //! What was recorded, held against what is stored.
 
 use super::faults::Counts;
+use super::hostile::MADE_UP;
 use super::world::{Program, World};
 use anyhow::{Context, Result};
 use hopgap_proto::record::{Block, BlockBody, BlockKey, FlowIndex, Probe, RunId, SessionName};
@@ -69,6 +70,7 @@ impl Judgement {
             && self.waiting == 0
             && self.sealed_wrong == 0
             && (!self.seals || self.sealed_blocks > 0)
+            && self.counts.beside.is_none_or(|beside| beside.holds())
             && self.audit_whole
     }
 
@@ -143,6 +145,21 @@ impl Judgement {
         ];
         for (what, n) in rows {
             row(what, n);
+        }
+        if let Some(beside) = c.beside {
+            for (what, n) in [
+                (
+                    "requests of the hostile agent that were answered",
+                    beside.attacks,
+                ),
+                ("deliveries beside it", beside.delivered),
+                ("**of them delayed by more than a second**", beside.delayed),
+                ("the longest of them, in milliseconds", beside.longest_ms),
+                ("reports made meanwhile", beside.reports),
+                ("**reports that could not be made**", beside.reports_failed),
+            ] {
+                row(what, n);
+            }
         }
         let mut out = out.replace("| what | 0 |", "| | |\n|---|---:|");
         let _ = writeln!(out, "\n`hopgap-collector audit`: {}", self.audit);
@@ -301,7 +318,11 @@ fn open_store(world: &World) -> Result<Connection> {
 /// that against the file.
 fn sealed_files(world: &World) -> Result<Vec<(i64, i64)>> {
     let db = open_store(world)?;
-    let mut statement = db.prepare("SELECT id, records FROM segment")?;
+    // Those of a session of agents whose blocks are made up are the audit's business.
+    let mut statement = db.prepare(
+        "SELECT id, records FROM segment
+         WHERE session IN (SELECT id FROM session WHERE name IN ('a-b', 'b-a'))",
+    )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -312,9 +333,10 @@ fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, St
     let mut statement = db.prepare(
         "SELECT agent.name, run.started, number, crc, data, segment
          FROM block JOIN run ON run.id = block.run JOIN agent ON agent.id = run.agent
-         LEFT JOIN payload ON payload.block = block.id",
+         LEFT JOIN payload ON payload.block = block.id
+         WHERE agent.name NOT IN (?1, ?2)",
     )?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(MADE_UP)?;
     let mut stored = BTreeMap::new();
     let mut twice = BTreeSet::new();
     while let Some(row) = rows.next()? {
@@ -334,7 +356,11 @@ fn read_store(world: &World, it: &mut Judgement) -> Result<BTreeMap<BlockKey, St
         }
     }
     it.doubled = u64::try_from(twice.len())?;
-    let again: i64 = db.query_row("SELECT sum(duplicates) FROM agent", [], |row| row.get(0))?;
+    let again: i64 = db.query_row(
+        "SELECT coalesce(sum(duplicates), 0) FROM agent WHERE name NOT IN (?1, ?2)",
+        MADE_UP,
+        |row| row.get(0),
+    )?;
     it.again = again.cast_unsigned();
     Ok(stored)
 }

@@ -1,5 +1,6 @@
 //! Two hosts with an agent each, the collector at the first, and three small disks.
 
+use super::hostile::{Connect, HOSTILE, MADE_UP, secret};
 use super::proxy::Proxy;
 use super::truth::Truth;
 use crate::drill::Programs;
@@ -9,6 +10,7 @@ use crate::namespace::{Namespace, ip_batch};
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use std::fmt::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -146,7 +148,58 @@ impl World {
                 ),
             )?;
         }
+        for (at, name) in MADE_UP.into_iter().enumerate() {
+            let _ = write!(
+                plan,
+                "[[agent]]\nname = \"{name}\"\naddress = \"10.1.0.{}\"\nsecret_file = \"{name}.secret\"\n",
+                at + 11
+            );
+            write(&format!("{name}.secret"), &secret(name))?;
+        }
+        // Its own session; nothing probes in it.
+        let _ = write!(
+            plan,
+            "[[session]]\nname = \"m-a\"\nfrom = \"{HOSTILE}\"\nto = \"{}\"\n\
+             interval = \"5ms\"\nflows = 2\ntimeout = \"300ms\"\nauthenticated = false\n",
+            AGENTS[0]
+        );
         write("plan.toml", &plan)
+    }
+
+    /// What connects to the collector, on its own host.
+    ///
+    /// # Errors
+    /// When that host cannot be entered.
+    pub(super) fn connect(&self) -> Result<Connect> {
+        let host = Namespace::open(AGENTS[0])?;
+        Ok(Box::new(move || {
+            let connected = host.inside(|| {
+                TcpStream::connect(COLLECTOR).map_err(LabError::io("connect to the collector"))
+            });
+            connected.map_err(std::io::Error::other)
+        }))
+    }
+
+    /// What makes a report on the last seconds, in little memory; whether it was made.
+    pub(super) fn reporter(&self) -> Box<dyn Fn() -> bool + Send> {
+        let (program, store) = (self.programs.collector(), self.store());
+        let log = self.dir.join("reports.log");
+        Box::new(move || {
+            let mut command = Command::new(&program);
+            command
+                .args(["report", "--from", "-20s", "--format", "json"])
+                .args(["--max-memory", "300M", "--store"])
+                .arg(&store);
+            let Ok(output) = command.stdin(Stdio::null()).output() else {
+                return false;
+            };
+            let made = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+            if made.is_err() {
+                // For whoever looks into why.
+                let _ = std::fs::write(&log, &output.stderr);
+            }
+            made.is_ok()
+        })
     }
 
     /// The disk of a program.
