@@ -132,7 +132,7 @@ fn of_a_body_that_claims_too_much_a_prefix_is_taken() {
     assert!(body.len() < 20 * 200, "{}", body.len());
     let taken = judged("onprem", &body);
     let rows: usize = taken.blocks.iter().map(|b| b.tally.records as usize).sum();
-    assert!(rows <= MOST_ROWS && rows >= MAX_ROWS, "{rows}");
+    assert!((MAX_ROWS..=MOST_ROWS).contains(&rows), "{rows}");
     assert_eq!(taken.refused, []);
     assert_eq!(taken.bytes, framed(&blocks[..taken.blocks.len()]).len());
     // One alone always passes, or nothing behind it ever would.
