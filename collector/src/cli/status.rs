@@ -56,9 +56,11 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
             Err(error) => format!("{error}\n"),
         };
         let clear = std::io::stdout().is_terminal() && !args.json;
-        // Home, and nothing of what stood there before (ECMA-48).
-        let begin = if clear { "\x1b[H\x1b[2J" } else { "" };
-        print(&format!("{begin}{text}"))?;
+        if clear {
+            // Home, and nothing of what stood there before (ECMA-48).
+            std::io::stdout().write_all(b"\x1b[H\x1b[2J")?;
+        }
+        print(&text)?;
         std::thread::sleep(EVERY);
     }
 }

@@ -217,7 +217,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    fn new(name: AgentName, former: Vec<AgentName>, plan: &Plan) -> Self {
+    pub(super) fn new(name: AgentName, former: Vec<AgentName>, plan: &Plan) -> Self {
         Self {
             name,
             former,

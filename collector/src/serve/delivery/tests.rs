@@ -14,10 +14,8 @@ const NOW: Wall = Wall::from_nanos(1_795_399_200_000_000_000);
 const PLAN: &str = "[[agent]]\nname = \"onprem\"\naddress = \"10.0.0.1\"\n[[agent]]\nname = \"azure\"\naddress = \"10.0.0.2\"\n[[session]]\nname = \"out\"\nfrom = \"onprem\"\nto = \"azure\"\n";
 
 fn asker(name: &str) -> Asker {
-    Asker {
-        name: name.parse().unwrap(),
-        former: Vec::new(),
-    }
+    let plan = toml::from_str(PLAN).unwrap();
+    Asker::new(name.parse().unwrap(), Vec::new(), &plan)
 }
 
 fn judged(agent: &str, body: &[u8]) -> Judged {
