@@ -21,7 +21,10 @@ pub use block::{
     BLOCK_VERSION, Block, BlockBody, BlockError, BlockHeader, BlockKey, BlockKind, BlockSummary,
     FateKind, MAX_ROWS, ProbeColumns,
 };
-pub use event::{ClockReading, DropReason, Event, EventKind, IcmpEvidence, MtuLimit, PathMtu};
+pub use event::{
+    ClockReading, DropReason, EchoError, Event, EventKind, IcmpEvidence, MtuLimit, PathMtu,
+    UnfitIcmp,
+};
 pub use fault::RunFault;
 pub use name::{AgentName, FlowIndex, NameError, PathName, RunId, SessionName, TargetName};
 pub use trace::{Hop, HopReply, HopReplyKind, Trace};

@@ -1,6 +1,6 @@
 //! What happened to the measurement itself, and evidence from the network.
 
-use super::{FlowIndex, RunFault};
+use super::{FlowIndex, RunFault, TargetName};
 use crate::stamp::Seq;
 use crate::time::{ClockPair, Mono, Span, Wall};
 use core::net::IpAddr;
@@ -36,7 +36,8 @@ pub enum EventKind {
         /// How many were left out.
         count: u32,
     },
-    /// An ICMP error came back for one of the session's probes.
+    /// An ICMP error came back for one of the session's probes; from a reflector: for one
+    /// of its replies.
     Icmp(IcmpEvidence),
     /// The reflector's own counter went back: it was restarted.
     ReflectorRestarted {
@@ -128,6 +129,61 @@ pub enum EventKind {
         /// From when on.
         since: Mono,
     },
+    /// ICMP errors that quote addresses and ports of the session, or replies to its
+    /// traceroute packets, that fit nothing which was sent. Nothing was concluded from
+    /// them: they are forged, too late, or changed on the way.
+    UnfitIcmp {
+        /// What does not fit.
+        what: UnfitIcmp,
+        /// How many since the last such event.
+        count: u32,
+    },
+    /// An echo request was answered by an ICMP error: no reply, and who says why.
+    EchoError(EchoError),
+    /// A packet of a search for the path MTU reached this agent's reflector: the way
+    /// here carries its size.
+    SizeProbeArrived {
+        /// The flow.
+        flow: FlowIndex,
+        /// Its Session-Sender Sequence Number.
+        seq: Seq,
+        /// Size of the IP packet in bytes, headers included.
+        bytes: u16,
+    },
+}
+
+/// In what an ICMP error, or a reply to a traceroute packet, fits nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnfitIcmp {
+    /// It answers a traceroute packet that was never sent: a field that it quotes is another.
+    Trace,
+    /// It answers a traceroute packet before that was sent.
+    TraceEarly,
+    /// It answers a traceroute packet after the longest wait for answers.
+    TraceLate,
+    /// It says 'too big' of a packet that was never sent.
+    TooBig,
+    /// It is about a probe that was never sent.
+    Probe,
+    /// There were too many at once to read them all.
+    Unread,
+    // New ones go to the end: the place is what is on disk.
+}
+
+/// An ICMP error that an echo request provoked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EchoError {
+    /// Whom the request was for.
+    pub target: TargetName,
+    /// Its ICMP echo sequence number.
+    pub seq: u16,
+    /// The router or host that sent the error.
+    pub from: IpAddr,
+    /// ICMP (or ICMPv6) type.
+    pub icmp_type: u8,
+    /// ICMP (or ICMPv6) code.
+    pub code: u8,
 }
 
 /// The largest packet that a path carries both ways (RFC 8899's PLPMTU).
@@ -215,7 +271,10 @@ pub struct IcmpEvidence {
 
 #[cfg(test)]
 mod tests {
-    use super::DropReason;
+    use super::{DropReason, EchoError, Event, EventKind, UnfitIcmp};
+    use crate::record::FlowIndex;
+    use crate::stamp::Seq;
+    use crate::time::Mono;
 
     /// What is on disk stays readable: new reasons come after the old ones.
     #[test]
@@ -233,5 +292,37 @@ mod tests {
         for (place, reason) in (0_u8..).zip(reasons) {
             assert_eq!(postcard::to_allocvec(&reason).unwrap(), [place]);
         }
+    }
+    /// Bytes that older and newer programs of this version have on disk.
+    #[test]
+    fn kinds_keep_their_places() {
+        let event = |kind| Event {
+            at: Mono::from_nanos(1),
+            kind,
+        };
+        let reflector_counts = event(EventKind::ReflectorCounts);
+        assert_eq!(postcard::to_allocvec(&reflector_counts).unwrap(), [2, 12]);
+        let unfit = EventKind::UnfitIcmp {
+            what: UnfitIcmp::TooBig,
+            count: 128,
+        };
+        let bytes = [2, 17, 3, 128, 1];
+        assert_eq!(postcard::to_allocvec(&event(unfit)).unwrap(), bytes);
+        let error = EventKind::EchoError(EchoError {
+            target: "ce".parse().unwrap(),
+            seq: 5,
+            from: "10.0.0.2".parse().unwrap(),
+            icmp_type: 3,
+            code: 1,
+        });
+        let bytes = [2, 18, 2, b'c', b'e', 5, 0, 10, 0, 0, 2, 3, 1];
+        assert_eq!(postcard::to_allocvec(&event(error)).unwrap(), bytes);
+        let arrived = EventKind::SizeProbeArrived {
+            flow: FlowIndex(1),
+            seq: Seq(2),
+            bytes: 1500,
+        };
+        let bytes = [2, 19, 1, 2, 220, 11];
+        assert_eq!(postcard::to_allocvec(&event(arrived)).unwrap(), bytes);
     }
 }
