@@ -10,14 +10,21 @@
 //! begins at the size that was found before, so that a path that stays as it is costs
 //! one step.
 //!
+//! What an ICMP error says counts where all that it quotes is a packet's of this search
+//! (see [`crate::packet`]); forged ones are counted, and settle nothing.
+//!
 //! A reply is as long as its request (RFC 8972 section 4.1): a size counts where both
 //! directions carry it.
 
+use crate::packet::{self, Header, Identity, Marks, Quoted};
 use crate::schedule::Grid;
+use crate::secret::{Purpose, Secret};
 use crate::sender::{TraceReply, request_mode, ssid_of};
-use core::net::IpAddr;
+use crate::unfit::UnfitCounts;
+use core::net::{IpAddr, SocketAddr};
+use hopgap_proto::icmp::{IcmpError, IcmpErrorKind};
 use hopgap_proto::plan::TRACE_SSID_BIT;
-use hopgap_proto::record::{Event, EventKind, FlowIndex, MtuLimit, PathMtu};
+use hopgap_proto::record::{Event, EventKind, FlowIndex, MtuLimit, PathMtu, UnfitIcmp};
 use hopgap_proto::stamp::{
     ErrorEstimate, SenderPacket, Seq, SessionKeys, Ssid, Timestamp, tlv::HEADER_LEN, tlv::Writer,
 };
@@ -30,8 +37,12 @@ pub const MAX_PROBES: u8 = 3;
 const GREATEST: u16 = 9000;
 /// Sizes that networks have: jumbo, Ethernet, tunnels of some kinds, IPv6's minimum.
 const USUAL: [u16; 6] = [GREATEST, 1500, 1450, 1400, 1280, 576];
+/// UDP header and IPv4 header without options (RFC 768, RFC 791), or IPv6 header (RFC 8200).
+const HEADERS: (u16, u16) = (28, 48);
 /// Sizes between two known ones that are tried at once.
 const AT_ONCE: u16 = 4;
+/// Packets of which it is remembered what they were: those of a search and more.
+const MOST_SENT: usize = 64;
 /// Attempts in which not even the small packet came back, before a search is given up.
 const MOST_VOID: u8 = 3;
 /// The lowest byte of the Sequence Number; no traceroute packet's TTL is as large.
@@ -48,8 +59,12 @@ pub struct PathMtuConfig {
     pub interval: Span,
     /// Number of flows, at least one.
     pub flows: u8,
-    /// Bytes of IP and UDP header: 28 for IPv4, 48 for IPv6.
-    pub headers: u16,
+    /// Address and port of flow 0; flow `i` uses the port `i` above it.
+    pub source: SocketAddr,
+    /// The session's reflector.
+    pub target: SocketAddr,
+    /// Differentiated Services Code Point, as the probes have it.
+    pub dscp: u8,
     /// SSID of flow 0's probes.
     pub ssid: Ssid,
     /// The session's key, where it is authenticated.
@@ -58,6 +73,8 @@ pub struct PathMtuConfig {
     pub error_estimate: ErrorEstimate,
     /// The wait for replies to one attempt (`PROBE_TIMER`).
     pub wait: Span,
+    /// What makes the packets' identifiers unguessable.
+    pub secret: Secret,
 }
 
 /// A packet to be sent now, not to be fragmented.
@@ -67,6 +84,19 @@ pub struct SizeProbe {
     pub flow: FlowIndex,
     /// Its sequence number, by which the shell reports what became of it.
     pub seq: Seq,
+    /// IPv4 Identification in the packet for a raw socket.
+    pub ip_id: u16,
+}
+
+/// An ICMP error that says 'too big' of a packet in a flow's 5-tuple.
+#[derive(Clone, Copy, Debug)]
+pub struct TooBig<'a> {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// The next hop's MTU in bytes, where it says it.
+    pub mtu: Option<u32>,
+    /// What it quotes.
+    pub quoted: Quoted<'a>,
 }
 
 /// Whether a Sequence Number of a traceroute's SSID is one of these packets'.
@@ -80,9 +110,14 @@ pub struct PathMtuProber {
     config: PathMtuConfig,
     grid: Grid,
     search: Option<Search>,
-    /// What the last search found.
-    known: Option<u16>,
+    /// What the last search found: the largest size that came back, and whether nobody
+    /// said why no larger one does.
+    known: Option<(u16, bool)>,
     number: u32,
+    /// The newest packets.
+    sent: VecDeque<Sent>,
+    unfit: UnfitCounts,
+    scratch: Vec<u8>,
     events: VecDeque<Event>,
     stopped: bool,
 }
@@ -111,6 +146,15 @@ struct Try {
     state: State,
 }
 
+/// A packet that was sent, be it of a step that is over.
+#[derive(Debug)]
+struct Sent {
+    flow: FlowIndex,
+    seq: Seq,
+    size: u16,
+    identity: Identity,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
@@ -123,10 +167,13 @@ impl PathMtuProber {
     pub fn new(config: PathMtuConfig) -> Self {
         Self {
             grid: Grid::new(config.origin, config.interval, 1),
+            number: first_number(&config.secret),
             config,
             search: None,
             known: None,
-            number: 0,
+            sent: VecDeque::new(),
+            unfit: UnfitCounts::new(),
+            scratch: Vec::new(),
             events: VecDeque::new(),
             stopped: false,
         }
@@ -170,8 +217,49 @@ impl PathMtuProber {
         next.sent.push(seq);
         search.deadline = now + self.config.wait;
         let (flow, size) = (search.flow, next.size);
-        self.write(flow, seq, size, wall, payload)?;
-        Some(SizeProbe { flow, seq })
+        let drawn = self
+            .config
+            .secret
+            .draw(Purpose::SizeProbe, self.number.into());
+        let marks = Marks::of(drawn);
+        let probe = SizeProbe {
+            flow,
+            seq,
+            ip_id: marks.ip_id,
+        };
+        self.write(&probe, marks, size, wall, payload)?;
+        let header = self.header(&probe);
+        let authenticated = self.config.keys.is_some();
+        if self.sent.len() == MOST_SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent {
+            flow,
+            seq: probe.seq,
+            size,
+            identity: Identity::of(&header, payload, authenticated, &mut self.scratch),
+        });
+        Some(probe)
+    }
+
+    /// Writes the packet for a raw socket to `packet` (cleared first). IPv4: IP header,
+    /// UDP header and payload, for `IP_HDRINCL`. IPv6: UDP header and payload; the kernel
+    /// writes the IP header.
+    pub fn write_raw(&self, probe: &SizeProbe, payload: &[u8], packet: &mut Vec<u8>) {
+        packet::write(&self.header(probe), payload, packet);
+    }
+
+    fn header(&self, probe: &SizeProbe) -> Header {
+        let mut source = self.config.source;
+        source.set_port(source.port().wrapping_add(u16::from(probe.flow.0)));
+        Header {
+            source,
+            target: self.config.target,
+            // A probe's.
+            ttl: 255,
+            dscp: self.config.dscp,
+            ip_id: probe.ip_id,
+        }
     }
 
     /// The kernel refused to send a packet; `too_long` where the interface has no room
@@ -187,27 +275,72 @@ impl PathMtuProber {
         }
     }
 
-    /// An ICMP error to one of the packets. Only 'too big' says something of its size.
-    pub fn handle_too_big(
-        &mut self,
-        flow: FlowIndex,
-        seq: Seq,
-        from: IpAddr,
-        mtu: Option<u32>,
-        now: Mono,
-    ) {
-        let limit = MtuLimit::Router { from, mtu };
-        self.settle(flow, seq, State::Failed(limit), now);
+    /// An ICMP error that says 'too big' of a packet of this flow. Returns whether it was
+    /// one of these; what fits none is counted.
+    pub fn handle_too_big(&mut self, flow: FlowIndex, error: &TooBig<'_>, now: Mono) -> bool {
+        let fits = |s: &&Sent| s.flow == flow && error.quoted.fits(&s.identity);
+        let quoted = self.sent.iter().find(fits).map(|s| (s.size, s.seq));
+        let mtu = error.mtu.filter(|mtu| *mtu != 0);
+        let limit = MtuLimit::Router {
+            from: error.from,
+            mtu,
+        };
+        match quoted {
+            // Who has room for it does not say that it is too big (RFC 8899 section 4.6.1).
+            Some((size, seq)) if mtu.is_none_or(|mtu| mtu < u32::from(size)) => {
+                self.settle(flow, seq, State::Failed(limit), now);
+                true
+            }
+            _ => {
+                self.unfit.count(UnfitIcmp::TooBig);
+                false
+            }
+        }
+    }
+
+    /// An ICMP error as a raw socket gives it, sent by `from`, arrived at `now`. Returns
+    /// whether it says 'too big' of a packet in the 5-tuple of one of the session's flows.
+    pub fn handle_raw_icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, now: Mono) -> bool {
+        let quoted = &error.quoted;
+        let (IcmpErrorKind::PacketTooBig { mtu }, Some(udp)) = (error.kind, quoted.udp) else {
+            return false;
+        };
+        let (source, target) = (self.config.source, self.config.target);
+        let of_session = quoted.source == source.ip()
+            && quoted.destination == target.ip()
+            && udp.destination_port == target.port();
+        let flow = udp.source_port.checked_sub(source.port());
+        let (true, Some(Ok(flow))) = (of_session, flow.map(u8::try_from)) else {
+            return false;
+        };
+        let error = TooBig {
+            from,
+            mtu: Some(mtu),
+            quoted: Quoted {
+                ip_id: quoted.ip_id,
+                udp_len: Some(udp.len),
+                udp_checksum: Some(udp.checksum),
+                payload: quoted.payload,
+            },
+        };
+        self.handle_too_big(FlowIndex(flow), &error, now);
+        true
     }
 
     /// The target's reply, as the session's [`Sender`](crate::sender::Sender) found it.
     pub fn handle_reply(&mut self, reply: &TraceReply, now: Mono) {
-        self.settle(reply.flow, reply.seq, State::Passed, now);
+        let fits = |s: &Sent| s.seq == reply.seq && s.identity.t1() == reply.t1;
+        if self.sent.iter().any(fits) {
+            self.settle(reply.flow, reply.seq, State::Passed, now);
+        }
     }
 
     /// Ends a wait that is over at `now`. All that arrived before must have been
     /// handed in.
     pub fn handle_timeout(&mut self, now: Mono) {
+        let events = &mut self.events;
+        self.unfit
+            .report(now, self.stopped, |event| events.push_back(event));
         let Some(search) = &mut self.search else {
             return;
         };
@@ -249,7 +382,11 @@ impl PathMtuProber {
     /// The smallest packet: a probe with an empty padding.
     fn least(&self) -> u16 {
         let base = request_mode(self.config.keys.as_ref()).base_len() + HEADER_LEN;
-        self.config.headers + u16::try_from(base).unwrap_or(0)
+        let headers = match self.config.target {
+            SocketAddr::V4(_) => HEADERS.0,
+            SocketAddr::V6(_) => HEADERS.1,
+        };
+        headers + u16::try_from(base).unwrap_or(0)
     }
 
     fn settle(&mut self, flow: FlowIndex, seq: Seq, state: State, now: Mono) {
@@ -309,7 +446,7 @@ impl PathMtuProber {
         };
         // Of the smallest packet alone nothing follows: larger ones may be lost by chance.
         if search.passed > self.least() {
-            self.known = Some(search.passed);
+            self.known = Some((search.passed, limit == Some(MtuLimit::Silent)));
             self.events.push_back(Event {
                 at: now,
                 kind: EventKind::PathMtu(PathMtu {
@@ -324,8 +461,8 @@ impl PathMtuProber {
 
     fn write(
         &self,
-        flow: FlowIndex,
-        seq: Seq,
+        probe: &SizeProbe,
+        marks: Marks,
         size: u16,
         wall: Wall,
         payload: &mut Vec<u8>,
@@ -335,21 +472,34 @@ impl PathMtuProber {
         let padding = size.checked_sub(self.least())?;
         Writer::new(payload, mode).pad(usize::from(padding)).ok()?;
         let request = SenderPacket {
-            sequence: seq,
-            timestamp: Timestamp::from_wall(wall, error_estimate.format()),
+            sequence: probe.seq,
+            timestamp: marks.blur(Timestamp::from_wall(wall, error_estimate.format())),
             error_estimate,
-            ssid: Ssid(ssid_of(self.config.ssid, flow).0 | TRACE_SSID_BIT),
+            ssid: Ssid(ssid_of(self.config.ssid, probe.flow).0 | TRACE_SSID_BIT),
         };
         request.write(mode, payload).ok().map(drop)
     }
 }
 
+/// The number before that of the first packet. It begins in the lower half, so that the
+/// numbers do not begin anew for years.
+fn first_number(secret: &Secret) -> u32 {
+    let [.., a, b, c] = secret.draw(Purpose::FirstSizeProbe, 0).to_be_bytes();
+    u32::from_be_bytes([0, a, b, c]) >> 2
+}
+
 impl Search {
-    fn new(flow: FlowIndex, now: Mono, least: u16, known: Option<u16>, wait: Span) -> Self {
+    fn new(flow: FlowIndex, now: Mono, least: u16, known: Option<(u16, bool)>, wait: Span) -> Self {
         let mut sizes = vec![least];
         match known {
             // Is it still so, and no more?
-            Some(known) => sizes.extend([known, known.saturating_add(1).min(GREATEST)]),
+            Some((known, silent)) => {
+                sizes.extend([known, known.saturating_add(1).min(GREATEST)]);
+                // Those that do not come back tell the reflector's log what arrives.
+                if silent {
+                    sizes.extend(USUAL.iter().filter(|s| **s > known));
+                }
+            }
             None => sizes.extend(USUAL.iter().filter(|s| **s > least)),
         }
         let mut search = Self {

@@ -21,10 +21,13 @@ mod owed;
 use crate::schedule::{Grid, Slot};
 use crate::tracer::is_trace_seq;
 use crate::translated::Aliases;
+use crate::unfit::UnfitCounts;
 use core::net::IpAddr;
 use evidence::Evidence;
 use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
-use hopgap_proto::record::{Event, EventKind, FlowIndex, IcmpEvidence, Probe, Reply, Stamp};
+use hopgap_proto::record::{
+    Event, EventKind, FlowIndex, IcmpEvidence, Probe, Reply, Stamp, UnfitIcmp,
+};
 use hopgap_proto::stamp::{
     Compatibility, ErrorEstimate, Mode, ReflectorPacket, SenderPacket, Seq, SessionKeys, Ssid,
     Timestamp,
@@ -119,6 +122,8 @@ pub struct TraceReply {
     pub flow: FlowIndex,
     /// The sequence number that the tracer gave it.
     pub seq: Seq,
+    /// T1 as the reply repeats it.
+    pub t1: u64,
     /// When it arrived.
     pub received: Stamp,
     /// TTL with which the packet reached the target, where the reflector says it.
@@ -149,6 +154,8 @@ pub enum IcmpOwner {
     Probe,
     /// The traceroute packet of this sequence number: for the tracer.
     Trace(Seq),
+    /// Of a probe that was never sent; it is counted, and is no evidence.
+    Nobody,
 }
 
 /// The Session-Sender of one session.
@@ -158,6 +165,7 @@ pub struct Sender {
     grid: Grid,
     flows: Vec<Flow>,
     evidence: Evidence,
+    unfit: UnfitCounts,
     outputs: VecDeque<Output>,
     strays: u32,
     strays_since: Mono,
@@ -203,6 +211,7 @@ impl Sender {
             grid: Grid::new(config.origin, config.interval, config.flows),
             flows,
             evidence: Evidence::default(),
+            unfit: UnfitCounts::new(),
             outputs: VecDeque::from([Output::Event(started)]),
             strays: 0,
             strays_since: config.origin,
@@ -377,6 +386,13 @@ impl Sender {
                 return IcmpOwner::Trace(seq);
             }
         }
+        if let (Some(seq), Some(t1)) = (seq, quoted_t1(quoted, self.config.keys.is_some())) {
+            let sent = self.flows.get(usize::from(flow.0));
+            if sent.and_then(|f| f.matcher.t1(seq)) != Some(t1) {
+                self.unfit.count(UnfitIcmp::Probe);
+                return IcmpOwner::Nobody;
+            }
+        }
         let evidence = IcmpEvidence {
             flow,
             seq: seq.filter(|s| known(*s)),
@@ -401,6 +417,9 @@ impl Sender {
         let outputs = &mut self.outputs;
         self.evidence
             .expire(now, |event| outputs.push_back(Output::Event(event)));
+        self.unfit.report(now, self.stopped, |event| {
+            outputs.push_back(Output::Event(event));
+        });
         if self.stopped || now - self.strays_since >= STRAY_INTERVAL {
             self.report_strays(now);
             let events = self.translated.told(now, self.stopped);
@@ -471,6 +490,7 @@ impl Sender {
             self.outputs.push_back(Output::TraceReply(TraceReply {
                 flow: index,
                 seq,
+                t1: packet.sender_timestamp.raw,
                 received,
                 forward_ttl,
             }));
@@ -563,11 +583,19 @@ pub fn trace_request(
 }
 
 /// The SSID in what an ICMP error quotes, which may end anywhere in the packet.
-fn quoted_ssid(quoted: &[u8], authenticated: bool) -> Option<Ssid> {
+pub(crate) fn quoted_ssid(quoted: &[u8], authenticated: bool) -> Option<Ssid> {
     // RFC 8972 section 3: after the Error Estimate.
     let at = if authenticated { 26 } else { 14 };
     let bytes = quoted.get(at..)?.first_chunk()?;
     Some(Ssid(u16::from_be_bytes(*bytes)))
+}
+
+/// T1 in what an ICMP error quotes, which may end anywhere in the packet.
+fn quoted_t1(quoted: &[u8], authenticated: bool) -> Option<u64> {
+    // RFC 8762 sections 4.2.1 and 4.2.2.
+    let at = if authenticated { 16 } else { 4 };
+    let bytes = quoted.get(at..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*bytes))
 }
 
 /// The SSID of a flow's probes.

@@ -9,6 +9,10 @@
 //! a snapshot leaves it out, its hop says that no packet was sent. TTLs reach one
 //! beyond the target's distance, and further as soon as it stops answering there.
 //!
+//! An answer counts where every field that it quotes is that of a packet which was sent,
+//! and where it came after that packet and within the wait; what does not fit is counted
+//! (see [`crate::packet`] for what nobody can guess).
+//!
 //! The packets are STAMP requests whose SSID has
 //! [`TRACE_SSID_BIT`], so that a stateful
 //! reflector counts them apart and its reply says that the target is reached.
@@ -23,16 +27,20 @@ mod snapshot;
 
 pub(crate) use packet::is_trace_seq;
 
+use crate::packet::{Header, Identity, Marks, Quoted};
+use crate::path_mtu::is_size_probe;
 use crate::schedule::Grid;
-use crate::sender::{TraceReply, request_mode, ssid_of};
+use crate::secret::Secret;
+use crate::sender::{TraceReply, quoted_ssid, request_mode, ssid_of};
+use crate::unfit::UnfitCounts;
 use core::net::{IpAddr, SocketAddr};
 use hopgap_proto::plan::{SessionPlan, TRACE_SSID_BIT};
-use hopgap_proto::record::{FlowIndex, HopReply, HopReplyKind, Trace};
+use hopgap_proto::record::{Event, FlowIndex, HopReply, HopReplyKind, Trace, UnfitIcmp};
 use hopgap_proto::stamp::{ErrorEstimate, SenderPacket, Seq, SessionKeys, Ssid, Timestamp};
 use hopgap_proto::time::{Mono, Span, Wall};
 use pace::Pace;
-use packet::{GREATEST_TTL, Header, MOST_ATTEMPTS};
-use snapshot::{FlowTracer, Limits, Shared};
+use packet::{GREATEST_TTL, MOST_ATTEMPTS};
+use snapshot::{Answer, FlowTracer, Limits, Shared};
 use std::collections::VecDeque;
 
 /// What a [`Tracer`] needs to know.
@@ -64,6 +72,8 @@ pub struct TracerConfig {
     /// The longest wait for the answers to one asking; shorter once the path's
     /// round trip is known.
     pub wait: Span,
+    /// What makes the packets' identifiers unguessable.
+    pub secret: Secret,
 }
 
 impl TracerConfig {
@@ -75,6 +85,7 @@ impl TracerConfig {
         target: SocketAddr,
         keys: Option<SessionKeys>,
         error_estimate: ErrorEstimate,
+        secret: Secret,
     ) -> Option<Self> {
         (plan.trace_interval > Span::ZERO).then(|| Self {
             origin,
@@ -89,6 +100,7 @@ impl TracerConfig {
             max_ttl: 30,
             attempts: 3,
             wait: Span::from_secs(1),
+            secret,
         })
     }
 }
@@ -106,17 +118,6 @@ pub struct TraceTransmit {
     pub ip_id: u16,
 }
 
-/// What an ICMP error quotes of the packet that provoked it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Quoted<'a> {
-    /// IPv4 Identification, where it was sent through a raw socket and is quoted.
-    pub ip_id: Option<u16>,
-    /// UDP checksum, where the UDP header is quoted whole.
-    pub udp_checksum: Option<u16>,
-    /// The UDP payload, as much of it as there is.
-    pub payload: &'a [u8],
-}
-
 /// An ICMP error for a packet in a flow's 5-tuple.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceError<'a> {
@@ -132,6 +133,17 @@ pub struct TraceError<'a> {
     pub quoted: Quoted<'a>,
 }
 
+/// What became of an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It answers a traceroute packet of this flow.
+    Answer(FlowIndex),
+    /// It claims to answer a traceroute packet, and fits none; it is counted.
+    Unfit,
+    /// It is about something else: a probe, another session.
+    Other,
+}
+
 /// Traces the flows of one session.
 #[derive(Debug)]
 pub struct Tracer {
@@ -139,6 +151,8 @@ pub struct Tracer {
     grid: Grid,
     flows: Vec<FlowTracer>,
     shared: Shared,
+    unfit: UnfitCounts,
+    events: VecDeque<Event>,
     scratch: Vec<u8>,
     stopped: bool,
 }
@@ -156,7 +170,7 @@ impl Tracer {
         Self {
             grid: Grid::new(config.origin, config.interval, config.flows),
             flows: (0..config.flows.max(1))
-                .map(|i| FlowTracer::new(FlowIndex(i), config.target.ip(), limits))
+                .map(|i| FlowTracer::new(FlowIndex(i), config.target.ip(), limits, &config.secret))
                 .collect(),
             shared: Shared {
                 pace: Pace::new(
@@ -165,6 +179,8 @@ impl Tracer {
                 ),
                 traces: VecDeque::new(),
             },
+            unfit: UnfitCounts::new(),
+            events: VecDeque::new(),
             scratch: Vec::new(),
             stopped: false,
             config,
@@ -209,18 +225,24 @@ impl Tracer {
             }
         }
         let (index, id) = self.next_packet(now)?;
+        let marks = id.marks(&self.config.secret, index);
         let transmit = TraceTransmit {
             flow: index,
             ttl: id.ttl,
             seq: id.seq(),
-            ip_id: id.ip_id(),
+            ip_id: marks.ip_id,
         };
-        self.write_payload(&transmit, wall, payload)?;
+        self.write_payload(&transmit, marks, wall, payload)?;
         let header = self.header(&transmit);
-        let checksum = packet::udp_checksum(&header, payload, &mut self.scratch);
+        let identity = Identity::of(
+            &header,
+            payload,
+            self.config.keys.is_some(),
+            &mut self.scratch,
+        );
         self.flows
             .get_mut(usize::from(index.0))?
-            .packet_taken(id, now, checksum);
+            .packet_taken(id, now, identity);
         Some(transmit)
     }
 
@@ -228,7 +250,7 @@ impl Tracer {
     /// header, UDP header and payload, for `IP_HDRINCL`. IPv6: UDP header and
     /// payload; the kernel writes the IP header.
     pub fn write_raw(&self, transmit: &TraceTransmit, payload: &[u8], packet: &mut Vec<u8>) {
-        packet::write(&self.header(transmit), payload, packet);
+        crate::packet::write(&self.header(transmit), payload, packet);
     }
 
     /// When a packet was actually sent, by the best stamp there is.
@@ -245,44 +267,59 @@ impl Tracer {
         }
     }
 
-    /// An ICMP error that quotes a packet of this flow. Returns whether it was to a
-    /// traceroute packet that is known.
-    pub fn handle_icmp(&mut self, flow: FlowIndex, error: &TraceError<'_>) -> bool {
+    /// An ICMP error that quotes a packet with the addresses and ports of this flow.
+    pub fn handle_icmp(&mut self, flow: FlowIndex, error: &TraceError<'_>) -> Heard {
         let Some(kind) = reply_kind(error) else {
-            return false;
+            return Heard::Other;
         };
-        let seq = error
-            .quoted
-            .payload
-            .first_chunk()
-            .map(|bytes| Seq(u32::from_be_bytes(*bytes)));
-        let Some(flow) = self.flows.get_mut(usize::from(flow.0)) else {
-            return false;
+        let quoted = &error.quoted;
+        let ssid = quoted_ssid(quoted.payload, self.config.keys.is_some());
+        let own = ssid_of(self.config.ssid, flow).0 | TRACE_SSID_BIT;
+        let seq = quoted.payload.first_chunk();
+        let seq = seq.map(|bytes| Seq(u32::from_be_bytes(*bytes)));
+        if ssid.is_some_and(|ssid| ssid.0 != own) || seq.is_some_and(is_size_probe) {
+            return Heard::Other;
+        }
+        let Some(tracer) = self.flows.get_mut(usize::from(flow.0)) else {
+            return Heard::Other;
         };
-        let known = flow.find(seq, error.quoted.ip_id, error.quoted.udp_checksum);
-        known.is_some_and(|id| {
-            flow.answered(id, error.from, error.at, kind, &mut self.shared);
-            true
-        })
+        let answer = Answer {
+            from: error.from,
+            at: error.at,
+            kind,
+        };
+        let unfit = match tracer.quoted(quoted) {
+            Some(id) => match tracer.answered(id, answer, &mut self.shared) {
+                Ok(()) => return Heard::Answer(flow),
+                Err(unfit) => unfit,
+            },
+            // Where the SSID is not quoted it may be a probe's: those leave with TTL 255,
+            // which no way uses up.
+            None if ssid.is_none() && kind != HopReplyKind::TimeExceeded => return Heard::Other,
+            None => UnfitIcmp::Trace,
+        };
+        self.unfit.count(unfit);
+        Heard::Unfit
     }
 
     /// An ICMP error as a raw socket gives it, sent by `from`, arrived at `at`.
-    /// Returns the flow whose traceroute packet provoked it; `None` where it was
-    /// something else: a probe, another session, an unknown packet.
     pub fn handle_raw_icmp(
         &mut self,
         from: IpAddr,
         error: &hopgap_proto::icmp::IcmpError<'_>,
         at: Mono,
-    ) -> Option<FlowIndex> {
+    ) -> Heard {
         let quoted = &error.quoted;
-        let udp = quoted.udp?;
-        let target = self.config.target;
-        if quoted.destination != target.ip() || udp.destination_port != target.port() {
-            return None;
-        }
-        let flow = udp.source_port.checked_sub(self.config.source.port())?;
-        let flow = FlowIndex(u8::try_from(flow).ok()?);
+        let Some(udp) = quoted.udp else {
+            return Heard::Other;
+        };
+        let (source, target) = (self.config.source, self.config.target);
+        let from_here = quoted.source == source.ip();
+        let to_there = quoted.destination == target.ip() && udp.destination_port == target.port();
+        let flow = udp.source_port.checked_sub(source.port());
+        let (true, true, Some(Ok(flow))) = (from_here, to_there, flow.map(u8::try_from)) else {
+            return Heard::Other;
+        };
         let error = TraceError {
             from,
             icmp_type: error.icmp_type,
@@ -290,25 +327,38 @@ impl Tracer {
             at,
             quoted: Quoted {
                 ip_id: quoted.ip_id,
+                udp_len: Some(udp.len),
                 udp_checksum: Some(udp.checksum),
                 payload: quoted.payload,
             },
         };
-        self.handle_icmp(flow, &error).then_some(flow)
+        self.handle_icmp(FlowIndex(flow), &error)
     }
 
     /// The target's reply to a packet, as the session's
-    /// [`Sender`](crate::sender::Sender) found it. Returns whether the packet is known.
+    /// [`Sender`](crate::sender::Sender) found it. Returns whether it fits a packet.
     pub fn handle_reply(&mut self, reply: &TraceReply) -> bool {
-        let target = self.config.target.ip();
         let Some(flow) = self.flows.get_mut(usize::from(reply.flow.0)) else {
             return false;
         };
-        flow.find(Some(reply.seq), None, None).is_some_and(|id| {
-            let kind = HopReplyKind::Reflected;
-            flow.answered(id, target, reply.received.at, kind, &mut self.shared);
-            true
-        })
+        let answer = Answer {
+            from: self.config.target.ip(),
+            at: reply.received.at,
+            kind: HopReplyKind::Reflected,
+        };
+        let taken = flow
+            .find(reply.seq, reply.t1)
+            .ok_or(UnfitIcmp::Trace)
+            .and_then(|id| flow.answered(id, answer, &mut self.shared));
+        if let Err(unfit) = taken {
+            self.unfit.count(unfit);
+        }
+        taken.is_ok()
+    }
+
+    /// So many ICMP errors about the session came at once that they were not read.
+    pub fn handle_unread(&mut self, count: u32) {
+        self.unfit.count_all(UnfitIcmp::Unread, count);
     }
 
     /// Ends waits that are over at `now`. All that arrived before `now` must have
@@ -317,6 +367,9 @@ impl Tracer {
         for flow in &mut self.flows {
             flow.expire(now, &mut self.shared);
         }
+        let events = &mut self.events;
+        self.unfit
+            .report(now, self.stopped, |event| events.push_back(event));
     }
 
     /// Begins no new snapshots; those under way are finished.
@@ -327,6 +380,11 @@ impl Tracer {
     /// The next snapshot to record.
     pub fn poll_trace(&mut self) -> Option<Trace> {
         self.shared.traces.pop_front()
+    }
+
+    /// The next event to record.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
     }
 
     fn next_packet(&mut self, now: Mono) -> Option<(FlowIndex, packet::PacketId)> {
@@ -356,6 +414,7 @@ impl Tracer {
     fn write_payload(
         &self,
         transmit: &TraceTransmit,
+        marks: Marks,
         wall: Wall,
         payload: &mut Vec<u8>,
     ) -> Option<()> {
@@ -365,7 +424,7 @@ impl Tracer {
         payload.resize(mode.base_len(), 0);
         let request = SenderPacket {
             sequence: transmit.seq,
-            timestamp: Timestamp::from_wall(wall, error_estimate.format()),
+            timestamp: marks.blur(Timestamp::from_wall(wall, error_estimate.format())),
             error_estimate,
             ssid: Ssid(ssid_of(self.config.ssid, transmit.flow).0 | TRACE_SSID_BIT),
         };

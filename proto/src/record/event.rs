@@ -293,6 +293,7 @@ mod tests {
             assert_eq!(postcard::to_allocvec(&reason).unwrap(), [place]);
         }
     }
+
     /// Bytes that older and newer programs of this version have on disk.
     #[test]
     fn kinds_keep_their_places() {

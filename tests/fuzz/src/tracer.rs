@@ -1,7 +1,8 @@
 //! What the target of the traceroute does with its bytes.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use hopgap_engine::tracer::{Tracer, TracerConfig};
+use hopgap_engine::secret::Secret;
+use hopgap_engine::tracer::{Heard, Tracer, TracerConfig};
 use hopgap_proto::icmp::{IcmpError, Version, ipv4_payload};
 use hopgap_proto::record::FlowIndex;
 use hopgap_proto::stamp::{ErrorEstimate, Ssid, TimestampFormat};
@@ -10,7 +11,8 @@ use hopgap_proto::time::{Mono, Span, Wall};
 const FLOWS: u8 = 3;
 
 /// What a raw socket gives while a traceroute is under way: two bytes of length and
-/// an ICMP message, as often as there is more.
+/// an ICMP message, as often as there is more. A single byte stands for a true answer to
+/// the packet of that number among those of the turn: nobody makes one up.
 pub(crate) fn tracer(bytes: &[u8]) {
     for version in [Version::V4, Version::V6] {
         trace(version, bytes);
@@ -41,28 +43,39 @@ fn trace(version: Version, bytes: &[u8]) {
         max_ttl: 30,
         attempts: 3,
         wait: Span::from_millis(100),
+        secret: Secret::new([7; 16]),
     });
     let (mut payload, mut packet) = (Vec::new(), Vec::new());
     let mut rest = bytes;
     let mut now = Mono::from_nanos(0);
     let wall = Wall::from_nanos(1_790_000_000_000_000_000);
     for _ in 0..64 {
+        let mut quotes: Vec<Vec<u8>> = Vec::new();
         while let Some(sent) = tracer.poll_transmit(now, wall, &mut payload) {
             tracer.write_raw(&sent, &payload, &mut packet);
             assert!(packet.len() > payload.len());
             tracer.handle_sent(sent.flow, sent.seq, now);
+            quotes.push(true_answer(version, &packet));
         }
         if let Some((length, more)) = rest.split_first_chunk::<2>() {
             let length = usize::from(u16::from_be_bytes(*length)).min(more.len());
             let (message, more) = more.split_at(length);
             rest = more;
+            let truly = message.first().filter(|_| message.len() == 1);
+            let truly = truly.and_then(|n| quotes.get(usize::from(*n)));
+            if let (Some(message), Version::V4) = (truly, version) {
+                if let Ok(error) = IcmpError::parse(version, message) {
+                    let heard = tracer.handle_raw_icmp(source, &error, now);
+                    assert!(matches!(heard, Heard::Answer(flow) if flow < FlowIndex(FLOWS)));
+                }
+            }
             let (from, message) = match ipv4_payload(message) {
                 Some((from, message)) if version == Version::V4 => (from.into(), message),
                 _ => (source, message),
             };
             if let Ok(error) = IcmpError::parse(version, message) {
-                let flow = tracer.handle_raw_icmp(from, &error, now);
-                assert!(flow.is_none_or(|flow| flow < FlowIndex(FLOWS)));
+                let heard = tracer.handle_raw_icmp(from, &error, now);
+                assert!(!matches!(heard, Heard::Answer(flow) if flow >= FlowIndex(FLOWS)));
             }
         }
         now += Span::from_millis(50);
@@ -72,4 +85,15 @@ fn trace(version: Version, bytes: &[u8]) {
             assert!(trace.hops.len() <= 30);
         }
     }
+}
+
+/// 'Time exceeded' with the whole packet.
+fn true_answer(version: Version, packet: &[u8]) -> Vec<u8> {
+    let kind = match version {
+        Version::V4 => 11,
+        Version::V6 => 3,
+    };
+    let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(packet);
+    message
 }

@@ -1,6 +1,10 @@
-use super::{MAX_PROBES, PathMtuConfig, PathMtuProber, SizeProbe, is_size_probe};
+use super::{MAX_PROBES, PathMtuConfig, PathMtuProber, SizeProbe, TooBig, is_size_probe};
+use crate::packet::Quoted;
+use crate::secret::Secret;
 use crate::sender::TraceReply;
-use hopgap_proto::record::{EventKind, FlowIndex, MtuLimit, PathMtu, Stamp, StampSource};
+use hopgap_proto::record::{
+    EventKind, FlowIndex, MtuLimit, PathMtu, Stamp, StampSource, UnfitIcmp,
+};
 use hopgap_proto::stamp::{
     Compatibility, ErrorEstimate, Mode, SenderPacket, Ssid, TimestampFormat,
 };
@@ -10,6 +14,27 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 11, 1));
 const WAIT: Span = Span::from_secs(1);
+
+fn config(flows: u8) -> PathMtuConfig {
+    PathMtuConfig {
+        origin: Mono::ZERO,
+        interval: Span::from_secs(10),
+        flows,
+        source: "10.1.11.10:50000".parse().unwrap(),
+        target: "10.17.11.132:862".parse().unwrap(),
+        dscp: 0,
+        ssid: Ssid(5),
+        keys: None,
+        error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
+        wait: WAIT,
+        secret: Secret::new([7; 16]),
+    }
+}
+
+/// T1 of an unauthenticated request.
+fn t1(payload: &[u8]) -> u64 {
+    u64::from_be_bytes(*payload[4..].first_chunk().unwrap())
+}
 
 /// A network that carries packets of at most `mtu` bytes.
 #[derive(Clone, Debug)]
@@ -37,22 +62,13 @@ impl Net {
 
     /// Runs a prober for `length`; what it found, and how many packets it sent.
     fn run(&self, length: Span) -> (Vec<PathMtu>, usize) {
-        let mut prober = PathMtuProber::new(PathMtuConfig {
-            origin: Mono::ZERO,
-            interval: Span::from_secs(10),
-            flows: 3,
-            headers: 28,
-            ssid: Ssid(5),
-            keys: None,
-            error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
-            wait: WAIT,
-        });
+        let mut prober = PathMtuProber::new(config(3));
         let (mut now, mut sent) = (Mono::ZERO, 0);
         let mut packet = Vec::new();
         let mut found = Vec::new();
         while now < Mono::ZERO + length {
             prober.handle_timeout(now);
-            let mut answers: Vec<(SizeProbe, usize)> = Vec::new();
+            let mut answers: Vec<(SizeProbe, Vec<u8>)> = Vec::new();
             while let Some(probe) = prober.poll_transmit(now, Wall::ZERO, &mut packet) {
                 let (request, _) =
                     SenderPacket::parse(&packet, Mode::Open, Compatibility::Strict).unwrap();
@@ -68,12 +84,12 @@ impl Net {
                 assert!(sent < 100_000, "a search must end");
                 let lost = self.losses[sent % self.losses.len()];
                 if !lost && now >= self.up_from {
-                    answers.push((probe, size));
+                    answers.push((probe, packet.clone()));
                 }
             }
             let arrived = now + Span::from_millis(5);
-            for (probe, size) in answers {
-                if size <= usize::from(self.mtu) {
+            for (probe, payload) in answers {
+                if payload.len() + 28 <= usize::from(self.mtu) {
                     let received = Stamp {
                         at: arrived,
                         source: StampSource::Kernel,
@@ -81,13 +97,20 @@ impl Net {
                     let reply = TraceReply {
                         flow: probe.flow,
                         seq: probe.seq,
+                        t1: t1(&payload),
                         received,
                         forward_ttl: None,
                     };
                     prober.handle_reply(&reply, arrived);
                 } else if self.tells {
                     let mtu = Some(u32::from(self.mtu));
-                    prober.handle_too_big(probe.flow, probe.seq, ROUTER, mtu, arrived);
+                    let quoted = Quoted {
+                        payload: &payload,
+                        ..Quoted::default()
+                    };
+                    let from = ROUTER;
+                    let error = TooBig { from, mtu, quoted };
+                    assert!(prober.handle_too_big(probe.flow, &error, arrived));
                 }
             }
             while let Some(event) = prober.poll_event() {
@@ -166,24 +189,118 @@ fn an_outage_says_nothing_of_sizes() {
 
 #[test]
 fn a_stopped_prober_begins_no_search() {
-    let mut prober = PathMtuProber::new(PathMtuConfig {
-        origin: Mono::ZERO,
-        interval: Span::from_secs(10),
-        flows: 1,
-        headers: 48,
-        ssid: Ssid(1),
-        keys: None,
-        error_estimate: ErrorEstimate::from_error(Span::ZERO, TimestampFormat::Ntp),
-        wait: WAIT,
-    });
+    let mut prober = PathMtuProber::new(config(1));
     prober.stop();
     let now = Mono::ZERO + Span::from_secs(60);
     assert_eq!(prober.poll_timeout(), None);
     assert_eq!(prober.poll_transmit(now, Wall::ZERO, &mut Vec::new()), None);
-    // What belongs to no search is let be.
-    let seq = hopgap_proto::stamp::Seq(0x8000_01ff);
-    prober.handle_too_big(FlowIndex(0), seq, ROUTER, Some(0), now);
+    // What belongs to no search is counted, and lets all be.
+    let quoted = Quoted {
+        payload: &[0; 44],
+        ..Quoted::default()
+    };
+    let error = TooBig {
+        from: ROUTER,
+        mtu: Some(0),
+        quoted,
+    };
+    assert!(!prober.handle_too_big(FlowIndex(0), &error, now));
     prober.handle_timeout(now);
+    let what = UnfitIcmp::TooBig;
+    let told = prober.poll_event().map(|event| event.kind);
+    assert_eq!(told, Some(EventKind::UnfitIcmp { what, count: 1 }));
+}
+
+/// What a blind attacker of the path can send: everything right but what nobody can guess.
+#[test]
+fn a_forged_too_big_settles_nothing_and_is_counted() {
+    let mut prober = PathMtuProber::new(config(1));
+    let (mut payload, mut packet) = (Vec::new(), Vec::new());
+    let mut sent = Vec::new();
+    while let Some(probe) = prober.poll_transmit(Mono::ZERO, Wall::ZERO, &mut payload) {
+        prober.write_raw(&probe, &payload, &mut packet);
+        sent.push((probe, payload.clone(), packet.clone()));
+    }
+    let later = Mono::ZERO + Span::from_millis(1);
+    let (probe, payload, packet) = sent.last().unwrap();
+    let quote = |edit: &dyn Fn(&mut Vec<u8>)| {
+        // The shortest that there is: the IP header and 8 bytes (RFC 792).
+        let mut message = vec![3, 4, 0, 0, 0, 0, 2, 88];
+        message.extend_from_slice(&packet[..28]);
+        edit(&mut message);
+        message
+    };
+    let forged: [&dyn Fn(&mut Vec<u8>); 4] = [
+        // The identification, the checksum, the length of the datagram.
+        &|m| m[8 + 4] ^= 1,
+        &|m| m[8 + 27] ^= 1,
+        &|m| m[8 + 25] ^= 1,
+        // It has room for more than the packet.
+        &|m| m[6..8].copy_from_slice(&9001_u16.to_be_bytes()),
+    ];
+    for edit in forged {
+        let message = quote(edit);
+        let error = hopgap_proto::icmp::IcmpError::parse(hopgap_proto::icmp::Version::V4, &message)
+            .unwrap();
+        assert!(prober.handle_raw_icmp(ROUTER, &error, later));
+    }
+    // T1 in the payload is not what was sent: with the IP and UDP header unseen, as the
+    // kernel gives it without raw sockets.
+    let mut wrong = payload.clone();
+    wrong[11] ^= 1;
+    for quoted in [&wrong[..], &payload[..8], &[]] {
+        let quoted = Quoted {
+            payload: quoted,
+            ..Quoted::default()
+        };
+        let error = TooBig {
+            from: ROUTER,
+            mtu: Some(600),
+            quoted,
+        };
+        assert!(!prober.handle_too_big(probe.flow, &error, later));
+    }
+    // The search goes on: all come back.
+    for (probe, payload, _) in &sent {
+        let reply = TraceReply {
+            flow: probe.flow,
+            seq: probe.seq,
+            t1: t1(payload),
+            received: Stamp {
+                at: later,
+                source: StampSource::Kernel,
+            },
+            forward_ttl: None,
+        };
+        prober.handle_reply(&reply, later);
+    }
+    prober.handle_timeout(later);
+    let told: Vec<EventKind> = std::iter::from_fn(|| prober.poll_event())
+        .map(|event| event.kind)
+        .collect();
+    let found = told.iter().find_map(|kind| match kind {
+        EventKind::PathMtu(found) => Some((found.bytes, found.limit)),
+        _ => None,
+    });
+    assert_eq!(found, Some((9000, None)), "{told:?}");
+    let unfit = EventKind::UnfitIcmp {
+        what: UnfitIcmp::TooBig,
+        count: 7,
+    };
+    assert!(told.contains(&unfit), "{told:?}");
+
+    // The true one is taken, quoted as little as it may be.
+    let mut prober = PathMtuProber::new(config(1));
+    let mut fits = false;
+    while let Some(probe) = prober.poll_transmit(Mono::ZERO, Wall::ZERO, &mut Vec::new()) {
+        assert_ne!(probe.ip_id, 0);
+        let message = quote(&|_| ());
+        let error = hopgap_proto::icmp::IcmpError::parse(hopgap_proto::icmp::Version::V4, &message)
+            .unwrap();
+        prober.handle_raw_icmp(ROUTER, &error, later);
+        fits |= probe.ip_id == sent.last().unwrap().0.ip_id;
+    }
+    assert!(fits, "the same secret makes the same packets");
 }
 
 proptest! {

@@ -1,10 +1,12 @@
 //! One flow's snapshots: which TTLs to ask, and when enough was heard.
 
 use super::pace::Pace;
-use super::packet::PacketId;
+use super::packet::{self, PacketId};
 use super::{HopReply, HopReplyKind};
+use crate::packet::{Identity, Quoted};
+use crate::secret::Secret;
 use core::net::IpAddr;
-use hopgap_proto::record::{FlowIndex, Hop, Trace};
+use hopgap_proto::record::{FlowIndex, Hop, Trace, UnfitIcmp};
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::{BTreeSet, VecDeque};
@@ -15,6 +17,9 @@ const MEMORY: u32 = 8;
 const RECHECK: u32 = 16;
 /// The shortest wait for answers once the path's round trip is known.
 const SHORTEST_WAIT: Span = Span::from_millis(100);
+/// An arrival, which the kernel stamps by the wall clock, is brought to the monotonic
+/// clock with this error, at most.
+const CONVERSION: Span = Span::from_micros(100);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -35,6 +40,7 @@ pub(super) struct FlowTracer {
     flow: FlowIndex,
     target: IpAddr,
     limits: Limits,
+    first_round: u32,
     round: u32,
     snapshot: Option<Snapshot>,
     /// The last snapshot, whose late answers still teach how long to wait.
@@ -71,21 +77,31 @@ struct Ask {
     replies: Vec<HopReply>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Packet {
     id: PacketId,
     sent: Mono,
-    checksum: u16,
+    identity: Identity,
     answered: bool,
 }
 
+/// An answer that came to a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) from: IpAddr,
+    pub(super) at: Mono,
+    pub(super) kind: HopReplyKind,
+}
+
 impl FlowTracer {
-    pub(super) fn new(flow: FlowIndex, target: IpAddr, limits: Limits) -> Self {
+    pub(super) fn new(flow: FlowIndex, target: IpAddr, limits: Limits, secret: &Secret) -> Self {
+        let first_round = packet::first_round(secret, flow);
         Self {
             flow,
             target,
             limits,
-            round: 0,
+            first_round,
+            round: first_round,
             snapshot: None,
             previous: None,
             distance: None,
@@ -149,7 +165,7 @@ impl FlowTracer {
     }
 
     /// That packet is being sent.
-    pub(super) fn packet_taken(&mut self, id: PacketId, now: Mono, checksum: u16) {
+    pub(super) fn packet_taken(&mut self, id: PacketId, now: Mono, identity: Identity) {
         let Some(snapshot) = self.snapshot.as_mut() else {
             return;
         };
@@ -162,7 +178,7 @@ impl FlowTracer {
             ask.packets.push(Packet {
                 id,
                 sent: now,
-                checksum,
+                identity,
                 answered: false,
             });
         }
@@ -182,47 +198,53 @@ impl FlowTracer {
         }
     }
 
-    /// Which packet it was, by whichever part of its identity is known.
-    pub(super) fn find(
-        &self,
-        seq: Option<Seq>,
-        ip_id: Option<u16>,
-        checksum: Option<u16>,
-    ) -> Option<PacketId> {
-        let by = |fits: &dyn Fn(&Packet) -> bool| {
-            let mut found = self.packets().filter(|p| fits(p)).map(|p| p.id);
-            let first = found.next()?;
-            // Two that fit tell nothing.
-            found.next().is_none().then_some(first)
-        };
-        seq.and_then(|seq| by(&|p| p.id.has_seq(seq)))
-            .or_else(|| ip_id.and_then(|ip_id| by(&|p| p.id.ip_id() == ip_id)))
-            .or_else(|| checksum.and_then(|sum| by(&|p| p.checksum == sum)))
+    /// Which packet an ICMP error quotes.
+    pub(super) fn quoted(&self, quoted: &Quoted<'_>) -> Option<PacketId> {
+        self.packets()
+            .find(|p| quoted.fits(&p.identity))
+            .map(|p| p.id)
     }
 
-    /// An answer to a packet came.
+    /// Which packet has this number and this T1.
+    pub(super) fn find(&self, seq: Seq, t1: u64) -> Option<PacketId> {
+        self.packets()
+            .find(|p| p.id.has_seq(seq) && p.identity.t1() == t1)
+            .map(|p| p.id)
+    }
+
+    /// An answer to a packet came; an error where it cannot be one to that packet.
     pub(super) fn answered(
         &mut self,
         id: PacketId,
-        from: IpAddr,
-        at: Mono,
-        kind: HopReplyKind,
+        answer: Answer,
         shared: &mut Shared,
-    ) {
-        let target = self.target;
+    ) -> Result<(), UnfitIcmp> {
+        let Answer { from, at, kind } = answer;
+        let (target, wait) = (self.target, self.limits.wait);
         let both = [self.snapshot.as_mut(), self.previous.as_mut()];
-        let Some(snapshot) = both.into_iter().flatten().find(|s| s.round == id.round) else {
-            return;
+        let snapshot = both.into_iter().flatten().find(|s| s.round == id.round);
+        let Some((snapshot, place)) = snapshot.and_then(|s| s.place(id).map(|p| (s, p))) else {
+            return Err(UnfitIcmp::Trace);
         };
         let Some(ask) = snapshot.ask_mut(id.ttl) else {
-            return;
+            return Err(UnfitIcmp::Trace);
         };
-        let Some(packet) = ask.packets.iter_mut().find(|p| p.id == id && !p.answered) else {
-            return;
+        let Some(packet) = ask.packets.get_mut(place) else {
+            return Err(UnfitIcmp::Trace);
         };
+        if packet.answered {
+            // The network made two of one.
+            return Ok(());
+        }
+        if at + CONVERSION < packet.sent {
+            return Err(UnfitIcmp::TraceEarly);
+        }
+        let round_trip = (at - packet.sent).max(Span::ZERO);
+        if round_trip > wait {
+            return Err(UnfitIcmp::TraceLate);
+        }
         packet.answered = true;
         shared.pace.answered(id.ttl, at);
-        let round_trip = at - packet.sent;
         ask.replies.push(HopReply {
             from,
             round_trip,
@@ -237,6 +259,7 @@ impl FlowTracer {
         if self.snapshot.as_ref().is_some_and(Snapshot::is_complete) {
             self.finish(at, shared);
         }
+        Ok(())
     }
 
     /// When [`Self::expire`] has something to do.
@@ -278,7 +301,8 @@ impl FlowTracer {
         let tried = u8::try_from(snapshot.asks.len()).unwrap_or(u8::MAX);
         let end = snapshot.reached_at.or_else(|| snapshot.refused_at());
         let furthest = end.unwrap_or(tried);
-        let full = snapshot.round < MEMORY / 2 || snapshot.round.is_multiple_of(RECHECK);
+        let count = snapshot.round.wrapping_sub(self.first_round);
+        let full = count < MEMORY / 2 || count.is_multiple_of(RECHECK);
         let mut again: BTreeSet<u8> = (1..=furthest)
             .zip(&snapshot.asks)
             .filter(|(ttl, ask)| {
@@ -356,6 +380,12 @@ impl FlowTracer {
 }
 
 impl Snapshot {
+    /// Where the packet stands among those of its TTL.
+    fn place(&self, id: PacketId) -> Option<usize> {
+        let ask = self.asks.get(usize::from(id.ttl).checked_sub(1)?)?;
+        ask.packets.iter().position(|p| p.id == id)
+    }
+
     fn ask_mut(&mut self, ttl: u8) -> Option<&mut Ask> {
         self.asks.get_mut(usize::from(ttl).checked_sub(1)?)
     }

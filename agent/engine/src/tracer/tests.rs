@@ -1,6 +1,6 @@
 use super::*;
 use hopgap_proto::icmp::{IcmpError, Version, ipv4_payload};
-use hopgap_proto::record::{Hop, Stamp, StampSource};
+use hopgap_proto::record::{EventKind, Hop, Stamp, StampSource};
 use hopgap_proto::stamp::TimestampFormat;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ fn config(flows: u8) -> TracerConfig {
         max_ttl: 30,
         attempts: 3,
         wait: MS * 1_000,
+        secret: Secret::new([7; 16]),
     }
 }
 
@@ -119,8 +120,8 @@ impl World {
                 match entry.remove() {
                     Answer::Icmp(from, message) => {
                         let error = IcmpError::parse(Version::V4, &message).unwrap();
-                        let flow = self.tracer.handle_raw_icmp(from, &error, when);
-                        assert!(flow.is_some());
+                        let heard = self.tracer.handle_raw_icmp(from, &error, when);
+                        assert!(matches!(heard, Heard::Answer(_)), "{heard:?}");
                     }
                     Answer::Reply(reply) => assert!(self.tracer.handle_reply(&reply)),
                 }
@@ -160,6 +161,7 @@ impl World {
                     let reply = TraceReply {
                         flow: t.flow,
                         seq: t.seq,
+                        t1: t1(&payload),
                         received,
                         forward_ttl: Some(1),
                     };
@@ -178,6 +180,11 @@ fn time_exceeded(packet: &[u8], quote: Quote) -> Vec<u8> {
         Quote::EightBytes => &packet[..28],
     });
     message
+}
+
+/// T1 of an unauthenticated request.
+fn t1(payload: &[u8]) -> u64 {
+    u64::from_be_bytes(*payload[4..].first_chunk().unwrap())
 }
 
 /// A trace as people write it.
@@ -460,9 +467,9 @@ fn an_unreachable_is_kept_and_ends_the_search() {
                 ..Quoted::default()
             },
         };
-        assert!(tracer.handle_icmp(t.flow, &error));
+        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
         // The same answer twice is one answer.
-        assert!(tracer.handle_icmp(t.flow, &error));
+        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
     }
     tracer.handle_timeout(at(2_000));
     let trace = tracer.poll_trace().unwrap();
@@ -546,22 +553,155 @@ fn refused_packets_do_not_count_as_sent() {
     );
 }
 
-#[test]
-fn identities_do_not_collide_within_their_memory() {
-    let mut seen = std::collections::BTreeSet::new();
-    for round in 1_000..1_256 {
-        for attempt in 0..MOST_ATTEMPTS {
-            for ttl in 1..=GREATEST_TTL {
-                let id = packet::PacketId {
-                    round,
-                    attempt,
-                    ttl,
-                };
-                assert!(is_trace_seq(id.seq()));
-                assert!(id.ip_id() != 0 && seen.insert(id.ip_id()));
-            }
-        }
+/// The packets of one round, as they are on the wire.
+fn round(secret: Secret) -> (Tracer, Vec<(TraceTransmit, Vec<u8>)>) {
+    let mut tracer = Tracer::new(TracerConfig {
+        secret,
+        ..config(1)
+    });
+    let (mut payload, mut packet) = (vec![], vec![]);
+    let mut sent = vec![];
+    while let Some(t) = tracer.poll_transmit(at(0), WALL, &mut payload) {
+        tracer.handle_sent(t.flow, t.seq, at(0));
+        tracer.write_raw(&t, &payload, &mut packet);
+        sent.push((t, packet.clone()));
     }
+    (tracer, sent)
+}
+
+#[test]
+fn nobody_guesses_what_the_shortest_quote_holds() {
+    let mut ids = std::collections::BTreeSet::new();
+    let mut sums = std::collections::BTreeSet::new();
+    for n in 0..200 {
+        let (_, sent) = round(Secret::new([n; 16]));
+        let (t, packet) = &sent[0];
+        assert!(is_trace_seq(t.seq) && t.ip_id != 0);
+        ids.insert(packet[4..6].to_vec());
+        sums.insert(packet[26..28].to_vec());
+    }
+    // Of 200 draws of 16 bits hardly any two are the same.
+    assert!(ids.len() > 190 && sums.len() > 190, "{ids:?} {sums:?}");
+}
+
+#[test]
+fn an_answer_counts_where_every_quoted_field_is_right() {
+    let (mut tracer, sent) = round(Secret::new([7; 16]));
+    let router: IpAddr = "10.1.11.1".parse().unwrap();
+    let (t, packet) = &sent[2];
+    let forged = |change: &dyn Fn(&mut [u8])| {
+        let mut message = time_exceeded(packet, Quote::All);
+        change(&mut message[8..]);
+        message
+    };
+    // Identification; length, checksum, T1 of the datagram; its very last byte.
+    let changes: [&dyn Fn(&mut [u8]); 5] = [
+        &|p| p[5] ^= 1,
+        &|p| p[25] ^= 4,
+        &|p| p[27] ^= 1,
+        &|p| p[28 + 11] ^= 1,
+        &|p| p[28 + 43] ^= 1,
+    ];
+    for change in changes {
+        let message = forged(change);
+        let error = IcmpError::parse(Version::V4, &message).unwrap();
+        let heard = tracer.handle_raw_icmp(router, &error, at(1));
+        assert_eq!(heard, Heard::Unfit, "{:?}", error.quoted);
+    }
+    // Of other addresses or ports it is not about this session at all.
+    for place in [15, 19, 21, 23] {
+        let message = forged(&|p| p[place] ^= 0x80);
+        let error = IcmpError::parse(Version::V4, &message).unwrap();
+        assert_eq!(tracer.handle_raw_icmp(router, &error, at(1)), Heard::Other);
+    }
+    // Right, but before it was sent, or when nobody waits any more.
+    let message = forged(&|_| ());
+    let error = IcmpError::parse(Version::V4, &message).unwrap();
+    for ms in [-2, 1_001] {
+        assert_eq!(tracer.handle_raw_icmp(router, &error, at(ms)), Heard::Unfit);
+    }
+    let heard = tracer.handle_raw_icmp(router, &error, at(1));
+    assert_eq!(heard, Heard::Answer(t.flow));
+    // What the clocks' conversion may err by is no time before.
+    let (t, packet) = &sent[3];
+    let message = time_exceeded(packet, Quote::EightBytes);
+    let error = IcmpError::parse(Version::V4, &message).unwrap();
+    let early = at(0) - Span::from_micros(50);
+    let heard = tracer.handle_raw_icmp(router, &error, early);
+    assert_eq!(heard, Heard::Answer(t.flow));
+
+    tracer.handle_timeout(at(2));
+    let told: Vec<_> = std::iter::from_fn(|| tracer.poll_event())
+        .map(|event| event.kind)
+        .collect();
+    let counted = |what, count| EventKind::UnfitIcmp { what, count };
+    assert_eq!(
+        told,
+        [
+            counted(UnfitIcmp::Trace, 5),
+            counted(UnfitIcmp::TraceEarly, 1),
+            counted(UnfitIcmp::TraceLate, 1)
+        ]
+    );
+    tracer.stop();
+    for s in 1..9 {
+        tracer.handle_timeout(at(s * 1_100));
+        while tracer
+            .poll_transmit(at(s * 1_100), WALL, &mut vec![])
+            .is_some()
+        {}
+    }
+    let trace = tracer.poll_trace().unwrap();
+    let answered: Vec<_> = trace
+        .hops
+        .iter()
+        .flat_map(|h| h.replies.iter().map(|r| (h.ttl, r.round_trip)))
+        .collect();
+    assert_eq!(answered, [(3, MS), (4, Span::ZERO)]);
+}
+
+#[test]
+fn a_reply_with_another_time_is_no_answer() {
+    let (mut tracer, sent) = round(Secret::new([7; 16]));
+    let (t, packet) = &sent[4];
+    let reply = |t1| TraceReply {
+        flow: t.flow,
+        seq: t.seq,
+        t1,
+        received: Stamp {
+            at: at(5),
+            source: StampSource::Kernel,
+        },
+        forward_ttl: Some(251),
+    };
+    let t1 = t1(&packet[28..]);
+    assert!(!tracer.handle_reply(&reply(t1 ^ 1)));
+    assert!(tracer.handle_reply(&reply(t1)));
+}
+
+#[test]
+fn a_blind_flood_names_no_hop() {
+    // Everything that can be known is right: addresses, ports, lengths; the rest is tried.
+    let (mut tracer, sent) = round(Secret::new([7; 16]));
+    let (_, packet) = &sent[0];
+    let mut message = time_exceeded(packet, Quote::EightBytes);
+    for id in 0..=u16::MAX {
+        message[8 + 4..8 + 6].copy_from_slice(&id.to_be_bytes());
+        message[8 + 26..8 + 28].copy_from_slice(&id.wrapping_mul(7).to_be_bytes());
+        let error = IcmpError::parse(Version::V4, &message).unwrap();
+        let heard = tracer.handle_raw_icmp("203.0.113.9".parse().unwrap(), &error, at(1));
+        assert_eq!(heard, Heard::Unfit);
+    }
+    tracer.handle_timeout(at(2));
+    let told = tracer.poll_event().map(|event| event.kind);
+    let what = UnfitIcmp::Trace;
+    assert_eq!(
+        told,
+        Some(EventKind::UnfitIcmp {
+            what,
+            count: 65_536
+        })
+    );
 }
 
 proptest! {
@@ -591,10 +731,10 @@ proptest! {
                 4 => tracer.hint_distance(flow, kind),
                 5 => {
                     let received = Stamp { at: at(ms), source: StampSource::User };
-                    tracer.handle_reply(&TraceReply { flow, seq, received, forward_ttl: None });
+                    tracer.handle_reply(&TraceReply { flow, seq, t1: word.into(), received, forward_ttl: None });
                 }
                 _ => {
-                    let quoted = Quoted { ip_id: Some(word.to_be_bytes()[0].into()), udp_checksum: None, payload: &own };
+                    let quoted = Quoted { ip_id: Some(word.to_be_bytes()[0].into()), payload: &own, ..Quoted::default() };
                     let from = if word % 2 == 0 { TARGET } else { "fd00::1" }.parse().unwrap();
                     tracer.handle_icmp(flow, &TraceError { from, icmp_type: kind % 12, code: kind, at: at(ms), quoted });
                 }
