@@ -136,6 +136,9 @@ pub(crate) struct Header {
     pub(crate) ttl: u8,
     pub(crate) dscp: u8,
     pub(crate) ip_id: u16,
+    /// Whether routers may not fragment it: probes say nothing of it, and only packets
+    /// of a certain size do.
+    pub(crate) dont_fragment: bool,
 }
 
 /// The checksum that the packet's UDP header has; as sent, so never zero.
@@ -157,7 +160,9 @@ pub(crate) fn write(header: &Header, payload: &[u8], out: &mut Vec<u8>) {
             ip.set_dscp(header.dscp);
             ip.set_total_length(total);
             ip.set_identification(header.ip_id);
-            ip.set_flags(Ipv4Flags::DontFragment);
+            if header.dont_fragment {
+                ip.set_flags(Ipv4Flags::DontFragment);
+            }
             ip.set_ttl(header.ttl);
             ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
             ip.set_source(source);

@@ -41,6 +41,8 @@ const USUAL: [u16; 6] = [GREATEST, 1500, 1450, 1400, 1280, 576];
 const HEADERS: (u16, u16) = (28, 48);
 /// Sizes between two known ones that are tried at once.
 const AT_ONCE: u16 = 4;
+/// The shortest wait for replies once the path's round trip is known.
+const SHORTEST_WAIT: Span = Span::from_millis(250);
 /// Packets of which it is remembered what they were: those of a search and more.
 const MOST_SENT: usize = 64;
 /// Attempts in which not even the small packet came back, before a search is given up.
@@ -71,7 +73,8 @@ pub struct PathMtuConfig {
     pub keys: Option<SessionKeys>,
     /// What the kernel says of this host's wall clock.
     pub error_estimate: ErrorEstimate,
-    /// The wait for replies to one attempt (`PROBE_TIMER`).
+    /// The longest wait for replies to one attempt (`PROBE_TIMER`); shorter once the
+    /// path's round trip is known.
     pub wait: Span,
     /// What makes the packets' identifiers unguessable.
     pub secret: Secret,
@@ -116,6 +119,8 @@ pub struct PathMtuProber {
     number: u32,
     /// The newest packets.
     sent: VecDeque<Sent>,
+    /// The longest round trip of late, fading.
+    longest: Option<Span>,
     unfit: UnfitCounts,
     scratch: Vec<u8>,
     events: VecDeque<Event>,
@@ -152,6 +157,7 @@ struct Sent {
     flow: FlowIndex,
     seq: Seq,
     size: u16,
+    at: Mono,
     identity: Identity,
 }
 
@@ -172,6 +178,7 @@ impl PathMtuProber {
             search: None,
             known: None,
             sent: VecDeque::new(),
+            longest: None,
             unfit: UnfitCounts::new(),
             scratch: Vec::new(),
             events: VecDeque::new(),
@@ -207,15 +214,16 @@ impl PathMtuProber {
             let flow = slot.number.rem_euclid(i64::from(self.config.flows.max(1)));
             let flow = FlowIndex(u8::try_from(flow).unwrap_or(0));
             let least = self.least();
-            self.search = Some(Search::new(flow, now, least, self.known, self.config.wait));
+            self.search = Some(Search::new(flow, now, least, self.known, self.wait()));
         }
+        let wait = self.wait();
         let search = self.search.as_mut()?;
         let next = search.tries.iter_mut().find(|t| t.to_send)?;
         self.number = self.number.wrapping_add(1);
         let seq = Seq(TRACE | (self.number << 8 & !TRACE) | MARK);
         next.to_send = false;
         next.sent.push(seq);
-        search.deadline = now + self.config.wait;
+        search.deadline = now + wait;
         let (flow, size) = (search.flow, next.size);
         let drawn = self
             .config
@@ -237,6 +245,7 @@ impl PathMtuProber {
             flow,
             seq: probe.seq,
             size,
+            at: now,
             identity: Identity::of(&header, payload, authenticated, &mut self.scratch),
         });
         Some(probe)
@@ -259,6 +268,7 @@ impl PathMtuProber {
             ttl: 255,
             dscp: self.config.dscp,
             ip_id: probe.ip_id,
+            dont_fragment: true,
         }
     }
 
@@ -329,8 +339,11 @@ impl PathMtuProber {
 
     /// The target's reply, as the session's [`Sender`](crate::sender::Sender) found it.
     pub fn handle_reply(&mut self, reply: &TraceReply, now: Mono) {
-        let fits = |s: &Sent| s.seq == reply.seq && s.identity.t1() == reply.t1;
-        if self.sent.iter().any(fits) {
+        let fits = |s: &&Sent| s.seq == reply.seq && s.identity.t1() == reply.t1;
+        if let Some(sent) = self.sent.iter().find(fits) {
+            let trip = now - sent.at;
+            let faded = self.longest.map_or(trip, |l| l - l / 8);
+            self.longest = Some(faded.max(trip));
             self.settle(reply.flow, reply.seq, State::Passed, now);
         }
     }
@@ -341,6 +354,7 @@ impl PathMtuProber {
         let events = &mut self.events;
         self.unfit
             .report(now, self.stopped, |event| events.push_back(event));
+        let wait = self.wait();
         let Some(search) = &mut self.search else {
             return;
         };
@@ -366,7 +380,7 @@ impl PathMtuProber {
             self.conclude(now);
             return;
         }
-        search.again(now, self.config.wait);
+        search.again(now, wait);
     }
 
     /// Begins no new search; the one under way ends with its wait.
@@ -377,6 +391,15 @@ impl PathMtuProber {
     /// The next finding to record.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The wait for replies to one attempt: four round trips, and some for queues.
+    fn wait(&self) -> Span {
+        self.longest.map_or(self.config.wait, |longest| {
+            (longest * 4 + Span::from_millis(50))
+                .max(SHORTEST_WAIT)
+                .min(self.config.wait)
+        })
     }
 
     /// The smallest packet: a probe with an empty padding.
@@ -439,7 +462,7 @@ impl PathMtuProber {
             Some((size, limit)) if size <= search.passed.saturating_add(1) => Some(limit),
             None if search.passed >= GREATEST => None,
             _ => {
-                search.next_step(now, self.config.wait);
+                search.next_step(now, self.wait());
                 self.search = Some(search);
                 return;
             }

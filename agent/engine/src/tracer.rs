@@ -408,6 +408,7 @@ impl Tracer {
             ttl: transmit.ttl,
             dscp: self.config.dscp,
             ip_id: transmit.ip_id,
+            dont_fragment: false,
         }
     }
 

@@ -5,6 +5,7 @@
 //! where the kernel gave none the stamp is `None`, and it is never replaced by a
 //! reading of the clock.
 //!
+//! - [`echo`]: what ICMP echo's sockets let pass
 //! - [`lanes`]: several sockets on one port, so that a flood fills its own queue only
 //! - [`interface`]: network interfaces by name
 //! - [`link`]: whole Ethernet frames of one interface
@@ -16,6 +17,7 @@
 //! All `unsafe` of the project is in the private module `sys`.
 
 pub mod clock;
+pub mod echo;
 mod error;
 mod error_queue;
 mod family;

@@ -50,6 +50,12 @@ pub struct ProbeOptions {
     /// Forbid fragmentation and ignore what is known of the path's MTU: a packet
     /// that is too long for a hop is lost there, with an ICMP error.
     pub dont_fragment: bool,
+    /// Let no ICMP 'too big' that quotes a packet of this socket change what the kernel
+    /// believes of the path's MTU, for all programs of the host and for minutes: whoever
+    /// can forge one would (`IP_PMTUDISC_INTERFACE`). Over IPv4 packets then leave without
+    /// DF but for those that [`ProbeSocket::forbid_fragments`] is called for; over IPv6
+    /// 'too big' no more comes by the error queue.
+    pub ignore_too_big: bool,
     /// Which transmit stamps to take.
     pub tx_stamps: TxStamps,
     /// Whether to take ICMP errors. Without, the kernel is also silent about packets
@@ -65,6 +71,7 @@ impl ProbeOptions {
             ttl: 255,
             tos: 0,
             dont_fragment: true,
+            ignore_too_big: local.is_ipv4(),
             tx_stamps: TxStamps::Sent,
             icmp_errors: true,
         }
@@ -77,6 +84,7 @@ impl ProbeOptions {
             ttl: 255,
             tos: 0,
             dont_fragment: true,
+            ignore_too_big: true,
             tx_stamps: TxStamps::Sent,
             icmp_errors: false,
         }
@@ -195,10 +203,10 @@ impl ProbeSocket {
         set(names.tos, c_int::from(options.tos))?;
         set(
             names.mtu_discover,
-            if options.dont_fragment {
-                libc::IP_PMTUDISC_PROBE
-            } else {
-                libc::IP_PMTUDISC_DONT
+            match (options.dont_fragment, options.ignore_too_big) {
+                (true, true) => libc::IP_PMTUDISC_INTERFACE,
+                (true, false) => libc::IP_PMTUDISC_PROBE,
+                (false, _) => libc::IP_PMTUDISC_DONT,
             },
         )?;
         set(names.recv_ttl, 1)?;
@@ -252,6 +260,25 @@ impl ProbeSocket {
     /// The kernel refused: the packet never left.
     pub fn send_to(&mut self, bytes: &[u8], dest: SocketAddr) -> Result<SendToken, Refusal> {
         self.send(&Outgoing::new(bytes, dest))
+    }
+
+    /// Whether routers may not fragment what is sent until this is called again (DF), at a
+    /// socket that [ignores](ProbeOptions::ignore_too_big) what they say of it. IPv6 never
+    /// lets them.
+    ///
+    /// # Errors
+    /// The kernel's; none is known to occur.
+    pub fn forbid_fragments(&self, forbid: bool) -> io::Result<()> {
+        if self.family == Family::V6 {
+            return Ok(());
+        }
+        let (_, level, option) = self.family.options().mtu_discover;
+        let value = if forbid {
+            libc::IP_PMTUDISC_PROBE
+        } else {
+            libc::IP_PMTUDISC_INTERFACE
+        };
+        sys::set_int(self.socket.as_fd(), level, option, value)
     }
 
     /// As [`send_to`](Self::send_to), with what is special of one packet.

@@ -77,8 +77,10 @@ impl RawSender {
         family
             .plain_flow_label(fd)
             .map_err(failed("IPV6_AUTOFLOWLABEL"))?;
+        // The packets' own headers say DF; what is longer than the interface's MTU is
+        // refused, and nothing that is said of a path is believed.
         let (name, level, option) = family.options().mtu_discover;
-        sys::set_int(fd, level, option, libc::IP_PMTUDISC_PROBE).map_err(failed(name))?;
+        sys::set_int(fd, level, option, libc::IP_PMTUDISC_INTERFACE).map_err(failed(name))?;
         let outbox = Outbox::new(fd, tx_stamps).map_err(failed("SO_TIMESTAMPING"))?;
         Ok(Self {
             socket,
@@ -161,16 +163,11 @@ impl IcmpSocket {
                 source,
             }
         };
-        // In both filters a set bit blocks the type.
-        match family {
-            Family::V4 => sys::set_flags(fd, SOL_RAW, ICMP_FILTER, !(1 << 3 | 1 << 11)),
-            Family::V6 => {
-                let mut blocked = [u32::MAX; 8];
-                blocked[0] = !(1 << 1 | 1 << 2 | 1 << 3);
-                sys::set_bits(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked)
-            }
-        }
-        .map_err(failed("ICMP_FILTER"))?;
+        let types = match family {
+            Family::V4 => &[3, 11][..],
+            Family::V6 => &[1, 2, 3][..],
+        };
+        filter_icmp(fd, family, types).map_err(failed("ICMP_FILTER"))?;
         let (name, level, option) = family.options().recv_ttl;
         sys::set_int(fd, level, option, 1).map_err(failed(name))?;
         sys::receive_buffer(fd, BUFFER).map_err(failed("SO_RCVBUF"))?;
@@ -225,6 +222,22 @@ impl AsFd for IcmpSocket {
 fn open(family: Family, protocol: Protocol, what: &'static str) -> Result<Socket, NetError> {
     Socket::new(family.domain(), Type::RAW, Some(protocol))
         .map_err(|source| NetError::raw(what, source))
+}
+
+/// Lets only messages of these types pass to a raw socket of ICMP.
+pub(crate) fn filter_icmp(fd: BorrowedFd<'_>, family: Family, types: &[u8]) -> io::Result<()> {
+    // In both filters a set bit blocks the type.
+    let mut blocked = [u32::MAX; 8];
+    for kind in types {
+        if let Some(word) = blocked.get_mut(usize::from(kind / 32)) {
+            *word &= !(1 << (kind % 32));
+        }
+    }
+    match family {
+        // It has 32 bits: types of IPv4 beyond are no answers.
+        Family::V4 => sys::set_flags(fd, SOL_RAW, ICMP_FILTER, blocked[0]),
+        Family::V6 => sys::set_bits(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked),
+    }
 }
 
 // Kernel numbers that libc lacks.

@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use std::ffi::{CString, c_int, c_uint};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
 
 // Kernel numbers that libc lacks or gives for some targets only.
@@ -34,6 +34,16 @@ const AF_PACKET: libc::sa_family_t = 17;
 const ETH_P_ALL: u16 = 3;
 /// `PACKET_MR_PROMISC`, as wide as its field.
 const PACKET_MR_PROMISC: u16 = 1;
+
+/// Does `work` with a descriptor that another crate holds and shows by its number.
+pub(crate) fn with_fd<T>(fd: RawFd, work: impl FnOnce(BorrowedFd<'_>) -> T) -> io::Result<T> {
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is not -1. `work` passes it to the kernel alone, which refuses a
+    // number that is no open descriptor, and keeps it no longer than this call.
+    Ok(work(unsafe { BorrowedFd::borrow_raw(fd) }))
+}
 
 /// Turns the C convention (-1 and errno) into a result.
 fn check(result: c_int) -> io::Result<c_int> {

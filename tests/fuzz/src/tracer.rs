@@ -63,11 +63,11 @@ fn trace(version: Version, bytes: &[u8]) {
             rest = more;
             let truly = message.first().filter(|_| message.len() == 1);
             let truly = truly.and_then(|n| quotes.get(usize::from(*n)));
-            if let (Some(message), Version::V4) = (truly, version) {
-                if let Ok(error) = IcmpError::parse(version, message) {
-                    let heard = tracer.handle_raw_icmp(source, &error, now);
-                    assert!(matches!(heard, Heard::Answer(flow) if flow < FlowIndex(FLOWS)));
-                }
+            if let (Some(message), Version::V4) = (truly, version)
+                && let Ok(error) = IcmpError::parse(version, message)
+            {
+                let heard = tracer.handle_raw_icmp(source, &error, now);
+                assert!(matches!(heard, Heard::Answer(flow) if flow < FlowIndex(FLOWS)));
             }
             let (from, message) = match ipv4_payload(message) {
                 Some((from, message)) if version == Version::V4 => (from.into(), message),

@@ -31,6 +31,9 @@ fn config(flows: u8) -> PathMtuConfig {
     }
 }
 
+/// What a forger changes.
+type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// T1 of an unauthenticated request.
 fn t1(payload: &[u8]) -> u64 {
     u64::from_be_bytes(*payload[4..].first_chunk().unwrap())
@@ -223,14 +226,14 @@ fn a_forged_too_big_settles_nothing_and_is_counted() {
     }
     let later = Mono::ZERO + Span::from_millis(1);
     let (probe, payload, packet) = sent.last().unwrap();
-    let quote = |edit: &dyn Fn(&mut Vec<u8>)| {
+    let quote = |edit: Edit<'_>| {
         // The shortest that there is: the IP header and 8 bytes (RFC 792).
         let mut message = vec![3, 4, 0, 0, 0, 0, 2, 88];
         message.extend_from_slice(&packet[..28]);
         edit(&mut message);
         message
     };
-    let forged: [&dyn Fn(&mut Vec<u8>); 4] = [
+    let forged: [Edit<'_>; 4] = [
         // The identification, the checksum, the length of the datagram.
         &|m| m[8 + 4] ^= 1,
         &|m| m[8 + 27] ^= 1,

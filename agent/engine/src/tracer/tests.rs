@@ -182,6 +182,9 @@ fn time_exceeded(packet: &[u8], quote: Quote) -> Vec<u8> {
     message
 }
 
+/// What a forger changes.
+type Change<'a> = &'a dyn Fn(&mut [u8]);
+
 /// T1 of an unauthenticated request.
 fn t1(payload: &[u8]) -> u64 {
     u64::from_be_bytes(*payload[4..].first_chunk().unwrap())
@@ -589,13 +592,13 @@ fn an_answer_counts_where_every_quoted_field_is_right() {
     let (mut tracer, sent) = round(Secret::new([7; 16]));
     let router: IpAddr = "10.1.11.1".parse().unwrap();
     let (t, packet) = &sent[2];
-    let forged = |change: &dyn Fn(&mut [u8])| {
+    let forged = |change: Change<'_>| {
         let mut message = time_exceeded(packet, Quote::All);
         change(&mut message[8..]);
         message
     };
     // Identification; length, checksum, T1 of the datagram; its very last byte.
-    let changes: [&dyn Fn(&mut [u8]); 5] = [
+    let changes: [Change<'_>; 5] = [
         &|p| p[5] ^= 1,
         &|p| p[25] ^= 4,
         &|p| p[27] ^= 1,

@@ -18,7 +18,7 @@ fn packet(from: IpAddr, to: IpAddr, port: u16, ttl: u8, tos: u8) -> Vec<u8> {
     udp.extend(PAYLOAD);
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let mut ip = vec![0x45, tos, 0, 0, 0x12, 0x34, 0x40, 0, ttl, 17, 0, 0];
+            let mut ip = vec![0x45, tos, 0, 0, 0x12, 0x34, 0, 0, ttl, 17, 0, 0];
             ip.extend(from.octets());
             ip.extend(to.octets());
             ip.extend(udp);
