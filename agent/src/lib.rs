@@ -12,6 +12,7 @@ mod descriptors;
 pub mod destination;
 pub mod echo;
 pub mod health;
+pub mod icmp;
 pub mod identity;
 mod jitter;
 pub mod join;

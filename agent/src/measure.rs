@@ -9,6 +9,7 @@ mod watch;
 
 use crate::cli::MeasureArgs;
 use crate::destination::{self, DestinationError, Ends, Wanted};
+use crate::icmp::RawSockets;
 use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
 use crate::reach::Counts;
@@ -113,7 +114,7 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
     };
 
     let (records, batches) = sync_channel(ROOM);
-    let session = Session::open(&setup, records)?;
+    let session = Session::open(&setup, &RawSockets::default(), records)?;
     let budget = Budget::new(args.max_memory, args.flows, args.interval, args.timeout);
     let rights = privilege::give_up_all()?;
     if !rights.raw_sockets && args.trace_interval > Span::ZERO {

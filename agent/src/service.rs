@@ -7,6 +7,7 @@
 mod complaints;
 mod echoes;
 mod reporting;
+mod room;
 mod work;
 
 use crate::cli::RunArgs;

@@ -15,17 +15,21 @@ mod tracing_shell;
 pub use clocks::{clock_reading, error_estimate};
 
 use crate::health::SessionHealth;
+use crate::icmp::{Listening, QuotedFlows, RawFamily, RawSockets};
 use crate::recorder::Batch;
 use clocks::Stamps;
+use hopgap_engine::secret::Secret;
 use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
 use hopgap_engine::stall::Watch;
-use hopgap_engine::tracer::TracerConfig;
+use hopgap_engine::tracer::{Heard, TracerConfig};
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockTracker};
 use hopgap_net::probe::{
     BATCH, ErrorMessage, ProbeSocket, Received, Stamps as KernelStamps, TxKind,
 };
+use hopgap_net::raw::Family;
 use hopgap_net::timer::{Ready, SPIN, sleep_until, wait, wake_exactly};
+use hopgap_proto::icmp::IcmpErrorKind;
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, EventKind, FlowIndex, SessionName};
 use hopgap_proto::stamp::{Seq, SessionKeys};
@@ -33,12 +37,13 @@ use hopgap_proto::time::{Mono, Span};
 use opening::Opening;
 use path_mtu::PathMtuShell;
 use stamps::SentTokens;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_shell::TraceShell;
 
 /// Records are handed over this often.
@@ -116,11 +121,15 @@ impl SessionSetup {
 pub struct Session {
     name: SessionName,
     sender: Sender,
+    /// Address and port of flow 0.
+    source: SocketAddr,
     destination: SocketAddr,
     flows: Vec<Flow>,
     opening: Opening,
     tracer: Option<TraceShell>,
     path_mtu: Option<PathMtuShell>,
+    /// Where ICMP errors come from; without the right to raw sockets the flows' own.
+    raw: Option<(Arc<RawFamily>, Listening)>,
     clock: ClockTracker,
     precise: bool,
     /// Time between two sends of the session, over all flows.
@@ -153,10 +162,15 @@ impl Session {
     /// # Errors
     /// When an address or port cannot be had; the message says what to do. Without the
     /// right to raw sockets the traceroute goes through the probes' own sockets.
-    pub fn open(setup: &SessionSetup, records: SyncSender<Batch>) -> Result<Self, NetError> {
-        let mut opening = Opening::new(setup, SessionHealth::default());
+    pub fn open(
+        setup: &SessionSetup,
+        raw: &RawSockets,
+        records: SyncSender<Batch>,
+    ) -> Result<Self, NetError> {
+        let raw = raw_sockets(setup, raw);
+        let mut opening = Opening::new(setup, SessionHealth::default(), raw.is_some());
         let flows = opening.open_all()?;
-        Ok(Self::begin(setup, records, flows, opening))
+        Ok(Self::begin(setup, raw, records, flows, opening))
     }
 
     /// Opens those of the session's sockets that can be had. The others are tried again
@@ -166,18 +180,21 @@ impl Session {
     /// When none can be had.
     pub fn open_some(
         setup: &SessionSetup,
+        raw: &RawSockets,
         records: SyncSender<Batch>,
         health: SessionHealth,
     ) -> Result<Self, NetError> {
-        let mut opening = Opening::new(setup, health);
+        let raw = raw_sockets(setup, raw);
+        let mut opening = Opening::new(setup, health, raw.is_some());
         let flows = opening.open_some()?;
-        let mut session = Self::begin(setup, records, flows, opening);
+        let mut session = Self::begin(setup, raw, records, flows, opening);
         session.note_closed(Clock::now());
         Ok(session)
     }
 
     fn begin(
         setup: &SessionSetup,
+        raw: Option<(Arc<RawFamily>, Listening)>,
         records: SyncSender<Batch>,
         flows: Vec<Flow>,
         opening: Opening,
@@ -203,35 +220,43 @@ impl Session {
                 }
             );
         }
+        let source = SocketAddr::new(setup.source, plan.source_port);
+        let family = raw.as_ref().map(|(family, _)| Arc::clone(family));
         let tracer = TracerConfig::from_plan(
             plan,
             origin,
-            SocketAddr::new(setup.source, plan.source_port),
+            source,
             setup.destination,
             setup.keys.clone(),
             error_estimate,
+            secret(),
         )
         .map(|config| {
-            TraceShell::new(TracerConfig {
+            let config = TracerConfig {
                 max_ttl: setup.max_hops,
                 ..config
-            })
+            };
+            TraceShell::new(config, family.clone())
         });
         let path_mtu = PathMtuShell::from_plan(
             plan,
             origin,
-            setup.destination,
+            [source, setup.destination],
             setup.keys.clone(),
             error_estimate,
+            secret(),
+            family,
         );
         Self {
             name: plan.name.clone(),
             sender: Sender::new(config),
+            source,
             destination: setup.destination,
             flows,
             opening,
             tracer,
             path_mtu,
+            raw,
             clock,
             precise: plan.precise,
             pace: plan.interval / i64::from(plan.flows.max(1)),
@@ -248,6 +273,9 @@ impl Session {
                 "session {}: sends may be late by 50 µs more: {error}",
                 self.name
             );
+        }
+        if let Some((raw, _)) = &self.raw {
+            raw.read();
         }
         let now = Clock::now();
         let mut next = Turns {
@@ -268,10 +296,10 @@ impl Session {
             if now >= next.empty || beside || self.pace >= LAZY_BELOW {
                 next.empty = now + EMPTY_EVERY;
                 self.empty_sockets();
+                self.take_icmp();
                 self.sender.handle_timeout(now);
                 if let Some(tracer) = &mut self.tracer {
-                    let events = &mut self.batch.events;
-                    tracer.turn(now, &mut self.clock, events, &mut self.flows);
+                    tracer.turn(now, &mut self.flows);
                 }
                 self.drain();
                 if let Some(path_mtu) = &mut self.path_mtu {
@@ -385,6 +413,7 @@ impl Session {
             flows,
             tracer,
             path_mtu,
+            raw,
             clock,
             batch,
             name,
@@ -419,27 +448,28 @@ impl Session {
                     ..
                 } => {}
                 ErrorMessage::Icmp(icmp) => {
-                    let Some(from) = icmp.offender else { return };
-                    let at = stamps.of(icmp.stamp);
-                    let owner = sender.handle_icmp(
-                        index,
-                        &IcmpError {
-                            quoted_payload: icmp.payload,
-                            from,
-                            icmp_type: icmp.icmp_type,
-                            code: icmp.code,
-                            mtu: icmp.mtu,
-                            at: at.at,
-                        },
-                    );
-                    let IcmpOwner::Trace(seq) = owner else { return };
+                    // With raw sockets the same errors come there, with all that they quote.
+                    let (Some(from), None) = (icmp.offender, &raw) else {
+                        return;
+                    };
+                    let at = stamps.of(icmp.stamp).at;
                     if let Some(path_mtu) = &mut *path_mtu
-                        && path_mtu.icmp(index, seq, &icmp, from, at.at)
+                        && path_mtu.icmp_from_probe_socket(index, &icmp, from, at)
                     {
                         return;
                     }
-                    if let Some(tracer) = &mut *tracer {
-                        tracer.icmp_from_probe_socket(index, &icmp, from, at.at);
+                    let error = IcmpError {
+                        quoted_payload: icmp.payload,
+                        from,
+                        icmp_type: icmp.icmp_type,
+                        code: icmp.code,
+                        mtu: icmp.mtu,
+                        at,
+                    };
+                    if let IcmpOwner::Trace(_) = sender.handle_icmp(index, &error)
+                        && let Some(tracer) = &mut *tracer
+                    {
+                        tracer.icmp_from_probe_socket(index, &icmp, from, at);
                     }
                 }
             });
@@ -478,4 +508,88 @@ impl Session {
             }
         }
     }
+    /// Takes the ICMP errors that the raw sockets have for the session: to the packets of
+    /// a size, to the traceroute, and the rest to the probes.
+    fn take_icmp(&mut self) {
+        let Self {
+            sender,
+            tracer,
+            path_mtu,
+            raw,
+            clock,
+            batch,
+            source,
+            ..
+        } = self;
+        let Some((_, listening)) = raw else { return };
+        let mut stamps = Stamps::new(clock, &mut batch.events);
+        let unread = listening.take(|from, stamp, error| {
+            let at = stamps.of(stamp).at;
+            if let Some(path_mtu) = &mut *path_mtu
+                && path_mtu.icmp(from, error, at)
+            {
+                return;
+            }
+            if let Some(tracer) = &mut *tracer
+                && tracer.icmp(from, error, at) != Heard::Other
+            {
+                return;
+            }
+            let port = error.quoted.udp.map(|udp| udp.source_port);
+            let flow = port.and_then(|port| port.checked_sub(source.port()));
+            let Some(Ok(flow)) = flow.map(u8::try_from) else {
+                return;
+            };
+            let mtu = match error.kind {
+                IcmpErrorKind::PacketTooBig { mtu } => Some(mtu),
+                _ => None,
+            };
+            let error = IcmpError {
+                quoted_payload: error.quoted.payload,
+                from,
+                icmp_type: error.icmp_type,
+                code: error.code,
+                mtu,
+                at,
+            };
+            sender.handle_icmp(FlowIndex(flow), &error);
+        });
+        if unread > 0
+            && let Some(tracer) = tracer
+        {
+            tracer.unread(unread);
+        }
+    }
+}
+
+/// The agent's raw sockets, and an ear for errors to the session's packets; `None` where
+/// there is no right to them, or nothing of the session that needs them.
+fn raw_sockets(setup: &SessionSetup, raw: &RawSockets) -> Option<(Arc<RawFamily>, Listening)> {
+    let plan = &setup.plan;
+    if plan.trace_interval <= Span::ZERO && plan.path_mtu_interval().is_none() {
+        return None;
+    }
+    // Raw packets say no interface, which a link-local address needs.
+    if matches!(setup.destination, SocketAddr::V6(to) if to.scope_id() != 0) {
+        return None;
+    }
+    let family = raw.of(Family::from(setup.destination.ip()));
+    let family = family
+        .inspect_err(|error| info!("tracing through the probes' own sockets: {error}"))
+        .ok()?;
+    let listening = family.listen(QuotedFlows {
+        source: SocketAddr::new(setup.source, plan.source_port),
+        ports: plan.flows,
+        target: Some(setup.destination),
+    });
+    Some((family, listening))
+}
+
+/// What makes identifiers unguessable: of the random keys that the system gives this process.
+fn secret() -> Secret {
+    let mut bytes = [0; 16];
+    let half = || RandomState::new().build_hasher().finish().to_be_bytes();
+    bytes[..8].copy_from_slice(&half());
+    bytes[8..].copy_from_slice(&half());
+    Secret::new(bytes)
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::TraceArgs;
 use crate::destination::{self, DestinationError, Ends, Wanted};
+use crate::icmp::RawSockets;
 use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
 use crate::reach::Counts;
@@ -88,7 +89,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         max_hops: args.max_hops,
     };
     let (records, batches) = sync_channel(64);
-    let session = Session::open(&setup, records)?;
+    let session = Session::open(&setup, &RawSockets::default(), records)?;
     let rights = privilege::give_up_all()?;
     if !rights.raw_sockets {
         output::note(privilege::WITHOUT_RAW_SOCKETS);

@@ -25,6 +25,7 @@ pub(super) struct Opening {
     local: SocketAddr,
     first_port: u16,
     tos: u8,
+    has_raw_sockets: bool,
     flows: u8,
     next_try: Mono,
     /// Flows that are not open, why, and from when on that is not recorded yet.
@@ -43,11 +44,13 @@ struct Sends {
 }
 
 impl Opening {
-    pub(super) fn new(setup: &SessionSetup, health: SessionHealth) -> Self {
+    /// `has_raw_sockets`: whether ICMP errors come by raw sockets.
+    pub(super) fn new(setup: &SessionSetup, health: SessionHealth, has_raw_sockets: bool) -> Self {
         Self {
             local: setup.local(setup.plan.source_port),
             first_port: setup.plan.source_port,
             tos: setup.plan.dscp << 2,
+            has_raw_sockets,
             flows: setup.plan.flows,
             next_try: Clock::now() + TRY_AGAIN,
             closed: Vec::new(),
@@ -60,9 +63,12 @@ impl Opening {
         let port = self.first_port.saturating_add(u16::from(flow.0));
         let mut local = self.local;
         local.set_port(port);
+        let sender = ProbeOptions::sender(local);
         ProbeSocket::open(&ProbeOptions {
             tos: self.tos,
-            ..ProbeOptions::sender(local)
+            // With raw sockets nothing is lost by it.
+            ignore_too_big: sender.ignore_too_big || self.has_raw_sockets,
+            ..sender
         })
     }
 

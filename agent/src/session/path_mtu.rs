@@ -1,26 +1,38 @@
-//! The shell of a session's search for the path MTU: its packets go through the
-//! probes' own sockets, which forbid fragmentation and remember no MTU.
+//! The shell of a session's search for the path MTU: its packets forbid fragmentation,
+//! and go through raw sockets where the agent has them, else through the probes' own.
+//! Neither remembers an MTU.
 
 use super::Flow;
-use hopgap_engine::path_mtu::{PathMtuConfig, PathMtuProber, is_size_probe};
+use crate::icmp::RawFamily;
+use hopgap_engine::packet::Quoted;
+use hopgap_engine::path_mtu::{PathMtuConfig, PathMtuProber, SizeProbe, TooBig, is_size_probe};
+use hopgap_engine::secret::Secret;
 use hopgap_engine::sender::TraceReply;
 use hopgap_net::clock::Clock;
-use hopgap_net::probe::IcmpMessage;
+use hopgap_net::probe::{IcmpMessage, ProbeSocket, Refusal};
+use hopgap_net::raw::RawPacket;
+use hopgap_proto::icmp::IcmpError;
 use hopgap_proto::plan::SessionPlan;
 use hopgap_proto::record::{Event, FlowIndex};
-use hopgap_proto::stamp::{ErrorEstimate, Seq, SessionKeys, Ssid};
+use hopgap_proto::stamp::{ErrorEstimate, SessionKeys, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tracing::warn;
 
 /// Replies to one attempt are waited for so long.
 const WAIT: Span = Span::from_secs(1);
-/// UDP header and IPv4 header without options (RFC 768, RFC 791), or IPv6 header (RFC 8200).
-const HEADERS: (u16, u16) = (28, 48);
+/// TTL or hop limit: a probe's.
+const TTL: u8 = 255;
 
 pub(super) struct PathMtuShell {
     prober: PathMtuProber,
+    raw: Option<Arc<RawFamily>>,
+    source: SocketAddr,
     destination: SocketAddr,
+    tos: u8,
     payload: Vec<u8>,
+    packet: Vec<u8>,
 }
 
 impl PathMtuShell {
@@ -28,9 +40,11 @@ impl PathMtuShell {
     pub(super) fn from_plan(
         plan: &SessionPlan,
         origin: Mono,
-        destination: SocketAddr,
+        [source, destination]: [SocketAddr; 2],
         keys: Option<SessionKeys>,
         error_estimate: ErrorEstimate,
+        secret: Secret,
+        raw: Option<Arc<RawFamily>>,
     ) -> Option<Self> {
         let interval = plan.path_mtu_interval()?;
         let config = PathMtuConfig {
@@ -38,19 +52,23 @@ impl PathMtuShell {
             origin: origin + Span::from_secs(1),
             interval,
             flows: plan.flows,
-            headers: match destination.ip() {
-                IpAddr::V4(_) => HEADERS.0,
-                IpAddr::V6(_) => HEADERS.1,
-            },
+            source,
+            target: destination,
+            dscp: plan.dscp,
             ssid: plan.ssid.unwrap_or(Ssid(1)),
             keys,
             error_estimate,
             wait: WAIT,
+            secret,
         };
         Some(Self {
             prober: PathMtuProber::new(config),
+            raw,
+            source,
             destination,
+            tos: plan.dscp << 2,
             payload: Vec::new(),
+            packet: Vec::new(),
         })
     }
 
@@ -75,25 +93,36 @@ impl PathMtuShell {
         own
     }
 
-    /// Whether the error was to one of its packets.
-    pub(super) fn icmp(
+    /// An error as the raw sockets give it; whether it is about a size.
+    pub(super) fn icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) -> bool {
+        self.prober.handle_raw_icmp(from, error, at)
+    }
+
+    /// An error from a probe socket's error queue; whether it is about a size.
+    pub(super) fn icmp_from_probe_socket(
         &mut self,
         flow: FlowIndex,
-        seq: Seq,
         icmp: &IcmpMessage<'_>,
         from: IpAddr,
         at: Mono,
     ) -> bool {
-        let own = is_size_probe(seq);
         // RFC 792 'fragmentation needed', RFC 4443 'packet too big'.
         let too_big = match from {
             IpAddr::V4(_) => (icmp.icmp_type, icmp.code) == (3, 4),
             IpAddr::V6(_) => icmp.icmp_type == 2,
         };
-        if own && too_big {
-            self.prober.handle_too_big(flow, seq, from, icmp.mtu, at);
+        if too_big {
+            let error = TooBig {
+                from,
+                mtu: icmp.mtu,
+                quoted: Quoted {
+                    payload: icmp.payload,
+                    ..Quoted::default()
+                },
+            };
+            self.prober.handle_too_big(flow, &error, at);
         }
-        own
+        too_big
     }
 
     /// Sends what is due and hands over what was found.
@@ -107,20 +136,52 @@ impl PathMtuShell {
             else {
                 break;
             };
-            let Some(flow) = flows.get_mut(usize::from(probe.flow.0)) else {
-                break;
-            };
-            let Some(socket) = &mut flow.socket else {
-                self.prober.handle_refused(&probe, false, pair.mono);
-                continue;
-            };
-            if let Err(refusal) = socket.send_to(&self.payload, self.destination) {
-                let too_long = refusal.symbol() == Some("EMSGSIZE");
-                self.prober.handle_refused(&probe, too_long, pair.mono);
+            if let Err(refused) = self.send(&probe, flows) {
+                self.prober
+                    .handle_refused(&probe, refused.too_long, pair.mono);
             }
         }
         while let Some(event) = self.prober.poll_event() {
             events.push(event);
         }
+    }
+
+    fn send(&mut self, probe: &SizeProbe, flows: &mut [Flow]) -> Result<(), Refused> {
+        let flow = flows.get_mut(usize::from(probe.flow.0));
+        // Another program would get the answers of a flow that has no socket.
+        let Some(socket) = flow.and_then(|f| f.socket.as_mut()) else {
+            return Err(Refused { too_long: false });
+        };
+        let sent = if let Some(raw) = &self.raw {
+            self.prober
+                .write_raw(probe, &self.payload, &mut self.packet);
+            raw.send(&RawPacket {
+                bytes: &self.packet,
+                from: self.source.ip(),
+                to: self.destination.ip(),
+                ttl: TTL,
+                tos: self.tos,
+            })
+        } else {
+            whole(socket, true);
+            let sent = socket.send_to(&self.payload, self.destination);
+            whole(socket, false);
+            sent.map(drop)
+        };
+        sent.map_err(|refusal| Refused {
+            too_long: refusal.symbol() == Some("EMSGSIZE"),
+        })
+    }
+}
+
+/// A packet that was not sent.
+struct Refused {
+    /// It is larger than this host's own interface sends.
+    too_long: bool,
+}
+
+fn whole(socket: &ProbeSocket, forbid: bool) {
+    if let Err(error) = socket.forbid_fragments(forbid) {
+        warn!("packets of a size may be fragmented, or probes not: {error}");
     }
 }

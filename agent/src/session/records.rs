@@ -35,7 +35,7 @@ impl Session {
             }
         }
         if let Some(tracer) = &mut self.tracer {
-            tracer.drain(&mut self.batch.traces);
+            tracer.drain(&mut self.batch.traces, &mut self.batch.events);
         }
     }
 

@@ -11,6 +11,7 @@
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use hopgap_agent::config::SpoolConfig;
+use hopgap_agent::icmp::RawSockets;
 use hopgap_agent::session::{Session, SessionSetup, Stop};
 use hopgap_agent::spool::{Spool, SpoolOptions};
 use hopgap_agent::uplink::{Client, Delivery, deliver, lock};
@@ -241,7 +242,7 @@ fn lateness(seconds: u32) -> anyhow::Result<Vec<f64>> {
         max_hops: 30,
     };
     let (records, batches) = sync_channel(1_024);
-    let session = Session::open(&setup, records)?;
+    let session = Session::open(&setup, &RawSockets::default(), records)?;
     let stop = Stop::default();
     let timer = stop.clone();
     let sent: Vec<Mono> = std::thread::scope(|scope| {

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use hopgap_agent::icmp::RawSockets;
 use hopgap_agent::reflector::ReflectorShell;
 use hopgap_agent::session::{Session, SessionSetup, Stop, error_estimate};
 use hopgap_bench::cost::{Cost, Meter};
@@ -239,7 +240,7 @@ fn session(seconds: u32) -> anyhow::Result<(u64, Cost)> {
         max_hops: 30,
     };
     let (records, batches) = sync_channel(1_024);
-    let session = Session::open(&setup, records)?;
+    let session = Session::open(&setup, &RawSockets::default(), records)?;
     let stop = Stop::default();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| -> anyhow::Result<Cost> {
