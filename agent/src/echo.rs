@@ -1,18 +1,25 @@
 //! ICMP echo of targets that run no agent: CE routers, MSEEs, VPN gateways.
 //!
-//! By surge-ping, over ping sockets where the kernel allows them to this user
-//! and raw sockets otherwise. Its times are taken by the program: user stamps.
+//! By surge-ping, over raw sockets where the agent has the right to them, which show who
+//! answers with an error, and else over ping sockets. Its times are taken by the program:
+//! user stamps. Requests leave on their grid, whatever became of those before.
 
 use crate::recorder::Batch;
 use hopgap_net::clock::Clock;
+use hopgap_net::echo;
+use hopgap_net::raw::Family;
 use hopgap_proto::plan::EchoPlan;
-use hopgap_proto::record::{Echo, Stamp, StampSource};
+use hopgap_proto::record::{Echo, EchoError as Answered, Event, EventKind, Stamp, StampSource};
 use hopgap_proto::time::Span;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence, SurgeError};
+use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
+use tokio::task::JoinSet;
 use tracing::warn;
+
+/// Types of an echo's reply (RFC 792, RFC 4443).
+const ECHO_REPLY: (u8, u8) = (0, 129);
 
 /// Why a target cannot be watched.
 #[derive(Debug, thiserror::Error)]
@@ -37,53 +44,141 @@ impl EchoError {
     }
 }
 
-/// Sends echo requests to one target until it is dropped.
+/// Sends echo requests to one target until it is dropped, from `source` where that is an
+/// address of the target's family.
 ///
 /// # Errors
-/// When no ICMP socket can be had.
+/// When no ICMP socket can be had, or not at that address.
 pub async fn watch(
     plan: EchoPlan,
+    source: Option<IpAddr>,
     identifier: u16,
     records: SyncSender<Batch>,
 ) -> Result<(), EchoError> {
-    let kind = match plan.target {
-        IpAddr::V4(_) => ICMP::V4,
-        IpAddr::V6(_) => ICMP::V6,
-    };
-    let client = Client::new(&Config::builder().kind(kind).build())
-        .map_err(|source| EchoError::new(plan.name.to_string(), &source))?;
-    let mut pinger = client.pinger(plan.target, PingIdentifier(identifier)).await;
-    pinger.timeout(std_duration(plan.timeout));
+    let client =
+        open(&plan, source).map_err(|source| EchoError::new(plan.name.to_string(), &source))?;
     let mut ticks = tokio::time::interval(std_duration(plan.interval));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut asked: JoinSet<Outcome> = JoinSet::new();
     let mut refused = false;
     for seq in (0..=u16::MAX).cycle() {
-        ticks.tick().await;
-        let sent = Stamp {
-            at: Clock::now(),
-            source: StampSource::User,
-        };
-        let round_trip = match pinger.ping(PingSequence(seq), &[0; 24]).await {
-            Ok((_, took)) => Some(Span::from(took)),
-            Err(SurgeError::Timeout { .. }) => None,
-            Err(error) => {
-                // An unreachable target is silence to its record; the log says why once.
-                if !refused {
-                    warn!("echo to {} ({}): {error}", plan.name, plan.target);
+        // What was asked is taken while the next request's time has not come.
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => break,
+                Some(done) = asked.join_next() => {
+                    if let Ok(outcome) = done {
+                        refused |= outcome.tell(&plan, &records, refused);
+                    }
                 }
-                refused = true;
-                None
             }
+        }
+        let request = ask(
+            client.clone(),
+            plan.clone(),
+            PingIdentifier(identifier),
+            seq,
+        );
+        asked.spawn(request);
+    }
+    Ok(())
+}
+
+fn open(plan: &EchoPlan, source: Option<IpAddr>) -> std::io::Result<Client> {
+    let (kind, family) = match plan.target {
+        IpAddr::V4(_) => (ICMP::V4, Family::V4),
+        IpAddr::V6(_) => (ICMP::V6, Family::V6),
+    };
+    let mut config = Config::builder().kind(kind).sock_type_hint(echo::RAW);
+    if let Some(source) = source.filter(|s| s.is_ipv4() == plan.target.is_ipv4()) {
+        config = config.bind(SocketAddr::new(source, 0));
+    }
+    let client = Client::new(&config.build())?;
+    echo::only_final_answers(client.get_socket().get_native_sock(), family)?;
+    Ok(client)
+}
+
+/// What became of one request.
+struct Outcome {
+    echo: Echo,
+    /// Who answered with an error.
+    error: Option<Answered>,
+    /// Why it could not be sent.
+    refused: Option<SurgeError>,
+}
+
+/// Sends one request and waits for its answer.
+async fn ask(client: Client, plan: EchoPlan, identifier: PingIdentifier, seq: u16) -> Outcome {
+    let mut pinger = client.pinger(plan.target, identifier).await;
+    pinger.timeout(std_duration(plan.timeout));
+    let sent = Stamp {
+        at: Clock::now(),
+        source: StampSource::User,
+    };
+    let (mut round_trip, mut error, mut refused) = (None, None, None);
+    match pinger.ping(PingSequence(seq), &[0; 24]).await {
+        // It is an error, too, that quotes the request.
+        Ok((packet, took)) => match who_refuses(&packet) {
+            None => round_trip = Some(Span::from(took)),
+            Some((from, icmp_type, code)) => {
+                error = Some(Answered {
+                    target: plan.name,
+                    seq,
+                    from,
+                    icmp_type,
+                    code,
+                });
+            }
+        },
+        Err(SurgeError::Timeout { .. }) => {}
+        Err(reason) => refused = Some(reason),
+    }
+    Outcome {
+        echo: Echo {
+            seq,
+            sent,
+            round_trip,
+        },
+        error,
+        refused,
+    }
+}
+
+/// Who sent an answer that is no reply, its type and its code.
+fn who_refuses(packet: &IcmpPacket) -> Option<(IpAddr, u8, u8)> {
+    let (from, icmp_type, code, reply) = match packet {
+        IcmpPacket::V4(packet) => (
+            packet.get_source().into(),
+            packet.get_icmp_type().0,
+            packet.get_icmp_code().0,
+            ECHO_REPLY.0,
+        ),
+        IcmpPacket::V6(packet) => (
+            packet.get_source().into(),
+            packet.get_icmpv6_type().0,
+            packet.get_icmpv6_code().0,
+            ECHO_REPLY.1,
+        ),
+    };
+    (icmp_type != reply).then_some((from, icmp_type, code))
+}
+
+impl Outcome {
+    /// Hands over what is to be recorded. Returns whether the request was refused, which
+    /// the log says where none was `before`.
+    fn tell(self, plan: &EchoPlan, records: &SyncSender<Batch>, before: bool) -> bool {
+        if let (Some(reason), false) = (&self.refused, before) {
+            // An unreachable target is silence to its record; the log says why once.
+            warn!("echo to {} ({}): {reason}", plan.name, plan.target);
+        }
+        let at = Clock::now();
+        let event = |error| Event {
+            at,
+            kind: EventKind::EchoError(error),
         };
         let batch = Batch {
-            echoes: vec![(
-                plan.name.clone(),
-                Echo {
-                    seq,
-                    sent,
-                    round_trip,
-                },
-            )],
+            echoes: vec![(plan.name.clone(), self.echo)],
+            events: self.error.map(event).into_iter().collect(),
             ..Batch::default()
         };
         if records.try_send(batch).is_err() {
@@ -92,8 +187,8 @@ pub async fn watch(
                 plan.name
             );
         }
+        self.refused.is_some()
     }
-    Ok(())
 }
 
 fn std_duration(span: Span) -> Duration {

@@ -3,6 +3,8 @@
 use crate::echo;
 use crate::recorder::Batch;
 use hopgap_proto::plan::EchoPlan;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,13 +18,18 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Echoes {
     plans: Vec<EchoPlan>,
+    source: Option<IpAddr>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echoes {
-    /// Watches these targets.
-    pub(super) fn start(plans: Vec<EchoPlan>, records: SyncSender<Batch>) -> std::io::Result<Self> {
+    /// Watches these targets, from the agent's address in the plan.
+    pub(super) fn start(
+        plans: Vec<EchoPlan>,
+        source: Option<IpAddr>,
+        records: SyncSender<Batch>,
+    ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -33,10 +40,12 @@ impl Echoes {
             .spawn(move || {
                 runtime.block_on(async move {
                     // Replies are told apart by identifier, also from those to other programs here.
-                    let first = u16::try_from(std::process::id() & 0xffff).unwrap_or(0);
+                    // Process numbers are the same in many containers.
+                    let [.., a, b] = RandomState::new().build_hasher().finish().to_be_bytes();
+                    let first = u16::from_be_bytes([a, b]);
                     let mut tasks = tokio::task::JoinSet::new();
                     for (plan, i) in watched.into_iter().zip(0u16..) {
-                        tasks.spawn(watch(plan, first.wrapping_add(i), records.clone()));
+                        tasks.spawn(watch(plan, source, first.wrapping_add(i), records.clone()));
                     }
                     // Dropping the tasks ends them; the sender's end says that it is time.
                     let _ = ended.await;
@@ -44,22 +53,28 @@ impl Echoes {
             })?;
         Ok(Self {
             plans,
+            source,
             end: Some(end),
             thread: Some(thread),
         })
     }
 
-    /// The targets that it watches.
-    pub(super) fn plans(&self) -> &[EchoPlan] {
-        &self.plans
+    /// Whether it watches these targets from this address.
+    pub(super) fn is(&self, plans: &[EchoPlan], source: Option<IpAddr>) -> bool {
+        self.plans == plans && self.source == source
     }
 }
 
 /// Watches one target until it is dropped; what cannot be had is tried again, and said once.
-async fn watch(plan: EchoPlan, identifier: u16, records: SyncSender<Batch>) {
+async fn watch(
+    plan: EchoPlan,
+    source: Option<IpAddr>,
+    identifier: u16,
+    records: SyncSender<Batch>,
+) {
     let mut complained = false;
     loop {
-        if let Err(error) = echo::watch(plan.clone(), identifier, records.clone()).await
+        if let Err(error) = echo::watch(plan.clone(), source, identifier, records.clone()).await
             && !complained
         {
             error!("{error}");

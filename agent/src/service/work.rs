@@ -2,7 +2,9 @@
 
 use super::complaints::{Complaints, Failing};
 use super::echoes::Echoes;
+use super::room;
 use crate::health::{Health, fault_of};
+use crate::icmp::RawSockets;
 use crate::recorder::Batch;
 use crate::reflector::{Link, ReflectorShell};
 use crate::session::{Session, SessionSetup, Stop, error_estimate};
@@ -27,6 +29,8 @@ const ROOM_WANTED: usize = 4_000;
 pub(super) struct Work {
     agent: AgentName,
     records: SyncSender<Batch>,
+    /// Shared by all sessions.
+    raw: RawSockets,
     sessions: BTreeMap<SessionName, Running>,
     reflector: Option<Reflecting>,
     echoes: Option<Echoes>,
@@ -57,6 +61,7 @@ impl Work {
             failing: Failing::default(),
             health,
             records,
+            raw: RawSockets::default(),
             sessions: BTreeMap::new(),
             reflector: None,
             echoes: None,
@@ -170,8 +175,13 @@ impl Work {
     }
 
     fn start_session(&self, setup: SessionSetup) -> Result<Running, (RunFault, String)> {
+        // As the kernel would say it.
+        let no_room = RunFault::Refused {
+            errno: rustix::io::Errno::MFILE.raw_os_error(),
+        };
+        room::for_sockets(setup.plan.flows).map_err(|error| (no_room, error.to_string()))?;
         let health = self.health.session(&setup.plan.name);
-        let session = Session::open_some(&setup, self.records.clone(), health)
+        let session = Session::open_some(&setup, &self.raw, self.records.clone(), health)
             .map_err(|error| (fault_of(&error), error.to_string()))?;
         let stop = Stop::default();
         let thread = std::thread::Builder::new()
@@ -242,7 +252,8 @@ impl Work {
         };
         let shell = ReflectorShell::open(address, config)
             .map_err(|error| (fault_of(&error), error.to_string()))?
-            .linked(link);
+            .linked(link)
+            .hearing(&self.raw);
         if let Some(few) = shell.room().filter(|room| *room < ROOM_WANTED) {
             warn!(
                 "the reflector's socket has room for about {few} probes that wait; more are thrown away (and reported) when this agent is held up: allow more by `sudo sysctl -w net.core.rmem_max=8388608`"
@@ -273,14 +284,15 @@ impl Work {
             .filter(|e| e.from == self.agent)
             .cloned()
             .collect();
-        if self.echoes.as_ref().map_or(&[][..], Echoes::plans) == wanted {
+        let source = plan.agent(&self.agent).map(|agent| agent.address);
+        if self.echoes.as_ref().is_some_and(|e| e.is(&wanted, source)) {
             return;
         }
         self.echoes = None;
         if wanted.is_empty() {
             return;
         }
-        match Echoes::start(wanted, self.records.clone()) {
+        match Echoes::start(wanted, source, self.records.clone()) {
             Ok(echoes) => self.echoes = Some(echoes),
             Err(error) => {
                 let why = RunFault::Refused {

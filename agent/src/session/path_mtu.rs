@@ -9,7 +9,7 @@ use hopgap_engine::path_mtu::{PathMtuConfig, PathMtuProber, SizeProbe, TooBig, i
 use hopgap_engine::secret::Secret;
 use hopgap_engine::sender::TraceReply;
 use hopgap_net::clock::Clock;
-use hopgap_net::probe::{IcmpMessage, ProbeSocket, Refusal};
+use hopgap_net::probe::{IcmpMessage, ProbeSocket};
 use hopgap_net::raw::RawPacket;
 use hopgap_proto::icmp::IcmpError;
 use hopgap_proto::plan::SessionPlan;

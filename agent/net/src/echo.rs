@@ -1,0 +1,34 @@
+//! What raw sockets of ICMP echo let pass, where another crate opens and reads them.
+
+use crate::family::Family;
+use crate::raw::filter_icmp;
+use crate::sys;
+use std::io;
+use std::os::fd::RawFd;
+
+/// The kind of socket that shows ICMP errors, too, where there is the right to it. Ping
+/// sockets show replies alone.
+pub const RAW: socket2::Type = socket2::Type::RAW;
+
+/// Echo reply, unreachable, time exceeded, parameter problem (RFC 792).
+const V4: [u8; 4] = [0, 3, 11, 12];
+/// Unreachable, too big, time exceeded, parameter problem, echo reply (RFC 4443).
+const V6: [u8; 5] = [1, 2, 3, 4, 129];
+
+/// Lets a raw socket of ICMP receive only what ends an echo request's way: its reply, or
+/// an error after which none comes. A redirect or a source quench is none. Sockets of
+/// another kind stay as they are.
+///
+/// # Errors
+/// The kernel's; none is known to occur while the socket is open.
+pub fn only_final_answers(socket: RawFd, family: Family) -> io::Result<()> {
+    let types = match family {
+        Family::V4 => &V4[..],
+        Family::V6 => &V6[..],
+    };
+    match sys::with_fd(socket, |fd| filter_icmp(fd, family, types)).flatten() {
+        // A ping socket has no filter.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        done => done,
+    }
+}
