@@ -5,6 +5,7 @@
 //! fill the queues of those who are. Each lane has its turn, a batch at a time.
 
 use crate::cli::ReflectArgs;
+use crate::icmp::{Listening, QuotedFlows, RawFamily, RawSockets};
 use crate::output::{self, Stream};
 use crate::privilege::{self, PrivilegeError};
 use crate::recorder::Batch;
@@ -23,6 +24,7 @@ use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockStep, ClockTracker};
 use hopgap_net::lanes;
 use hopgap_net::probe::{ErrorMessage, Outgoing, ProbeOptions, ProbeSocket, TxKind};
+use hopgap_net::raw::Family;
 use hopgap_net::timer::{Ready, wait};
 use hopgap_proto::record::{Event, EventKind, SessionName, Stamp, StampSource};
 use hopgap_proto::stamp::Compatibility;
@@ -30,8 +32,9 @@ use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// Sessions of open mode at a time.
 const MOST_OPEN_SESSIONS: usize = 4_096;
@@ -43,6 +46,9 @@ const BLIND: std::time::Duration = std::time::Duration::from_millis(1);
 const KERNEL_TAKES: usize = 768;
 /// Lanes of a port whose senders are known: one for strangers, three for them.
 const LANES: usize = 4;
+/// A reply of up to so many bytes need not forbid fragmentation: every link of IPv4 carries
+/// it (RFC 791 wants 576 of every host).
+const MAY_BE_FRAGMENTED: usize = 512;
 /// Room for the replies of one batch, each on average.
 const REPLY_ROOM: usize = 64 * 128;
 
@@ -187,6 +193,8 @@ pub struct ReflectorShell {
     /// Only these sources are answered, where any is given.
     only_from: Vec<IpAddr>,
     link: Option<Link>,
+    /// Where ICMP errors to its replies come from; `None` without the right to it.
+    errors: Option<(Arc<RawFamily>, Listening)>,
     batches: BTreeMap<Option<SessionName>, Batch>,
     /// Datagrams that were not looked at.
     unasked: u64,
@@ -254,6 +262,7 @@ impl ReflectorShell {
             clock: ClockTracker::new(Clock::read()),
             only_from: Vec::new(),
             link: None,
+            errors: None,
             batches: BTreeMap::new(),
             unasked: 0,
         }
@@ -278,6 +287,45 @@ impl ReflectorShell {
         self
     }
 
+    /// Hears what routers say of its replies, where the agent has the right to.
+    #[must_use]
+    pub fn hearing(mut self, raw: &RawSockets) -> Self {
+        let family = raw
+            .of(Family::from(self.address.ip()))
+            .inspect_err(|error| {
+                info!("the reflector does not hear what routers say of its replies: {error}");
+            });
+        self.errors = family.ok().map(|family| {
+            let listening = family.listen(QuotedFlows {
+                source: self.address,
+                ports: 1,
+                target: None,
+            });
+            (family, listening)
+        });
+        self
+    }
+
+    /// Takes what routers said of its replies.
+    fn take_icmp(&mut self) {
+        let Some((_, listening)) = &self.errors else {
+            return;
+        };
+        let (reflector, clock, batches) = (&mut self.reflector, &mut self.clock, &mut self.batches);
+        let last_wake = clock.pair().mono;
+        let mut fetched = false;
+        listening.take(|from, stamp, error| {
+            if !fetched {
+                fetched = true;
+                if let Some(step) = clock.observe(Clock::read()) {
+                    note_step(step, batches);
+                }
+            }
+            let at = stamp.and_then(|wall| clock.mono_of(wall, last_wake));
+            reflector.handle_icmp(from, error, at.unwrap_or_else(Clock::now));
+        });
+    }
+
     /// About how many probes may wait in the socket; `None` where the kernel does not say.
     pub fn room(&self) -> Option<usize> {
         let lane = self.lanes.first()?;
@@ -286,6 +334,9 @@ impl ReflectorShell {
 
     /// Answers until `stop` is requested or `end` has come.
     pub fn run(mut self, stop: &Stop, end: Option<Mono>) -> Totals {
+        if let Some((raw, _)) = &self.errors {
+            raw.read();
+        }
         let mut next_clock = Clock::now();
         let mut next_hand_over = next_clock + HAND_OVER;
         let mut ready = vec![Ready::NONE; self.lanes.len()];
@@ -315,6 +366,7 @@ impl ReflectorShell {
                     break;
                 }
             }
+            self.take_icmp();
             let now = Clock::now();
             self.reflector.handle_timeout(now);
             if now >= next_clock {
@@ -482,6 +534,11 @@ impl ReflectorShell {
                 tos: p.dscp.map(|dscp| dscp << 2),
                 ..Outgoing::new(replies.get(p.start..p.end).unwrap_or_default(), p.to)
             });
+            // What is told of a long reply's size must be true of the network.
+            let whole = pending.iter().any(|p| p.end - p.start > MAY_BE_FRAGMENTED);
+            if whole {
+                hold(socket, true);
+            }
             // Just before the send call: one reading for all that leave with it.
             let at = Clock::now();
             let mut outcomes = pending.iter();
@@ -497,6 +554,9 @@ impl ReflectorShell {
                 }
                 _ => {}
             });
+            if whole {
+                hold(socket, false);
+            }
             if stamped {
                 note_departures(socket, awaited, reflector, clock, batches);
             }
@@ -506,6 +566,12 @@ impl ReflectorShell {
     }
 
     fn drain(&mut self) {
+        while let Some((session, event)) = self.reflector.poll_size_event() {
+            if self.link.is_some() {
+                let session = Some((*session).clone());
+                batch_of(&mut self.batches, session).events.push(event);
+            }
+        }
         while let Some(output) = self.reflector.poll_output() {
             if self.link.is_none() {
                 continue;
@@ -585,6 +651,13 @@ impl ReflectorShell {
                 }
             }
         }
+    }
+}
+
+/// Lets routers fragment no reply, or lets them again.
+fn hold(socket: &ProbeSocket, whole: bool) {
+    if let Err(error) = socket.forbid_fragments(whole) {
+        warn!("the reflector's replies may be fragmented, or not: {error}");
     }
 }
 

@@ -21,6 +21,7 @@ mod open;
 mod replay;
 mod sampling;
 mod session;
+mod sizes;
 mod translated;
 
 pub use config::{OpenMode, ReflectedSession, ReflectorConfig};
@@ -35,6 +36,7 @@ pub use limit::Rate;
 use open::Open;
 use sampling::Sampling;
 use session::Provisioned;
+use sizes::Sizes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use translated::Translated;
@@ -120,6 +122,7 @@ pub struct Reflector {
     /// Changes when the places of sessions do: a ticket of before means another's.
     generation: u32,
     totals: Totals,
+    sizes: Sizes,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ impl Reflector {
             sampling: Sampling::default(),
             generation: 0,
             totals: Totals::default(),
+            sizes: Sizes::default(),
         };
         reflector.set_sessions(config.sessions, Mono::MIN);
         reflector
@@ -180,6 +184,7 @@ impl Reflector {
     pub fn finish(&mut self, now: Mono) {
         self.report(now);
         self.tell_translated(now, true);
+        self.sizes.report(now, true);
         self.outputs.release();
     }
 
@@ -214,7 +219,11 @@ impl Reflector {
     ) -> Verdict {
         let (verdict, session) = self.judge(datagram, sending, reply);
         match verdict {
-            Verdict::Reply { .. } => {}
+            Verdict::Reply { .. } => {
+                if let Some(session) = session {
+                    self.note_size(session, datagram, reply);
+                }
+            }
             Verdict::Drop(reason) => {
                 reply.clear();
                 self.count_drop(session, reason);
@@ -261,6 +270,7 @@ impl Reflector {
         self.reported = now;
         self.report(now);
         self.tell_translated(now, false);
+        self.sizes.report(now, false);
         let before = self.sessions.len();
         self.sessions
             .retain(|s| s.retired_at.is_none_or(|at| now < at));
