@@ -1,6 +1,6 @@
 //! The reflector against a host on the way that reads, repeats, forges and floods.
 
-mod attacker;
+pub(crate) mod attacker;
 
 use crate::replanned::{HEAD, agent, collector, counts, findings, serve, session, start};
 use crate::world::{Host, Running, STAMP, World, sealed};

@@ -12,6 +12,7 @@ mod collecting;
 mod deployment;
 mod dissected;
 mod environment;
+mod forged;
 mod guarded;
 mod interop;
 mod joined;

@@ -120,9 +120,10 @@ fn session_summary(session: &SessionFindings, out: &mut String) {
         };
         let _ = writeln!(
             out,
-            "  largest packet{path}: {} bytes, limited by {}",
+            "  largest packet{path}: {} bytes, limited by {}{}",
             mtu.bytes,
-            text::mtu_limit(mtu)
+            text::mtu_limit(mtu),
+            text::mtu_directions(mtu).map_or_else(String::new, |by| format!(" ({by})"))
         );
     }
     outages(session, out);

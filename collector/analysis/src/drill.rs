@@ -20,7 +20,7 @@
 //! clocks differ: a marker up to two seconds after its start is accepted too.
 
 mod hops;
-mod icmp;
+pub(crate) mod icmp;
 mod remarks;
 mod rows;
 

@@ -1,14 +1,16 @@
 //! ICMP echo of targets without an agent.
 
 use crate::align::Timeline;
-use crate::findings::{EchoFindings, Window};
+use crate::drill::icmp;
+use crate::findings::{EchoErrorFinding, EchoFindings, Window};
 use crate::input::{EchoRecords, Input};
 use crate::latency;
 use crate::loss::len;
 use crate::schema::Utc;
-use hopgap_proto::record::{AgentName, Echo, TargetName};
-use hopgap_proto::time::{Mono, Span};
-use std::collections::BTreeMap;
+use hopgap_proto::record::{AgentName, Echo, Event, EventKind, TargetName};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// A request, and its best round trip.
 struct Request {
@@ -47,9 +49,58 @@ pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
                 answered: len(round_trips.len()),
                 round_trip: latency::of(&mut round_trips),
                 silent: silent(&requests, input.plan.objective.min_lost.max(1)),
+                errors: errors(input, target, agent),
             }
         })
         .collect()
+}
+
+/// ICMP errors that the agent's requests to the target provoked, by who sent them and
+/// what they said. Every session's records hold the agent's own events.
+fn errors(input: &Input, target: &TargetName, agent: &AgentName) -> Vec<EchoErrorFinding> {
+    let mut seen: BTreeMap<(Wall, u16), (IpAddr, String)> = BTreeMap::new();
+    let mut take = |clocks: &[ClockPair], events: &[Event]| {
+        let timeline = Timeline::new(clocks.to_vec(), events);
+        for event in events {
+            if let EventKind::EchoError(error) = &event.kind
+                && error.target == *target
+            {
+                let meaning = icmp::meaning(error.from, error.icmp_type, error.code, None);
+                let at = timeline.utc(event.at);
+                seen.insert((at, error.seq), (error.from, meaning));
+            }
+        }
+    };
+    for session in &input.sessions {
+        for run in session.sender.iter().filter(|r| r.agent == *agent) {
+            take(&run.clocks, &run.events);
+        }
+        for run in session.reflector.iter().filter(|r| r.agent == *agent) {
+            take(&run.clocks, &run.events);
+        }
+    }
+    if let Some((from, to)) = input.window {
+        seen.retain(|(at, _), _| from <= *at && *at <= to);
+    }
+    let mut by_kind: BTreeMap<(IpAddr, String), BTreeSet<(u16, Wall)>> = BTreeMap::new();
+    for ((at, seq), kind) in seen {
+        by_kind.entry(kind).or_default().insert((seq, at));
+    }
+    let mut found: Vec<EchoErrorFinding> = by_kind
+        .into_iter()
+        .filter_map(|((from, meaning), seen)| {
+            let times = || seen.iter().map(|(_, at)| *at);
+            Some(EchoErrorFinding {
+                from: from.to_string(),
+                meaning,
+                count: len(seen.len()),
+                first: Utc(times().min()?),
+                last: Utc(times().max()?),
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| (a.first, &a.from, &a.meaning).cmp(&(b.first, &b.from, &b.meaning)));
+    found
 }
 
 /// The requests in the order of time, each once, with its best answer.
@@ -72,9 +123,9 @@ fn requests(input: &Input, parts: &[&EchoRecords]) -> Vec<Request> {
     for (clocks, mut echoes) in by_clocks {
         let pairs = clocks
             .into_iter()
-            .map(|(mono, wall)| hopgap_proto::time::ClockPair {
+            .map(|(mono, wall)| ClockPair {
                 mono,
-                wall: hopgap_proto::time::Wall::from_nanos(wall),
+                wall: Wall::from_nanos(wall),
             })
             .collect();
         let timeline = Timeline::new(pairs, &[]);

@@ -106,6 +106,36 @@ pub struct SessionFindings {
     pub translations: Vec<Translation>,
     /// Stretches in which flows of it did not run, and why.
     pub not_running: Vec<NotRunning>,
+    /// ICMP errors and answers to traceroutes that fit nothing which was sent, at either
+    /// end: forged, late or changed on the way. Nothing was concluded from them.
+    pub unfit_icmp: Vec<UnfitIcmpFinding>,
+}
+
+/// How many ICMP errors, or answers to traceroutes, fit nothing which was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct UnfitIcmpFinding {
+    /// In what they do not fit.
+    pub what: UnfitIcmp,
+    /// How many.
+    pub count: u64,
+}
+
+/// In what an ICMP error, or an answer to a traceroute, fits nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnfitIcmp {
+    /// It answers a traceroute packet that was never sent.
+    Trace,
+    /// It answers a traceroute packet before that was sent.
+    TraceEarly,
+    /// It answers a traceroute packet after the longest wait for answers.
+    TraceLate,
+    /// It says 'too big' of a packet that was never sent.
+    TooBig,
+    /// It is about a probe that was never sent.
+    Probe,
+    /// There were too many at once to read them all.
+    Unread,
 }
 
 /// How the direction of a loss is known.
@@ -347,6 +377,38 @@ pub struct PathMtu {
     pub router_mtu: Option<u32>,
     /// How many searches tell of this pair of paths.
     pub searches: u64,
+    /// What is known of the way out.
+    pub out: DirectionMtu,
+    /// What is known of the way back.
+    pub back: DirectionMtu,
+}
+
+/// What one direction carries, as far as something tells it: the reflector's log of the
+/// sizes that arrived, and the routers that complained to one end or the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DirectionMtu {
+    /// The largest IP packet in bytes that is known to have passed.
+    pub bytes: u16,
+    /// What stops a larger one in this direction.
+    pub limit: DirectionLimit,
+    /// The router that said so.
+    pub router: Option<String>,
+    /// The next hop's MTU as that router said it, in bytes.
+    pub router_mtu: Option<u32>,
+}
+
+/// What stops a packet that is too large in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectionLimit {
+    /// Nothing is known of larger packets in this direction.
+    Unknown,
+    /// The sender's own interface.
+    Interface,
+    /// A router, which says so to the end that the packet came from.
+    Router,
+    /// Nobody says so: a black hole for larger packets.
+    Silent,
 }
 
 /// What stops a packet that is too large.
@@ -604,6 +666,24 @@ pub struct EchoFindings {
     pub round_trip: Option<Latency>,
     /// Stretches of at least `min_lost` requests without reply: first and last request.
     pub silent: Vec<Window>,
+    /// Who answered with an ICMP error, and what it said; seen where the agent has the
+    /// right to raw sockets.
+    pub errors: Vec<EchoErrorFinding>,
+}
+
+/// ICMP errors of one kind that echo requests provoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EchoErrorFinding {
+    /// The router or host that sent them.
+    pub from: String,
+    /// What they said.
+    pub meaning: String,
+    /// How many.
+    pub count: u64,
+    /// When the first came.
+    pub first: Utc,
+    /// When the last came.
+    pub last: Utc,
 }
 
 /// How it came out against the objective.

@@ -30,6 +30,7 @@ mod session;
 mod stall;
 pub mod text;
 mod told;
+mod unfit;
 mod verdict;
 
 use crate::findings::{Findings, Marker, SessionFindings, Window};

@@ -11,7 +11,8 @@
 //! path that fits names it. A hop that stayed silent once is no evidence against a path:
 //! a traceroute that fits none has no say, and a path recognised by an address outranks
 //! one recognised by the hop count alone. Where traceroutes of one hop count name two
-//! paths one after the other, the epoch is split: at the outage between them if there is
+//! paths one after the other, each twice in a row at least (one alone may be forged), the
+//! epoch is split: at the outage between them if there is
 //! exactly one, else only the two traceroutes bound the change, and the probes between
 //! belong to neither.
 //!

@@ -4,64 +4,152 @@
 //! that came back took it, and the ones before and after; one during which the path
 //! changed tells of no path. A size that came back is proven, one that did not may have been lost by
 //! chance: of a pair's two newest searches the larger result counts.
+//!
+//! A size that came back passed both ways; that one did not come back tells no direction
+//! by itself. The reflector's log does: a size that arrived there, and whose reply did not
+//! come back, is limited on the way back. So do routers: each complains to the end that
+//! the packet came from.
 
-use crate::align::{FlowRun, Sample, Session};
-use crate::findings::{MtuLimit, PathMtu};
+use crate::align::{FlowRun, Run, Sample, Session};
+use crate::findings::{DirectionLimit, DirectionMtu, MtuLimit, PathMtu};
 use crate::loss::{Fate, len};
 use crate::path::{PathId, Paths, way_back_hop};
 use hopgap_proto::record::{EventKind, MtuLimit as Limit, PathMtu as Found};
-use hopgap_proto::time::Mono;
+use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// The hop count stands for a way back without a name.
 type Pair = (Option<PathId>, Option<PathId>, Option<u8>);
 
+/// The ends of a search are known at the reflector to this much.
+const NEAR: Span = Span::from_millis(500);
+
+/// A search, and what the reflector saw of it.
+struct Search {
+    found: Found,
+    /// The largest size that arrived; `None` where its log tells none.
+    arrived: Option<u16>,
+    /// The last router that complained to the reflector's host, and the MTU that it said.
+    complained: Option<(IpAddr, Option<u32>)>,
+}
+
 /// What was found for each pair of paths, in the plan's order of paths.
 pub(crate) fn find(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathMtu> {
-    let mut by_pair: BTreeMap<Pair, Vec<Found>> = BTreeMap::new();
-    for run in &session.runs {
+    let mut by_pair: BTreeMap<Pair, Vec<Search>> = BTreeMap::new();
+    for (number, run) in session.runs.iter().enumerate() {
         for event in &run.events {
             let EventKind::PathMtu(found) = event.kind else {
                 continue;
             };
             let flow = run.flows.get(&found.flow.0);
             if let Some(pair) = flow.and_then(|f| pair(session, f, found.since, event.at)) {
-                by_pair.entry(pair).or_default().push(found);
+                let search = at_reflector(session, (number, run), found, event.at);
+                by_pair.entry(pair).or_default().push(search);
             }
         }
     }
     let mut all: Vec<(Pair, PathMtu)> = by_pair
         .into_iter()
-        .filter_map(|(pair, searches)| {
-            let counts = newest(&searches)?;
-            let (limit, router, router_mtu) = match counts.limit {
-                None => (MtuLimit::NotReached, None, None),
-                Some(Limit::Interface) => (MtuLimit::Interface, None, None),
-                Some(Limit::Router { from, mtu }) => {
-                    (MtuLimit::Router, Some(from.to_string()), mtu)
-                }
-                Some(Limit::Silent) => (MtuLimit::Silent, None, None),
-            };
-            let found = PathMtu {
-                forward: paths.name(pair.0),
-                reverse: paths.name(pair.1).or_else(|| paths.names_at(pair.2)),
-                bytes: counts.bytes,
-                limit,
-                router,
-                router_mtu,
-                searches: len(searches.len()),
-            };
-            Some((pair, found))
-        })
+        .filter_map(|(pair, searches)| Some((pair, of_pair(pair, &searches, paths)?)))
         .collect();
     all.sort_by_key(|((f, r, hop), _)| (f.is_none(), *f, r.is_none(), *r, *hop));
     all.into_iter().map(|(_, found)| found).collect()
 }
 
+/// What the reflector saw of a search that ended at `end`.
+fn at_reflector(
+    session: &Session<'_>,
+    (number, run): (usize, &Run),
+    found: Found,
+    end: Mono,
+) -> Search {
+    let expected = |at| session.log.expected(number, &run.timeline, at);
+    let (from, to) = (expected(found.since) - NEAR, expected(end) + NEAR);
+    let (mut arrived, mut complained) = (None, None);
+    let log = session.log.events.iter();
+    for (_, kind) in log.filter(|(at, _)| from <= *at && *at <= to) {
+        match kind {
+            EventKind::SizeProbeArrived { flow, bytes, .. } if *flow == found.flow => {
+                arrived = arrived.max(Some(*bytes));
+            }
+            EventKind::Icmp(icmp) if icmp.flow == found.flow => {
+                complained = Some((icmp.from, icmp.mtu));
+            }
+            _ => {}
+        }
+    }
+    Search {
+        found,
+        arrived,
+        complained,
+    }
+}
+
+fn of_pair(pair: Pair, searches: &[Search], paths: Paths<'_>) -> Option<PathMtu> {
+    let counts = newest(searches)?;
+    let bytes = counts.found.bytes;
+    let known = |limit| DirectionMtu {
+        bytes,
+        limit,
+        router: None,
+        router_mtu: None,
+    };
+    let by_router = |from: IpAddr, mtu| DirectionMtu {
+        router: Some(from.to_string()),
+        router_mtu: mtu,
+        ..known(DirectionLimit::Router)
+    };
+    // Which sizes arrive does not depend on those that come back.
+    let arrived = searches.iter().filter_map(|s| s.arrived).max();
+    let unknown = known(DirectionLimit::Unknown);
+    let (out, back) = match counts.found.limit {
+        None => (unknown.clone(), unknown),
+        Some(Limit::Interface) => (known(DirectionLimit::Interface), unknown),
+        Some(Limit::Router { from, mtu }) => (by_router(from, mtu), unknown),
+        Some(Limit::Silent) => match (arrived, counts.complained) {
+            (Some(arrived), complained) if arrived > bytes => {
+                let out = DirectionMtu {
+                    bytes: arrived,
+                    ..unknown
+                };
+                let back = complained.map_or_else(
+                    || known(DirectionLimit::Silent),
+                    |(from, mtu)| by_router(from, mtu),
+                );
+                (out, back)
+            }
+            (_, Some((from, mtu))) => (unknown, by_router(from, mtu)),
+            (Some(_), None) => (known(DirectionLimit::Silent), unknown),
+            // The log does not tell of sizes, or there is none.
+            (None, None) => (unknown.clone(), unknown),
+        },
+    };
+    let limit = match (counts.found.limit, back.limit) {
+        (None, _) => MtuLimit::NotReached,
+        (Some(Limit::Interface), _) => MtuLimit::Interface,
+        (Some(Limit::Router { .. }), _) | (_, DirectionLimit::Router) => MtuLimit::Router,
+        (Some(Limit::Silent), _) => MtuLimit::Silent,
+    };
+    let told = [&out, &back].into_iter().find(|d| d.router.is_some());
+    let (router, router_mtu) = told.map_or((None, None), |d| (d.router.clone(), d.router_mtu));
+    Some(PathMtu {
+        forward: paths.name(pair.0),
+        reverse: paths.name(pair.1).or_else(|| paths.names_at(pair.2)),
+        bytes,
+        limit,
+        router,
+        router_mtu,
+        searches: len(searches.len()),
+        out,
+        back,
+    })
+}
+
 /// The larger of the two newest; of equal ones the newest.
-fn newest(searches: &[Found]) -> Option<&Found> {
+fn newest(searches: &[Search]) -> Option<&Search> {
     let from = searches.len().saturating_sub(2);
-    searches.get(from..)?.iter().max_by_key(|f| f.bytes)
+    searches.get(from..)?.iter().max_by_key(|s| s.found.bytes)
 }
 
 /// The one pair of paths that a flow's answered probes took from the last one before

@@ -92,6 +92,8 @@ pub(crate) struct World {
     pub(crate) stateful: bool,
     pub(crate) traces: Vec<Trace>,
     pub(crate) events: Vec<Event>,
+    /// The reflector's events of the session, on its own clock.
+    pub(crate) reflector_events: Vec<Event>,
     pub(crate) markers: Vec<Marker>,
     /// How long both agents go on after the last probe.
     pub(crate) tail: Span,
@@ -121,6 +123,7 @@ pub(crate) fn world(lines: &[Line]) -> World {
         stateful: true,
         traces: Vec::new(),
         events: Vec::new(),
+        reflector_events: Vec::new(),
         markers: Vec::new(),
         tail: Span::from_secs(20),
         stalls: Vec::new(),
@@ -136,6 +139,11 @@ pub(crate) fn world(lines: &[Line]) -> World {
 pub(crate) fn sent_at(interval: Span, i: usize) -> Mono {
     let i = i64::try_from(i).unwrap();
     BEGIN + interval * i + Span::from_nanos((i * 7_919) % 50_000)
+}
+
+/// The same on the reflector's clock.
+pub(crate) fn reflector_at(interval: Span, i: usize) -> Mono {
+    REFLECTOR_BEGIN + (sent_at(interval, i) - BEGIN)
 }
 
 /// The same on UTC.

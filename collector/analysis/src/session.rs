@@ -6,7 +6,7 @@ use crate::loss::{self, Fate};
 use crate::oneway::{self, OneWay};
 use crate::path::{PathId, Paths, SessionEpochs, way_back_hop};
 use crate::schema::Nanos;
-use crate::{asymmetry, latency, outage, path, path_mtu, seconds, stall, told};
+use crate::{asymmetry, latency, outage, path, path_mtu, seconds, stall, told, unfit};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::Span;
 use std::collections::BTreeMap;
@@ -53,6 +53,7 @@ pub(crate) fn find(
         host_stalls: stall::of(session),
         translations: told::translations(session),
         not_running: told::not_running_findings(session),
+        unfit_icmp: unfit::find(session),
     }
 }
 

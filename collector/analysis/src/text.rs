@@ -15,8 +15,8 @@ pub use icmp::unreachable;
 pub use table::{Align, Table};
 
 use crate::findings::{
-    Direction, Latency, MarkerKind, MtuLimit, NamedBy, PathMtu, Route, TransitionKind,
-    VerdictResult,
+    Direction, DirectionLimit, DirectionMtu, Latency, MarkerKind, MtuLimit, NamedBy, PathMtu,
+    Route, TransitionKind, UnfitIcmp, VerdictResult,
 };
 use crate::schema::{Nanos, Utc};
 use hopgap_proto::time::Span;
@@ -347,6 +347,46 @@ pub fn mtu_limit(of: &PathMtu) -> String {
         (MtuLimit::Router, Some(mtu)) => format!("{router}, which says {mtu}"),
         (MtuLimit::Router, None) => router,
         (MtuLimit::Silent, _) => "nobody says so: BLACK HOLE for larger packets".to_owned(),
+    }
+}
+
+/// A path MTU by direction, where something tells it: `out 1500, back 1400`.
+pub fn mtu_directions(of: &PathMtu) -> Option<String> {
+    let known = |d: &DirectionMtu| d.limit != DirectionLimit::Unknown;
+    let way = |d: &DirectionMtu| match d.limit {
+        DirectionLimit::Unknown => format!("{} or more", d.bytes),
+        _ => d.bytes.to_string(),
+    };
+    let told = known(&of.out) || known(&of.back);
+    (told && of.limit != MtuLimit::Interface)
+        .then(|| format!("out {}, back {}", way(&of.out), way(&of.back)))
+}
+
+/// So many ICMP errors, or answers to traceroutes, that fit nothing, and what may be why.
+pub fn unfit_icmp(what: UnfitIcmp, count: u64) -> String {
+    let answers = plural(count, "traceroute answer", "traceroute answers");
+    match what {
+        UnfitIcmp::Trace => format!(
+            "{answers} that fit nothing that was sent: somebody forges them, or something on the way changes packets"
+        ),
+        UnfitIcmp::TraceEarly => format!(
+            "{answers} that came before the packet was sent which they answer: they fit nothing"
+        ),
+        UnfitIcmp::TraceLate => {
+            format!("{answers} that came when nobody waited for them any more")
+        }
+        UnfitIcmp::TooBig => format!(
+            "{} that fit nothing that was sent: somebody forges them, or something on the way changes packets",
+            plural(count, "ICMP message `too big`", "ICMP messages `too big`")
+        ),
+        UnfitIcmp::Probe => format!(
+            "{} about probes that were never sent: somebody forges them, or something on the way changes packets",
+            plural(count, "ICMP error", "ICMP errors")
+        ),
+        UnfitIcmp::Unread => format!(
+            "{} that came too fast to be read",
+            plural(count, "ICMP error", "ICMP errors")
+        ),
     }
 }
 

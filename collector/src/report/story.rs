@@ -115,6 +115,16 @@ pub(super) fn never_answered(echo: &EchoFindings) -> Option<String> {
     (echo.sent > 0 && echo.answered == 0).then(|| format!("never answered ({} sent)", echo.sent))
 }
 
+/// Who answered an echo target's requests with an error, in words for people.
+pub(super) fn echo_errors(echo: &EchoFindings) -> Option<String> {
+    let said: Vec<String> = echo
+        .errors
+        .iter()
+        .map(|e| format!("{} from {} ({}x)", e.meaning, e.from, e.count))
+        .collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
 /// Earliest and latest of some points; `None` where one is missing.
 pub(super) fn span_of(points: impl Iterator<Item = Option<ProbePoint>>) -> Option<(Utc, Utc)> {
     let mut span: Option<(Utc, Utc)> = None;

@@ -2,7 +2,7 @@
 
 use super::counted;
 use crate::align::{Logged, Run, Session};
-use crate::findings::{DirectionSource, MtuLimit, SessionFindings};
+use crate::findings::{DirectionLimit, DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
 use crate::{text, told};
@@ -44,6 +44,18 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
     }
     reflector(session, found, out);
     black_holes(session, found, out);
+    forged(session, found, out);
+}
+
+/// ICMP errors, and answers to traceroutes, that fit nothing which was sent.
+fn forged(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
+    let name = &session.plan.name;
+    for unfit in &found.unfit_icmp {
+        out.push(format!(
+            "Session `{name}`: {}; nothing was concluded from them.",
+            text::unfit_icmp(unfit.what, unfit.count)
+        ));
+    }
 }
 
 /// Each host's stalls: the longest, and how many there were.
@@ -122,8 +134,13 @@ fn black_holes(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Str
         } else {
             format!("the path out by {forward} and back by {reverse}")
         };
+        let way = match (mtu.out.limit, mtu.back.limit) {
+            (DirectionLimit::Silent, _) => " on the way out",
+            (_, DirectionLimit::Silent) => " on the way back",
+            _ => "",
+        };
         out.push(format!(
-            "Session `{}`: packets of more than {} bytes vanish on {paths}, and no router says so: a black hole for large packets; connections that send such packets hang on it.",
+            "Session `{}`: packets of more than {} bytes vanish on {paths}{way}, and no router says so: a black hole for large packets; connections that send such packets hang on it.",
             session.plan.name, mtu.bytes
         ));
     }

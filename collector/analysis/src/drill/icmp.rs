@@ -29,7 +29,7 @@ pub(super) fn find(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<IcmpFinding>
                     continue;
                 }
                 let entry = by_kind
-                    .entry((evidence.from, meaning(&evidence)))
+                    .entry((evidence.from, meaning_of(&evidence)))
                     .or_insert((0, at, at));
                 *entry = (entry.0 + 1, entry.1.min(at), entry.2.max(at));
             }
@@ -51,17 +51,27 @@ pub(super) fn find(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<IcmpFinding>
     found
 }
 
+fn meaning_of(evidence: &IcmpEvidence) -> String {
+    let IcmpEvidence {
+        from,
+        icmp_type,
+        code,
+        mtu,
+        ..
+    } = *evidence;
+    meaning(from, icmp_type, code, mtu)
+}
+
 /// What an ICMP error said (RFC 792, RFC 1122, RFC 1812; RFC 4443 for version 6).
-fn meaning(evidence: &IcmpEvidence) -> String {
-    let v6 = evidence.from.is_ipv6();
+pub(crate) fn meaning(from: IpAddr, icmp_type: u8, code: u8, mtu: Option<u32>) -> String {
     let mtu = || {
-        evidence.mtu.map_or_else(String::new, |mtu| {
+        mtu.map_or_else(String::new, |mtu| {
             format!(" (next hop's MTU is {mtu} bytes)")
         })
     };
-    match (v6, evidence.icmp_type, evidence.code) {
-        (false, 3, 4) => format!("{}{}", unreachable(evidence.from, 4), mtu()),
-        (false, 3, code) | (true, 1, code) => unreachable(evidence.from, code),
+    match (from.is_ipv6(), icmp_type, code) {
+        (false, 3, 4) => format!("{}{}", unreachable(from, 4), mtu()),
+        (false, 3, code) | (true, 1, code) => unreachable(from, code),
         (true, 2, _) => format!("packet too big{}", mtu()),
         (false, 11, 0) | (true, 3, 0) => {
             "time to live exceeded in transit (a routing loop)".to_owned()

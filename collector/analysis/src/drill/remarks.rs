@@ -2,7 +2,7 @@
 
 use super::{Cluster, Scene, ends};
 use crate::caveat::counted;
-use crate::findings::{Direction, TransitionDirection};
+use crate::findings::{Direction, DirectionLimit, DirectionMtu, PathMtu, TransitionDirection};
 use crate::outage::evidence;
 use crate::schema::Utc;
 use crate::text;
@@ -112,31 +112,54 @@ fn spared(
     }
 }
 
-/// Where the new path carries larger or smaller packets than the old one.
+/// Where the new path carries larger or smaller packets than the old one: in this
+/// direction, as far as something tells it; of both together it is said once.
 fn path_mtu(scene: &Scene<'_>, d: &TransitionDirection, remarks: &mut Vec<String>) {
     let session = scene.found.iter().find(|f| f.session == d.session);
-    let (Direction::Forward, Some(session)) = (d.direction, session) else {
-        return;
+    let Some(session) = session else { return };
+    let least = |path: &Option<String>| {
+        let of_path = |m: &&PathMtu| match d.direction {
+            Direction::Forward => m.forward == *path,
+            Direction::Reverse => m.reverse == *path,
+            Direction::Unknown => false,
+        };
+        let found = session.path_mtu.iter().filter(of_path);
+        found.min_by_key(|m| m.bytes)
     };
-    let bytes = |path: &Option<String>| {
-        let by_path = session.path_mtu.iter().filter(|m| m.forward == *path);
-        by_path.map(|m| m.bytes).min()
-    };
-    let mut said: Vec<(u16, u16)> = d
-        .rows
-        .iter()
-        .filter(|r| r.path_before != r.path_after)
-        .filter_map(|r| Some((bytes(&r.path_before)?, bytes(&r.path_after)?)))
-        .filter(|(before, after)| before != after)
-        .collect();
-    said.sort_unstable();
-    said.dedup();
-    for (before, after) in said {
+    let mut said = std::collections::BTreeSet::new();
+    for row in d.rows.iter().filter(|r| r.path_before != r.path_after) {
+        let (Some(before), Some(after)) = (least(&row.path_before), least(&row.path_after)) else {
+            continue;
+        };
+        let smaller = if after.bytes < before.bytes {
+            after
+        } else {
+            before
+        };
+        let (own, other) = match d.direction {
+            Direction::Reverse => (&smaller.back, &smaller.out),
+            Direction::Forward | Direction::Unknown => (&smaller.out, &smaller.back),
+        };
+        let limited = |way: &DirectionMtu| way.limit != DirectionLimit::Unknown;
+        let known = match (limited(own), limited(other), d.direction) {
+            (true, ..) => true,
+            (false, false, Direction::Forward) => false,
+            (false, ..) => continue,
+        };
+        if before.bytes != after.bytes {
+            said.insert((known, before.bytes, after.bytes));
+        }
+    }
+    for (known, before, after) in said {
         let change = if after < before { "fell" } else { "rose" };
-        remarks.push(format!(
-            "{}: the largest packet that gets through {change} from {before} to {after} bytes with the change of path.",
-            capital(&way(d))
-        ));
+        let change = format!(
+            "the largest packet that gets through {change} from {before} to {after} bytes with the change of path"
+        );
+        remarks.push(if known {
+            format!("{}: {change}.", capital(&way(d)))
+        } else {
+            format!("Out and back {change}; which direction does not carry more is not known.")
+        });
     }
 }
 

@@ -71,7 +71,7 @@ fn name_or_split(
     objective: &Objective,
     out: &mut Vec<Epoch>,
 ) {
-    let opinions = opinions(&epoch, traces, paths);
+    let opinions = confirmed(&epoch, opinions(&epoch, traces, paths));
     let pieces: Vec<&[Opinion<'_>]> = opinions.chunk_by(|a, b| a.path == b.path).collect();
     if pieces.len() < 2 {
         epoch.hops = hops(&epoch, traces);
@@ -143,6 +143,26 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
     if opinions.iter().any(by_address) {
         opinions.retain(by_address);
     }
+    opinions
+}
+
+/// The opinions that another round, or the hop count, confirms: one traceroute alone may be
+/// forged, or have met two paths. Where all of an epoch's agree, that the target stands at
+/// the epoch's hop count is as good as a second round; where they do not, every path among
+/// them has that hop count, and each needs two rounds in a row.
+fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'a>> {
+    let agree = opinions.windows(2).all(|w| match w {
+        [a, b] => a.path == b.path,
+        _ => true,
+    });
+    let at_hop = |o: &Opinion<'_>| epoch.hop.is_some() && o.trace.reached_at == epoch.hop;
+    if agree && (opinions.len() > 1 || opinions.iter().any(at_hop)) {
+        return opinions;
+    }
+    let pieces = opinions.chunk_by(|a, b| a.path == b.path);
+    let twice = pieces.flat_map(|piece| piece.iter().map(|_| piece.len() > 1));
+    let mut twice: std::collections::VecDeque<bool> = twice.collect();
+    opinions.retain(|_| twice.pop_front().unwrap_or(false));
     opinions
 }
 

@@ -152,6 +152,37 @@ fn traceroutes_split_an_epoch_of_one_hop_count() {
     );
 }
 
+/// What one forged answer makes: a route through another path, in one round.
+#[test]
+fn one_traceroute_alone_makes_no_change_of_path() {
+    let straight = |traces: &[(usize, &[&str])]| {
+        let mut world = world(&[line(&".".repeat(40))]);
+        for (at, hops) in traces {
+            world = world.trace(0, *at, hops);
+        }
+        let found = world.analyse();
+        assert_eq!(found.transitions, [], "{traces:?}");
+        let epochs = forward(&found);
+        assert_eq!(epochs.len(), 1, "{epochs:?}");
+        (epochs[0].0.map(str::to_owned), epochs[0].1)
+    };
+    let primary = (Some("expressroute-primary".to_owned()), NamedBy::Trace);
+    // In the midst, at the beginning, at the end.
+    for other in [15, 2, 38] {
+        let traces: [(usize, &[&str]); 3] = [(10, &PRIMARY), (20, &PRIMARY), (other, &SECONDARY)];
+        assert_eq!(straight(&traces), primary, "{other}");
+    }
+    // One against one: it may be either.
+    let either = "expressroute-primary or expressroute-secondary".to_owned();
+    assert_eq!(
+        straight(&[(10, &PRIMARY), (20, &SECONDARY)]),
+        (Some(either), NamedBy::HopCount)
+    );
+    // With two of each it is a change.
+    let found = moved(&".".repeat(40)).analyse();
+    assert_eq!(forward(&found).len(), 2);
+}
+
 #[test]
 fn the_outage_between_two_traceroutes_dates_the_change() {
     let found = moved(&format!("{}xxxxx{}", ".".repeat(15), ".".repeat(20))).analyse();

@@ -95,12 +95,13 @@ pub(super) fn path_mtu(out: &mut String, findings: &Findings, palette: &Palette)
         for mtu in &session.path_mtu {
             put!(
                 out,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}{}</td></tr>",
                 Esc(&session.session),
                 palette.label(mtu.forward.as_deref()),
                 palette.label(mtu.reverse.as_deref()),
                 mtu.bytes,
-                Esc(&text::mtu_limit(mtu))
+                Esc(&text::mtu_limit(mtu)),
+                text::mtu_directions(mtu).map_or_else(String::new, |by| format!("; {}", Esc(&by)))
             );
         }
     }
@@ -255,7 +256,7 @@ pub(super) fn echoes(out: &mut String, findings: &Findings) {
         put!(
             out,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{} of {}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"t\">{}</td></tr>",
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"t\">{}{}</td></tr>",
             Esc(&echo.target),
             Esc(&echo.address),
             Esc(&echo.from),
@@ -267,7 +268,8 @@ pub(super) fn echoes(out: &mut String, findings: &Findings) {
                 Some(never) => never,
                 None if silent.is_empty() => "no".to_owned(),
                 None => silent.join("<br>"),
-            }
+            },
+            story::echo_errors(echo).map_or_else(String::new, |said| format!("<br>{}", Esc(&said)))
         );
     }
     put!(out, "</tbody></table></div></section>\n");

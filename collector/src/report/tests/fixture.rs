@@ -258,6 +258,7 @@ fn session(name: &str, from: &str, to: &str, flows: Vec<FlowFindings>) -> Sessio
         host_stalls: Vec::new(),
         translations: Vec::new(),
         not_running: Vec::new(),
+        unfit_icmp: Vec::new(),
     }
 }
 
@@ -412,6 +413,8 @@ pub(in crate::report) fn drill() -> Findings {
             router: said.map(|_| "10.1.11.1".to_owned()),
             router_mtu: said,
             searches: 12,
+            out: direction_mtu(bytes, said),
+            back: direction_mtu(bytes, None),
         })
         .to_vec();
         s.seconds = seconds(
@@ -544,6 +547,18 @@ pub(in crate::report) fn drill() -> Findings {
     }
 }
 
+fn direction_mtu(bytes: u16, said: Option<u32>) -> DirectionMtu {
+    DirectionMtu {
+        bytes,
+        limit: match said {
+            Some(_) => DirectionLimit::Router,
+            None => DirectionLimit::Unknown,
+        },
+        router: said.map(|_| "10.1.11.1".to_owned()),
+        router_mtu: said,
+    }
+}
+
 fn echoes() -> Vec<EchoFindings> {
     let echo = |target: &str, address: &str, answered, silent: Vec<Window>| EchoFindings {
         target: target.to_owned(),
@@ -553,6 +568,7 @@ fn echoes() -> Vec<EchoFindings> {
         answered,
         round_trip: (answered > 0).then(|| latency(ER1, answered)),
         silent,
+        errors: Vec::new(),
     };
     let silent = vec![Window {
         from: at(121_000),

@@ -54,11 +54,15 @@ fn path_mtu(page: &mut Page, session: &SessionFindings) {
         let forward = text::path(mtu.forward.as_deref());
         let reverse = text::path(mtu.reverse.as_deref());
         let (bytes, limit) = (mtu.bytes.to_string(), text::mtu_limit(mtu));
+        let by_direction = text::mtu_directions(mtu);
         if forward == reverse {
             table.row([forward, bytes, limit]);
         } else {
             table.row([format!("{forward},"), bytes, limit]);
             table.row([reverse]);
+        }
+        if let Some(by_direction) = by_direction {
+            table.row([String::new(), String::new(), by_direction]);
         }
     }
     if !table.is_empty() {
@@ -219,6 +223,12 @@ pub(super) fn echoes(page: &mut Page, findings: &Findings) {
         ]);
     }
     page.lines(table.lines(""));
+    for echo in &findings.echoes {
+        if let Some(said) = story::echo_errors(echo) {
+            let head = format!("  {}: ", text::ascii(&echo.target));
+            page.lines(text::wrap(&text::ascii(&said), super::WIDTH, &head));
+        }
+    }
 }
 
 pub(super) fn markers(page: &mut Page, findings: &Findings) {

@@ -173,7 +173,10 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
         | EventKind::ReflectorDropped { .. }
         | EventKind::RecordsLost { .. }
         | EventKind::ReflectorCounts
-        | EventKind::ReflectorStopped => {}
+        | EventKind::ReflectorStopped
+        | EventKind::UnfitIcmp { .. }
+        | EventKind::EchoError(_)
+        | EventKind::SizeProbeArrived { .. } => {}
     }
 }
 
