@@ -92,7 +92,7 @@ fn what_routers_tell_the_far_end_and_of_echoes_is_on_the_report() {
         // An address that is not the default route's own.
         a.ip("address add 10.0.7.1/32 dev lo");
         m.ip("route add 10.0.7.1 via 10.0.0.1");
-        a.ip("route replace 10.0.1.0/24 via 10.0.0.2 src 10.0.7.1");
+        a.ip("route add 10.0.9.0/24 via 10.0.0.2 src 10.0.7.1");
         m.ip("route replace 10.0.0.0/24 dev left mtu lock 1400");
         m.nft(
             "table inet e2e {
@@ -118,7 +118,7 @@ fn what_routers_tell_the_far_end_and_of_echoes_is_on_the_report() {
             start(world, &b, "b", "secret-b"),
         ];
         m.wait_for_packets("asked", 30);
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(5));
         for agent in agents {
             agent.interrupt();
         }
