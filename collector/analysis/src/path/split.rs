@@ -159,11 +159,20 @@ fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'
     if agree && (opinions.len() > 1 || opinions.iter().any(at_hop)) {
         return opinions;
     }
+    let mut times: BTreeMap<PathId, usize> = BTreeMap::new();
+    for opinion in &opinions {
+        *times.entry(opinion.path).or_default() += 1;
+    }
+    // What one traceroute says between others is not the end of what those say.
+    if times.values().any(|n| *n > 1) {
+        opinions.retain(|o| times.get(&o.path).is_some_and(|n| *n > 1));
+    }
     let pieces = opinions.chunk_by(|a, b| a.path == b.path);
-    let twice = pieces.flat_map(|piece| piece.iter().map(|_| piece.len() > 1));
-    let mut twice: std::collections::VecDeque<bool> = twice.collect();
-    opinions.retain(|_| twice.pop_front().unwrap_or(false));
-    opinions
+    pieces
+        .filter(|piece| piece.len() > 1)
+        .flatten()
+        .copied()
+        .collect()
 }
 
 #[derive(Clone, Copy)]
