@@ -145,6 +145,10 @@ pub(crate) struct Run {
     pub(crate) events: Vec<Event>,
     /// The last instant that any of its records knows.
     pub(crate) end: Mono,
+    /// When the session was started, where that is on record.
+    pub(crate) started: Option<Mono>,
+    /// When the session was stopped in order.
+    pub(crate) stopped: Option<Mono>,
 }
 
 /// One session, with both ends' records of it put together.
@@ -352,6 +356,9 @@ fn sender_run(agent: &AgentName, timeline: Timeline, known_to: Mono, records: Re
         }
     }
     end = traces.iter().fold(end, |end, t| end.max(t.finished));
+    let of = |kind: EventKind| events.iter().filter(move |e| e.kind == kind).map(|e| e.at);
+    let started = of(EventKind::SessionStarted).min();
+    let stopped = of(EventKind::SessionStopped).max();
     Run {
         agent: agent.clone(),
         timeline,
@@ -359,6 +366,8 @@ fn sender_run(agent: &AgentName, timeline: Timeline, known_to: Mono, records: Re
         traces,
         events,
         end,
+        started,
+        stopped,
     }
 }
 

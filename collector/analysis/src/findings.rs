@@ -4,6 +4,12 @@
 //! (or, for markers, the collector's clock). Lengths of time come from one
 //! monotonic clock each and need no synchronisation.
 
+mod coverage;
+mod verdict;
+
+pub use coverage::{Awaited, Coverage, DirectionCoverage, Missing, MissingCause, SessionEnd};
+pub use verdict::{Verdict, VerdictReason, VerdictResult};
+
 use crate::schema::{Nanos, Utc};
 pub use crate::told::{NotRunning, NotRunningCause, Translation};
 use schemars::JsonSchema;
@@ -12,8 +18,11 @@ use serde::Serialize;
 /// Everything found in one stretch of time.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Findings {
-    /// First and last instant that was judged; `None` without any record.
+    /// The stretch that was asked about, and is judged; without a question, from the first
+    /// to the last probe. `None` where there is neither.
     pub window: Option<Window>,
+    /// How much of it was seen, and what records are still to come.
+    pub coverage: Coverage,
     /// The plan's named paths, in its order.
     pub paths: Vec<String>,
     /// What people noted, in the order of time.
@@ -684,31 +693,4 @@ pub struct EchoErrorFinding {
     pub first: Utc,
     /// When the last came.
     pub last: Utc,
-}
-
-/// How it came out against the objective.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub struct Verdict {
-    /// The result.
-    pub result: VerdictResult,
-    /// The objective: no flow without connectivity for longer than this.
-    pub objective_ns: Nanos,
-    /// The longest outage: at least.
-    pub worst_at_least_ns: Nanos,
-    /// The longest outage: at most; `None` while one goes on or is cut by the data's end.
-    pub worst_at_most_ns: Option<Nanos>,
-    /// One sentence that says it.
-    pub sentence: String,
-}
-
-/// The result against the objective.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictResult {
-    /// Even the upper bounds of all outages are within the objective.
-    Met,
-    /// The lower bound of an outage exceeds the objective.
-    Missed,
-    /// The bounds straddle the objective, or data is missing.
-    Undecided,
 }

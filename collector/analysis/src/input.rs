@@ -1,6 +1,6 @@
 //! What analysis works on.
 
-use crate::findings::Marker;
+use crate::findings::{Marker, SessionEnd};
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{
     AgentName, Echo, Event, Probe, Reception, RunId, SessionName, TargetName, Trace,
@@ -12,7 +12,8 @@ use hopgap_proto::time::{ClockPair, Wall};
 pub struct Input {
     /// The plan in force: sessions, named paths, objective.
     pub plan: Plan,
-    /// Only what was sent within is judged; `None` judges everything.
+    /// The question: what was sent within is judged, from its beginning to its end, and
+    /// what is missing of it is told. `None` asks for what the data hold.
     pub window: Option<(Wall, Wall)>,
     /// One entry for each session; sessions without records are reported as 'no data'.
     pub sessions: Vec<SessionRecords>,
@@ -20,6 +21,25 @@ pub struct Input {
     pub markers: Vec<Marker>,
     /// ICMP echo of targets without an agent.
     pub echoes: Vec<EchoRecords>,
+    /// How far the records of each end of each session are in; empty where all that will
+    /// ever come is here.
+    pub ends: Vec<End>,
+    /// When the question was asked, on the collector's clock.
+    pub asked_at: Option<Wall>,
+}
+
+/// How far the records of one end of a session are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The session.
+    pub session: SessionName,
+    /// Which end.
+    pub end: SessionEnd,
+    /// What this end recorded until then, on its agent's wall clock, is in; `None` where
+    /// nothing is.
+    pub until: Option<Wall>,
+    /// When its agent was last heard of, on the collector's clock.
+    pub heard: Option<Wall>,
 }
 
 /// The records of one session, from both ends.

@@ -14,6 +14,7 @@ mod align;
 mod asymmetry;
 mod caveat;
 pub mod columns;
+mod coverage;
 mod drill;
 mod echo;
 pub mod findings;
@@ -37,6 +38,7 @@ use crate::findings::{Findings, Marker, SessionFindings, Window};
 use crate::input::Input;
 use crate::path::Paths;
 use crate::schema::Utc;
+use hopgap_proto::time::Wall;
 
 /// Finds everything that a report shows.
 ///
@@ -61,10 +63,24 @@ pub fn analyse(input: &Input) -> Findings {
         paths,
         objective: &plan.objective,
     });
-    let verdict = verdict::judge(&sessions, &found, &plan.objective);
+    let question = input.window.or_else(|| extent(&sessions));
+    let seen = coverage::find(input, &sessions, question);
+    let verdict = verdict::judge(&verdict::Case {
+        sessions: &sessions,
+        epochs: &epochs,
+        found: &found,
+        markers: &markers,
+        paths,
+        objective: &plan.objective,
+        seen: &seen,
+    });
     let caveats = caveat::all(input, &sessions, &found);
     Findings {
-        window: window(&sessions),
+        window: question.map(|(from, to)| Window {
+            from: Utc(from),
+            to: Utc(to),
+        }),
+        coverage: seen.coverage,
         paths: plan.paths.iter().map(|p| p.name.to_string()).collect(),
         markers,
         sessions: found,
@@ -92,21 +108,22 @@ fn markers(input: &Input) -> Vec<Marker> {
     markers
 }
 
-/// From the first to the last probe that was sent.
-fn window(sessions: &[align::Session<'_>]) -> Option<Window> {
+/// From the first to the last thing that was sent, or was to be: where a session's start or
+/// end is on record, from there or to there.
+fn extent(sessions: &[align::Session<'_>]) -> Option<(Wall, Wall)> {
     let sent = || {
         sessions.iter().flat_map(|s| &s.runs).flat_map(|run| {
-            run.flows.values().flat_map(|f| {
+            let probes = run.flows.values().flat_map(|f| {
                 // A step of the clock may invert the order on UTC: look at both ends
                 // of every stretch, which are among the samples themselves.
-                f.samples.iter().map(|s| Utc(run.timeline.utc(s.sent)))
-            })
+                let refused = f.refused.iter().map(|(at, _)| *at);
+                f.samples.iter().map(|s| s.sent).chain(refused)
+            });
+            let edges = run.started.into_iter().chain(run.stopped);
+            probes.chain(edges).map(|at| run.timeline.utc(at))
         })
     };
-    Some(Window {
-        from: sent().min()?,
-        to: sent().max()?,
-    })
+    Some((sent().min()?, sent().max()?))
 }
 
 #[cfg(test)]

@@ -279,6 +279,7 @@ impl World {
             }],
             markers: self.markers.clone(),
             echoes: Vec::new(),
+            ..Input::default()
         }
     }
 

@@ -5,10 +5,14 @@
 //! outwards (a lower bound down, an upper bound up), so that what is printed is
 //! as true as what was measured.
 
+mod coverage;
 mod fault;
 mod icmp;
 mod table;
 
+pub use coverage::{
+    awaited, missing, missing_cause, no_outage, no_transition, share_seen, verdict_sentence,
+};
 pub(crate) use fault::errno_name;
 pub use fault::{fault, fault_in_brief};
 pub use icmp::unreachable;
@@ -175,6 +179,23 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
+/// Parts per million in per cent, with one decimal: `97.2 %`, `25 %`. Something is never
+/// shown as nothing, nor nearly all as all.
+pub fn percent_of_million(ppm: u32) -> String {
+    match ppm {
+        0 => "0 %".to_owned(),
+        1..1_000 => "<0.1 %".to_owned(),
+        999_001..1_000_000 => ">99.9 %".to_owned(),
+        _ => {
+            let tenths = ppm / 1_000;
+            match tenths % 10 {
+                0 => format!("{} %", tenths / 10),
+                tenth => format!("{}.{tenth} %", tenths / 10),
+            }
+        }
+    }
+}
+
 /// `1 flow`, `2 flows`.
 pub fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -335,6 +356,7 @@ pub fn verdict(result: VerdictResult) -> &'static str {
         VerdictResult::Met => "MET",
         VerdictResult::Missed => "MISSED",
         VerdictResult::Undecided => "UNDECIDED",
+        VerdictResult::NotTested => "NOT TESTED",
     }
 }
 

@@ -1,33 +1,55 @@
 //! The verdict against the objective.
 //!
-//! Met only where every flow was watched all the time: an outage longer than the
-//! objective could hide where nothing was sent, where the reflecting agent did not run
-//! or where a session has no data, and then nobody can say 'met'.
+//! A true outage over the objective is missed, whatever else is missing. Met only where no
+//! such outage could hide: neither in what was not seen of a direction between two hosts nor
+//! in what was not seen of a single flow, whose path other flows need not take. A drill in
+//! which a failover was marked and nothing left its path has tested nothing.
 
 use crate::align::Session;
-use crate::findings::{Outage, SessionFindings, Verdict, VerdictResult};
+use crate::coverage::Seen;
+use crate::findings::{
+    DirectionCoverage, Marker, MarkerKind, Missing, Outage, SessionFindings, Verdict,
+    VerdictReason, VerdictResult,
+};
+use crate::loss::len;
+use crate::path::{Epoch, Paths, SessionEpochs};
 use crate::schema::{Nanos, Utc};
 use crate::text;
 use hopgap_proto::plan::Objective;
-use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::time::Span;
+use std::collections::BTreeSet;
 
-/// Judges all outages of all sessions.
-pub(crate) fn judge(
-    sessions: &[Session<'_>],
-    found: &[SessionFindings],
-    objective: &Objective,
-) -> Verdict {
-    let limit = objective.outage;
-    let worst = worst(found.iter().flat_map(|s| &s.flows).flat_map(|f| &f.outages));
-    let unwatched = sessions.iter().find_map(|s| unwatched(s, limit));
-    let (result, sentence) = sentence(&worst, limit, unwatched);
-    Verdict {
+/// People press keys late, and hosts' clocks differ: a change this long before its marker
+/// still is the one that was marked.
+const MARKED_LATE: Span = Span::from_secs(60);
+
+/// What a verdict is given on. Sessions, epochs and findings are parallel.
+pub(crate) struct Case<'a> {
+    pub(crate) sessions: &'a [Session<'a>],
+    pub(crate) epochs: &'a [SessionEpochs],
+    pub(crate) found: &'a [SessionFindings],
+    pub(crate) markers: &'a [Marker],
+    pub(crate) paths: Paths<'a>,
+    pub(crate) objective: &'a Objective,
+    pub(crate) seen: &'a Seen,
+}
+
+/// Judges all outages of all sessions, and what was not seen.
+pub(crate) fn judge(case: &Case<'_>) -> Verdict {
+    let outages = case.found.iter().flat_map(|s| &s.flows);
+    let worst = worst(outages.flat_map(|f| &f.outages));
+    let (result, reason) = decide(case, &worst);
+    let mut verdict = Verdict {
         result,
-        objective_ns: Nanos(limit),
+        objective_ns: Nanos(case.objective.outage),
         worst_at_least_ns: Nanos(worst.at_least),
         worst_at_most_ns: worst.at_most.map(Nanos),
-        sentence,
-    }
+        outages: len(worst.count),
+        reason,
+        sentence: String::new(),
+    };
+    verdict.sentence = text::verdict_sentence(&verdict);
+    verdict
 }
 
 /// The extremes over some outages.
@@ -59,98 +81,118 @@ pub(crate) fn worst<'a>(outages: impl Iterator<Item = &'a Outage>) -> Worst {
     )
 }
 
-fn sentence(worst: &Worst, limit: Span, unwatched: Option<String>) -> (VerdictResult, String) {
-    use VerdictResult::{Met, Missed, Undecided};
-    // Rounded outwards, as everywhere: two bounds do not read as one.
-    let at_least = text::lower(Nanos(worst.at_least));
+fn decide(case: &Case<'_>, worst: &Worst) -> (VerdictResult, VerdictReason) {
+    use VerdictResult::{Met, Missed, NotTested, Undecided};
+    let limit = case.objective.outage;
     if worst.at_least > limit {
-        let bounds = match worst.at_most {
-            Some(at_most) if at_most > worst.at_least => {
-                format!("between {at_least} and {}", text::upper(Nanos(at_most)))
-            }
-            Some(_) => at_least,
-            None => format!("at least {at_least}"),
-        };
-        return (
-            Missed,
-            format!(
-                "Missed: the longest outage lasted {bounds}, more than the objective of {limit}."
-            ),
-        );
+        return (Missed, VerdictReason::OutageTooLong);
     }
-    let Some(at_most) = worst.at_most else {
-        return (
-            Undecided,
-            format!(
-                "Undecided: an outage of at least {at_least} has no end (or no beginning) in the data, so it cannot be held against the objective of {limit}."
-            ),
-        );
+    let coverage = &case.seen.coverage;
+    if coverage.directions.is_empty() {
+        return (Undecided, VerdictReason::NoData);
+    }
+    if let Some(reason) = unseen(case) {
+        return (Undecided, reason);
+    }
+    match worst.at_most {
+        None => return (Undecided, VerdictReason::OutageCut),
+        Some(at_most) if at_most > limit => {
+            return (Undecided, VerdictReason::OutageMayBeTooLong);
+        }
+        Some(_) => {}
+    }
+    if let Some(reason) = nothing_moved(case) {
+        return (NotTested, reason);
+    }
+    let least = coverage.directions.iter().map(|d| d.seen_ppm).min();
+    let longest = coverage.directions.iter().filter_map(longest_missing);
+    let reason = match longest.max_by_key(|m| m.lasted_ns) {
+        Some(missing) => VerdictReason::TooLittleMissing {
+            seen_ppm: least.unwrap_or_default(),
+            missing,
+        },
+        None => VerdictReason::AllSeen,
     };
-    let beyond = at_most > limit;
-    let at_most = text::upper(Nanos(at_most));
-    if beyond {
-        return (
-            Undecided,
-            format!(
-                "Undecided: the longest outage lasted at least {at_least}, but an outage may have lasted up to {at_most}, which is more than the objective of {limit}."
-            ),
-        );
-    }
-    if let Some(why) = unwatched {
-        return (
-            Undecided,
-            format!(
-                "Undecided: an outage longer than the objective of {limit} could have gone unseen: {why}."
-            ),
-        );
-    }
-    if worst.count == 0 {
-        (
-            Met,
-            format!("Met: there was no outage (objective: {limit})."),
-        )
-    } else {
-        (
-            Met,
-            format!(
-                "Met: the longest outage lasted at least {at_least}, and none lasted longer than {at_most}, within the objective of {limit}."
-            ),
-        )
-    }
+    (Met, reason)
 }
 
-/// Why a session was not watched closely enough to exclude an outage longer than `limit`.
-fn unwatched(session: &Session<'_>, limit: Span) -> Option<String> {
-    let name = &session.plan.name;
-    let slack = limit + session.plan.interval * 2;
-    for flow in session.flow_indices() {
-        // From the first probe to the last, whatever became of them: what is beyond was
-        // not to be watched.
-        let mut previous: Option<Wall> = None;
-        let mut watched = false;
-        for run in &session.runs {
-            let samples = run.flows.get(&flow).map_or(&[][..], |f| &f.samples);
-            let last = samples.last().map(|s| (s.order, s.sent));
-            for s in samples {
-                let at = run.timeline.utc(s.sent);
-                let begun = *previous.get_or_insert(at);
-                let evidence = s.fate.is_evidence();
-                if (evidence || last == Some((s.order, s.sent))) && at - begun > slack {
-                    return Some(format!(
-                        "flow {flow} of session `{name}` has no usable probe for {} from {}",
-                        at - begun,
-                        text::date_time(Utc(begun))
-                    ));
-                }
-                if evidence {
-                    previous = Some(at);
-                    watched = true;
+/// Where an outage longer than the objective could hide.
+fn unseen(case: &Case<'_>) -> Option<VerdictReason> {
+    let interval = case.sessions.iter().map(|s| s.plan.interval).max();
+    let slack = interval.unwrap_or_default() * 2;
+    let hides = |d: &&DirectionCoverage| d.longest_missing_ns.0 > case.objective.outage + slack;
+    let directions = case.seen.coverage.directions.iter().filter(hides);
+    if let Some(worst) = directions.max_by_key(|d| (d.longest_missing_ns, d.seen_ppm == 0)) {
+        let missing = longest_missing(worst)?;
+        return Some(VerdictReason::Unseen {
+            from: worst.from.clone(),
+            to: worst.to.clone(),
+            seen_ppm: worst.seen_ppm,
+            seen_until: worst.seen_until,
+            at_the_end: case.seen.coverage.asked.is_some_and(|a| a.to <= missing.to),
+            missing,
+        });
+    }
+    let flow = case.seen.unseen_flow.as_ref()?;
+    Some(VerdictReason::FlowUnseen {
+        session: flow.session.clone(),
+        flow: flow.flow,
+        missing: flow.missing.clone(),
+    })
+}
+
+/// The longest stretch that was not seen, whatever its causes; that of its longest part is
+/// told.
+fn longest_missing(direction: &DirectionCoverage) -> Option<Missing> {
+    let mut stretches: Vec<(Missing, Nanos)> = Vec::new();
+    for part in &direction.missing {
+        match stretches.last_mut() {
+            Some((whole, longest)) if whole.to == part.from => {
+                whole.to = part.to;
+                whole.lasted_ns = Nanos(whole.lasted_ns.0 + part.lasted_ns.0);
+                if part.lasted_ns > *longest {
+                    *longest = part.lasted_ns;
+                    whole.cause = part.cause.clone();
                 }
             }
-        }
-        if !watched {
-            return Some(format!("session `{name}` has no data for flow {flow}"));
+            _ => stretches.push((part.clone(), part.lasted_ns)),
         }
     }
-    None
+    let stretches = stretches.into_iter().map(|(whole, _)| whole);
+    stretches.max_by_key(|m| m.lasted_ns)
+}
+
+/// A marked failover after which no flow was seen to leave its path. Where nobody could see
+/// a path, nothing is said.
+fn nothing_moved(case: &Case<'_>) -> Option<VerdictReason> {
+    let marked = case
+        .markers
+        .iter()
+        .filter(|m| m.kind == MarkerKind::Failover);
+    let marked = marked.map(|m| m.at).min()?;
+    let mut paths: BTreeSet<String> = BTreeSet::new();
+    let mut known = false;
+    for epochs in case.epochs {
+        for flow in epochs.forward.values().chain(epochs.reverse.values()) {
+            if moved(flow, marked) {
+                return None;
+            }
+            for epoch in flow {
+                known |= epoch.hop.is_some() || epoch.path.is_some();
+                paths.extend(case.paths.name_of(epoch));
+            }
+        }
+    }
+    known.then(|| VerdictReason::NothingMoved {
+        marked,
+        paths: paths.into_iter().collect(),
+    })
+}
+
+/// Whether a flow changed its path at a time that fits the marker.
+fn moved(epochs: &[Epoch], marked: Utc) -> bool {
+    epochs.windows(2).any(|pair| match pair {
+        [old, new] => old.differs(new) && new.span.0 >= marked.0 - MARKED_LATE,
+        _ => false,
+    })
 }

@@ -1,0 +1,250 @@
+//! How much of the question was seen, direction by direction, and why the rest was not.
+//!
+//! **The question** is a stretch of UTC: a drill, or what a report was asked for. It is
+//! judged from its beginning to its end, however far the data reach.
+//!
+//! **Seen.** An instant of a direction was seen where it lies between two probes of one flow
+//! that tell of this direction and were sent at most the *grain* apart: any longer outage
+//! would have lost one of them. All flows of all sessions between two hosts, in whichever
+//! direction they probe, are put together: what one of them cannot know, another may. A
+//! loss of unknown direction was seen, too: it shows as an outage of unknown direction.
+//!
+//! **The grain** is as many intervals as an outage may have good probes in it and one more,
+//! and at least 100 ms (or the objective, where that is less): a shorter gap is the
+//! scheduler's, and hides nothing that anybody asks for.
+//!
+//! **Why not.** Between two points of a flow (a probe, a refused send, an edge of the
+//! question) that are further apart, and at probes that tell nothing, `cause` says why.
+//! Where several flows give different causes, the first in the order of [`MissingCause`] is
+//! told.
+
+mod awaited;
+mod cause;
+mod flow;
+
+pub(crate) use awaited::Ends;
+
+use crate::align::Session;
+use crate::findings::{Coverage, DirectionCoverage, Missing, Window};
+use crate::input::Input;
+use crate::schema::{Nanos, Utc};
+use cause::{Causes, LostRecords};
+use flow::{Tells, View};
+use hopgap_proto::plan::Objective;
+use hopgap_proto::time::{Span, Wall};
+
+/// Gaps up to this long are the scheduler's.
+const LEAST_GRAIN: Span = Span::from_millis(100);
+
+/// A stretch of UTC.
+type Stretch = (Wall, Wall);
+
+/// What a verdict needs to know beyond what findings show.
+pub(crate) struct Seen {
+    /// What the findings show.
+    pub(crate) coverage: Coverage,
+    /// The longest stretch of a flow that could hide an outage longer than the objective.
+    pub(crate) unseen_flow: Option<UnseenFlow>,
+}
+
+/// A stretch of a flow that could hide an outage longer than the objective.
+pub(crate) struct UnseenFlow {
+    pub(crate) session: String,
+    pub(crate) flow: u8,
+    pub(crate) missing: Missing,
+}
+
+/// How much of `question` was seen.
+pub(crate) fn find(input: &Input, sessions: &[Session<'_>], question: Option<Stretch>) -> Seen {
+    let Some(question) = question else {
+        return Seen {
+            coverage: Coverage::default(),
+            unseen_flow: None,
+        };
+    };
+    let objective = &input.plan.objective;
+    let ends: Vec<Ends> = sessions
+        .iter()
+        .map(|s| Ends::of(input, s, question))
+        .collect();
+    let lost = LostRecords::of(input);
+    let mut directions: Vec<Building<'_>> = Vec::new();
+    let mut unseen_flow: Option<UnseenFlow> = None;
+    for (session, ends) in sessions.iter().zip(&ends) {
+        let causes = Causes::new(session, ends, &lost, question);
+        let grain = grain(session, objective);
+        for flow in session.flow_indices() {
+            for tells in [Tells::Forward, Tells::Reverse] {
+                let view = flow::walk(&causes, flow, tells, grain);
+                Building::take(&mut directions, session, tells, grain, view);
+            }
+            let limit = objective.outage + session.plan.interval * 2;
+            let view = flow::walk(&causes, flow, Tells::Either, limit);
+            let found = unseen_in(session, flow, view, question, limit);
+            let longest = |u: &UnseenFlow| u.missing.lasted_ns;
+            if let Some(found) = found
+                && unseen_flow
+                    .as_ref()
+                    .is_none_or(|u| longest(u) < longest(&found))
+            {
+                unseen_flow = Some(found);
+            }
+        }
+    }
+    let awaited = awaited::all(&ends);
+    Seen {
+        coverage: Coverage {
+            asked: Some(window(question)),
+            directions: directions.into_iter().map(|d| d.finish(question)).collect(),
+            preliminary: !awaited.is_empty(),
+            awaited,
+        },
+        unseen_flow,
+    }
+}
+
+fn window((from, to): Stretch) -> Window {
+    Window {
+        from: Utc(from),
+        to: Utc(to),
+    }
+}
+
+/// How far apart two probes may be for what lies between them to be seen.
+fn grain(session: &Session<'_>, objective: &Objective) -> Span {
+    let probing = session.plan.interval * i64::from(objective.min_good).saturating_add(1);
+    probing.max(LEAST_GRAIN.min(objective.outage))
+}
+
+/// The longest stretch of one flow without a probe that tells anything.
+fn unseen_in(
+    session: &Session<'_>,
+    flow: u8,
+    view: View<'_>,
+    question: Stretch,
+    limit: Span,
+) -> Option<UnseenFlow> {
+    let gaps = complement(merged(view.seen), question, limit);
+    let (from, to) = gaps.into_iter().max_by_key(|(from, to)| *to - *from)?;
+    let parts = cause::told(&[(from, to)], view.blind, limit);
+    let part = parts.into_iter().max_by_key(|m| m.lasted_ns)?;
+    Some(UnseenFlow {
+        session: session.plan.name.to_string(),
+        flow,
+        missing: Missing {
+            from: Utc(from),
+            to: Utc(to),
+            lasted_ns: Nanos(to - from),
+            cause: part.cause,
+        },
+    })
+}
+
+/// One direction between two hosts in the making.
+struct Building<'a> {
+    from: String,
+    to: String,
+    sessions: Vec<String>,
+    grain: Span,
+    view: View<'a>,
+}
+
+impl<'a> Building<'a> {
+    /// Adds what one flow of a session tells to its direction.
+    fn take(all: &mut Vec<Self>, session: &Session<'_>, tells: Tells, grain: Span, view: View<'a>) {
+        let (mut from, mut to) = (session.plan.from.to_string(), session.to_name());
+        if tells == Tells::Reverse {
+            core::mem::swap(&mut from, &mut to);
+        }
+        let place = all.iter().position(|d| d.from == from && d.to == to);
+        let place = place.unwrap_or_else(|| {
+            all.push(Self {
+                from,
+                to,
+                sessions: Vec::new(),
+                grain,
+                view: View::default(),
+            });
+            all.len() - 1
+        });
+        let Some(building) = all.get_mut(place) else {
+            return;
+        };
+        let name = session.plan.name.to_string();
+        if !building.sessions.contains(&name) {
+            building.sessions.push(name);
+        }
+        building.grain = building.grain.max(grain);
+        building.view.seen.extend(view.seen);
+        building.view.blind.extend(view.blind);
+    }
+
+    fn finish(self, question: Stretch) -> DirectionCoverage {
+        let seen = merged(self.view.seen);
+        let seen_until = seen.last().map(|(_, to)| Utc(*to));
+        let gaps = complement(seen, question, self.grain);
+        let asked = (question.1 - question.0).max(Span::ZERO);
+        let missing: Span = gaps.iter().map(|(from, to)| *to - *from).sum();
+        let seen = asked - missing;
+        let longest = gaps.iter().map(|(from, to)| *to - *from).max();
+        DirectionCoverage {
+            from: self.from,
+            to: self.to,
+            sessions: self.sessions,
+            grain_ns: Nanos(self.grain),
+            asked_ns: Nanos(asked),
+            seen_ns: Nanos(seen),
+            seen_ppm: ppm(seen, asked, gaps.is_empty()),
+            longest_missing_ns: Nanos(longest.unwrap_or_default()),
+            seen_until,
+            missing: cause::told(&gaps, self.view.blind, self.grain),
+        }
+    }
+}
+
+/// Parts per million, rounded down; a million only where it is `all`.
+fn ppm(part: Span, whole: Span, all: bool) -> u32 {
+    const MILLION: u32 = 1_000_000;
+    if all {
+        return MILLION;
+    }
+    let scaled = i128::from(part.as_nanos()) * i128::from(MILLION);
+    let ppm = scaled
+        .checked_div(i128::from(whole.as_nanos()))
+        .unwrap_or_default();
+    u32::try_from(ppm).unwrap_or_default().min(MILLION - 1)
+}
+
+/// Stretches put together where they touch or overlap.
+fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
+    all.sort_unstable();
+    let mut out: Vec<Stretch> = Vec::new();
+    for (from, to) in all {
+        match out.last_mut() {
+            Some((_, end)) if from <= *end => *end = (*end).max(to),
+            _ => out.push((from, to)),
+        }
+    }
+    out
+}
+
+/// What of the question lies in none of the stretches, where it is longer than `grain`. A
+/// question without any is missing as a whole, however short it is.
+fn complement(seen: Vec<Stretch>, (from, to): Stretch, grain: Span) -> Vec<Stretch> {
+    if seen.is_empty() {
+        return vec![(from, to.max(from))];
+    }
+    let mut gaps = Vec::new();
+    let mut end = from;
+    for (a, b) in seen.into_iter().chain([(to, to)]) {
+        let a = a.min(to);
+        if a - end > grain {
+            gaps.push((end, a));
+        }
+        end = end.max(b);
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests;

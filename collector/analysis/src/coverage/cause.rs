@@ -1,0 +1,303 @@
+//! Why a stretch was not seen.
+
+use super::flow::Point;
+use super::{Ends, Stretch};
+use crate::align::{FlowRun, Run, Sample, Session};
+use crate::findings::{Missing, MissingCause, SessionEnd};
+use crate::input::Input;
+use crate::loss::Fate;
+use crate::schema::{Nanos, Utc};
+use hopgap_proto::record::{Event, EventKind};
+use hopgap_proto::time::{Span, Wall};
+use std::collections::BTreeMap;
+
+/// A cause, cheap to copy; [`MissingCause`] is what is shown of it, in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause<'a> {
+    SendsRefused(&'a str, i32),
+    HostStalled(&'a str),
+    RecordsLost(&'a str),
+    Clock(&'a str),
+    AgentNotRunning(&'a str),
+    NotDelivered(&'a str),
+    AgentNotHeard(&'a str),
+    NotAnswered(&'a str),
+    LostOnTheWayOut,
+}
+
+impl Cause<'_> {
+    fn shown(self) -> MissingCause {
+        let agent = |name: &str| name.to_owned();
+        match self {
+            Self::SendsRefused(name, errno) => MissingCause::SendsRefused {
+                agent: agent(name),
+                errno,
+            },
+            Self::HostStalled(name) => MissingCause::HostStalled { agent: agent(name) },
+            Self::RecordsLost(name) => MissingCause::RecordsLost { agent: agent(name) },
+            Self::Clock(name) => MissingCause::Clock { agent: agent(name) },
+            Self::AgentNotRunning(name) => MissingCause::AgentNotRunning { agent: agent(name) },
+            Self::NotDelivered(name) => MissingCause::NotDelivered { agent: agent(name) },
+            Self::AgentNotHeard(name) => MissingCause::AgentNotHeard { agent: agent(name) },
+            Self::NotAnswered(name) => MissingCause::NotAnswered { agent: agent(name) },
+            Self::LostOnTheWayOut => MissingCause::LostOnTheWayOut,
+        }
+    }
+}
+
+/// A stretch in which a flow tells nothing of a direction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blind<'a> {
+    pub(super) from: Wall,
+    pub(super) to: Wall,
+    pub(super) cause: Cause<'a>,
+}
+
+/// When agents lost records, by their own account.
+#[derive(Debug, Default)]
+pub(super) struct LostRecords(Vec<(String, Stretch)>);
+
+impl LostRecords {
+    /// From all events, whenever they were told: losses are told after the fact.
+    pub(super) fn of(input: &Input) -> Self {
+        let mut lost = Self::default();
+        for session in &input.sessions {
+            for run in &session.sender {
+                lost.take(run.agent.as_str(), &run.events);
+            }
+            for run in &session.reflector {
+                lost.take(run.agent.as_str(), &run.events);
+            }
+        }
+        lost
+    }
+
+    fn take(&mut self, agent: &str, events: &[Event]) {
+        for event in events {
+            if let EventKind::BlocksLost { from, to, .. } = event.kind {
+                let from = from.unwrap_or(Wall::MIN);
+                self.0.push((agent.to_owned(), (from, to)));
+            }
+        }
+    }
+
+    fn overlap(&self, agent: &str, (from, to): Stretch) -> bool {
+        let of = self.0.iter().filter(|(name, _)| name == agent);
+        of.into_iter().any(|(_, (a, b))| *a <= to && from <= *b)
+    }
+}
+
+/// All that the causes of one session are found by.
+pub(super) struct Causes<'a, 's> {
+    pub(super) session: &'a Session<'s>,
+    pub(super) question: Stretch,
+    ends: &'a Ends,
+    lost: &'a LostRecords,
+}
+
+impl<'a, 's> Causes<'a, 's> {
+    pub(super) fn new(
+        session: &'a Session<'s>,
+        ends: &'a Ends,
+        lost: &'a LostRecords,
+        question: Stretch,
+    ) -> Self {
+        Self {
+            session,
+            question,
+            ends,
+            lost,
+        }
+    }
+
+    fn sender(&self) -> &'a str {
+        self.ends.sender.agent.as_str()
+    }
+
+    fn reflector(&self) -> &'a str {
+        self.ends.reflector.agent.as_str()
+    }
+
+    /// Sends that the kernel refused.
+    pub(super) fn refused(&self, errno: i32) -> Cause<'a> {
+        Cause::SendsRefused(self.sender(), errno)
+    }
+
+    /// A probe that left and tells nothing of the direction asked for.
+    pub(super) fn of_probe(&self, index: usize, run: &Run, sample: &Sample) -> Cause<'a> {
+        match sample.fate {
+            Fate::Pending => Cause::NotDelivered(self.sender()),
+            Fate::NoData => self.unheard(index, run, sample),
+            Fate::Dropped => Cause::NotAnswered(self.reflector()),
+            Fate::Answered
+            | Fate::Late
+            | Fate::LostForward
+            | Fate::LostReverse
+            | Fate::LostUnknown => Cause::LostOnTheWayOut,
+        }
+    }
+
+    /// A probe that nothing is known of, because its reflector did not say.
+    fn unheard(&self, index: usize, run: &Run, sample: &Sample) -> Cause<'a> {
+        let log = &self.session.log;
+        let at = log.expected(index, &run.timeline, sample.sent);
+        match log.heard {
+            None => self.silent(SessionEnd::Reflector),
+            Some((first, _)) if at < first => Cause::AgentNotHeard(self.reflector()),
+            Some((_, last)) if at > last => self.silent(SessionEnd::Reflector),
+            _ if log.not_running.iter().any(|(a, b)| *a <= at && at <= *b) => {
+                Cause::AgentNotRunning(self.reflector())
+            }
+            // What remains is what the sender's own host threw away.
+            _ => Cause::HostStalled(self.sender()),
+        }
+    }
+
+    /// After the last sign of one end.
+    fn silent(&self, end: SessionEnd) -> Cause<'a> {
+        let end = self.ends.of_end(end);
+        let agent = end.agent.as_str();
+        if end.has_stopped() || end.is_in() {
+            Cause::AgentNotRunning(agent)
+        } else if end.is_awaited() {
+            Cause::NotDelivered(agent)
+        } else {
+            Cause::AgentNotHeard(agent)
+        }
+    }
+
+    /// Before the first point of a flow.
+    pub(super) fn before(&self, run: &Run) -> Cause<'a> {
+        let agent = self.sender();
+        let at = run.started.map(|at| run.timeline.utc(at));
+        if at.is_some_and(|at| at > self.question.0) {
+            Cause::AgentNotRunning(agent)
+        } else if self.lost.overlap(agent, self.question) {
+            Cause::RecordsLost(agent)
+        } else {
+            Cause::AgentNotHeard(agent)
+        }
+    }
+
+    /// Between two points of a flow with nothing between.
+    pub(super) fn between(&self, a: &Point<'a>, b: &Point<'a>, records: &FlowRun) -> Cause<'a> {
+        let agent = self.sender();
+        if a.run != b.run {
+            return if self.lost.overlap(agent, (a.at, b.at)) {
+                Cause::RecordsLost(agent)
+            } else {
+                Cause::AgentNotRunning(agent)
+            };
+        }
+        if let (None, Some(cause), None) = (a.order, b.cause, b.order) {
+            return cause;
+        }
+        // Numbers of which there is no record: they were sent, and the record was lost.
+        let numbers = a.order.zip(b.order).map_or(0, |(a, b)| b.saturating_sub(a));
+        let interval = self.session.plan.interval.as_nanos().max(1);
+        let slots = (b.sent - a.sent).as_nanos() / interval;
+        let skipped = records.skipped.iter();
+        let skipped = skipped.filter(|(at, _)| a.sent <= *at && *at <= b.sent);
+        let skipped: i64 = skipped.map(|(_, n)| i64::from(*n)).sum();
+        if numbers > 1 && numbers.saturating_mul(2) > slots.saturating_sub(skipped) {
+            Cause::RecordsLost(agent)
+        } else {
+            Cause::HostStalled(agent)
+        }
+    }
+
+    /// After the last point of a flow.
+    pub(super) fn after(&self, last: &Point<'a>) -> Cause<'a> {
+        let run = self.session.runs.get(last.run);
+        let stopped = run
+            .and_then(|r| r.stopped)
+            .is_some_and(|at| at >= last.sent);
+        if stopped {
+            Cause::AgentNotRunning(self.sender())
+        } else if self.lost.overlap(self.sender(), (last.at, self.question.1)) {
+            Cause::RecordsLost(self.sender())
+        } else {
+            self.silent(SessionEnd::Sender)
+        }
+    }
+
+    /// In a flow without any point.
+    pub(super) fn never(&self, flow: u8) -> Cause<'a> {
+        let agent = self.sender();
+        let runs = &self.session.runs;
+        let others = runs.iter().flat_map(|r| &r.flows);
+        if runs.iter().any(|r| !r.timeline.is_known()) {
+            Cause::Clock(agent)
+        } else if others
+            .into_iter()
+            .any(|(other, f)| *other != flow && !f.samples.is_empty())
+        {
+            Cause::AgentNotRunning(agent)
+        } else if self.lost.overlap(agent, self.question) {
+            Cause::RecordsLost(agent)
+        } else {
+            self.silent(SessionEnd::Sender)
+        }
+    }
+}
+
+/// The gaps with their causes, cut where the cause changes.
+pub(super) fn told<'a>(gaps: &[Stretch], blind: Vec<Blind<'a>>, grain: Span) -> Vec<Missing> {
+    // Edges of the blind stretches, in the order of time: at each, a cause begins or ends.
+    let mut edges: Vec<(Wall, bool, Cause<'a>)> = Vec::with_capacity(blind.len() * 2);
+    for piece in &blind {
+        edges.push((piece.from, true, piece.cause));
+        edges.push((piece.to, false, piece.cause));
+    }
+    edges.sort_unstable();
+    let mut edges = edges.into_iter().peekable();
+    let mut open: BTreeMap<Cause<'a>, u64> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for &(from, to) in gaps {
+        let mut parts: Vec<Blind<'a>> = Vec::new();
+        let mut at = from;
+        let mut part = |from: Wall, to: Wall, open: &BTreeMap<Cause<'a>, u64>| {
+            if let Some(cause) = open.keys().next() {
+                push(&mut parts, from, to, *cause, grain);
+            }
+        };
+        while let Some((edge, begins, cause)) = edges.next_if(|(edge, ..)| *edge < to) {
+            if edge > at {
+                part(at, edge, &open);
+                at = edge;
+            }
+            if begins {
+                *open.entry(cause).or_default() += 1;
+            } else if let Some(n) = open.get_mut(&cause) {
+                *n = n.saturating_sub(1);
+                if *n == 0 {
+                    open.remove(&cause);
+                }
+            }
+        }
+        part(at, to, &open);
+        missing.extend(parts.into_iter().map(|p| Missing {
+            from: Utc(p.from),
+            to: Utc(p.to),
+            lasted_ns: Nanos(p.to - p.from),
+            cause: p.cause.shown(),
+        }));
+    }
+    missing
+}
+
+/// Adds a part; one that is shorter than the grain, or of the same cause, belongs to the one
+/// before.
+fn push<'a>(parts: &mut Vec<Blind<'a>>, from: Wall, to: Wall, cause: Cause<'a>, grain: Span) {
+    if from >= to {
+        return;
+    }
+    match parts.last_mut() {
+        Some(last) if last.cause == cause || to - from <= grain => last.to = to,
+        Some(last) if last.to - last.from <= grain => {
+            last.to = to;
+            last.cause = cause;
+        }
+        _ => parts.push(Blind { from, to, cause }),
+    }
+}
