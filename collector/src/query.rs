@@ -2,7 +2,8 @@
 
 use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
 use hopgap_analysis::findings;
-use hopgap_analysis::input::{EchoRecords, Input, ReflectorRun, SenderRun, SessionRecords};
+use hopgap_analysis::findings::SessionEnd;
+use hopgap_analysis::input::{EchoRecords, End, Input, ReflectorRun, SenderRun, SessionRecords};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::plan::{Destination, Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, SessionName};
@@ -189,6 +190,8 @@ pub fn read(
         sessions,
         markers: markers.into_iter().map(marker).collect(),
         echoes,
+        ends: ends(reader, plan)?,
+        asked_at: None,
     };
     Ok(Read {
         input,
@@ -247,6 +250,32 @@ fn records_by(
     } else {
         Ok(Runs::new())
     }
+}
+
+/// How far the records of both ends of each session of the plan are in.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn ends(reader: &Reader, plan: &Plan) -> Result<Vec<End>, StoreError> {
+    let mut ends = Vec::new();
+    for session in &plan.sessions {
+        let mut add = |agent: &AgentName, end: SessionEnd, kind: Kind| {
+            let reach = reader.reach(agent, &session.name, kind)?;
+            ends.push(End {
+                session: session.name.clone(),
+                end,
+                until: reach.until,
+                heard: reach.heard,
+            });
+            Ok::<(), StoreError>(())
+        };
+        add(&session.from, SessionEnd::Sender, Kind::Probes)?;
+        if let Destination::Agent(agent) = &session.to {
+            add(agent, SessionEnd::Reflector, Kind::Receptions)?;
+        }
+    }
+    Ok(ends)
 }
 
 fn session_records(

@@ -23,7 +23,7 @@ pub use json::schema;
 
 /// The version of the JSON report's schema. It grows with every change that a
 /// reader of the former version could trip over.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// What wrote the report.
 const GENERATED_BY: &str = concat!("hopgap-collector ", env!("CARGO_PKG_VERSION"));
@@ -178,7 +178,7 @@ impl Report {
     }
 
     /// Writes `report.html`, `report.json`, `report.txt`, `outages.csv`,
-    /// `seconds.csv` and `paths.csv` into `dir`, which is made where it is missing,
+    /// `seconds.csv`, `paths.csv` and `coverage.csv` into `dir`, which is made where it is missing,
     /// and says what was written. A file that exists is replaced, as a whole or not at all.
     ///
     /// # Errors
@@ -196,6 +196,7 @@ impl Report {
             ("outages.csv", csv::outages(&self.findings)),
             ("seconds.csv", csv::seconds(&self.findings)),
             ("paths.csv", csv::paths(&self.findings)),
+            ("coverage.csv", csv::coverage(&self.findings)),
         ];
         let mut written = Vec::with_capacity(files.len());
         for (name, content) in files {

@@ -1,7 +1,7 @@
 //! What `measure` says at its end: the findings of one session, in plain text.
 
 use hopgap_analysis::findings::{
-    Direction, Findings, FlowFindings, Outage, PathEpoch, SessionFindings,
+    Coverage, Direction, Findings, FlowFindings, Outage, PathEpoch, SessionFindings,
 };
 use hopgap_analysis::text;
 use hopgap_proto::record::PathName;
@@ -17,7 +17,7 @@ const MOST_EPOCHS: usize = 12;
 pub(super) fn summary(findings: &Findings, unnamed_back: &[PathName]) -> String {
     let mut out = String::new();
     for session in &findings.sessions {
-        session_summary(session, &mut out);
+        session_summary(session, &findings.coverage, &mut out);
     }
     for transition in &findings.transitions {
         for icmp in &transition.icmp {
@@ -48,7 +48,7 @@ pub(super) fn summary(findings: &Findings, unnamed_back: &[PathName]) -> String 
     out
 }
 
-fn session_summary(session: &SessionFindings, out: &mut String) {
+fn session_summary(session: &SessionFindings, coverage: &Coverage, out: &mut String) {
     let c = &session.counts;
     let _ = writeln!(
         out,
@@ -126,18 +126,18 @@ fn session_summary(session: &SessionFindings, out: &mut String) {
             text::mtu_directions(mtu).map_or_else(String::new, |by| format!(" ({by})"))
         );
     }
-    outages(session, out);
+    outages(session, coverage, out);
     paths(session, out);
 }
 
-fn outages(session: &SessionFindings, out: &mut String) {
+fn outages(session: &SessionFindings, coverage: &Coverage, out: &mut String) {
     let all: Vec<(&FlowFindings, &Outage)> = session
         .flows
         .iter()
         .flat_map(|f| f.outages.iter().map(move |o| (f, o)))
         .collect();
     if all.is_empty() {
-        let _ = writeln!(out, "  no outage");
+        let _ = writeln!(out, "  {}", text::no_outage(coverage));
         return;
     }
     let _ = writeln!(

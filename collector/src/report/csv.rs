@@ -2,7 +2,8 @@
 //! RFC 3339 text with nanoseconds, lengths of time integer nanoseconds.
 
 use hopgap_analysis::findings::{
-    Direction, Findings, NamedBy, Outage, PathEpoch, ProbePoint, SessionFindings, TransitionKind,
+    Direction, Findings, Missing, NamedBy, Outage, PathEpoch, ProbePoint, SessionFindings,
+    TransitionKind,
 };
 use hopgap_analysis::schema::Nanos;
 use hopgap_analysis::text;
@@ -154,6 +155,44 @@ pub(super) fn paths(findings: &Findings) -> String {
                     hops(epoch),
                 ]);
             }
+        }
+    }
+    out.text
+}
+
+/// One row for each direction between two hosts, and one for each stretch of it that was
+/// not seen; its cause stands in that row alone.
+pub(super) fn coverage(findings: &Findings) -> String {
+    let mut out = Csv::new(&[
+        "from",
+        "to",
+        "sessions",
+        "asked_ns",
+        "seen_ns",
+        "seen_ppm",
+        "missing_from",
+        "missing_to",
+        "missing_ns",
+        "cause",
+    ]);
+    for direction in &findings.coverage.directions {
+        let row = |stretch: Option<&Missing>| {
+            [
+                direction.from.clone(),
+                direction.to.clone(),
+                direction.sessions.join(" "),
+                nanos(Some(direction.asked_ns)),
+                nanos(Some(direction.seen_ns)),
+                direction.seen_ppm.to_string(),
+                stretch.map_or(String::new(), |m| m.from.to_string()),
+                stretch.map_or(String::new(), |m| m.to.to_string()),
+                nanos(stretch.map(|m| m.lasted_ns)),
+                stretch.map_or(String::new(), |m| text::missing_cause(&m.cause)),
+            ]
+        };
+        out.row(row(None));
+        for stretch in &direction.missing {
+            out.row(row(Some(stretch)));
         }
     }
     out.text

@@ -1,6 +1,7 @@
 //! The report as one self-contained page of HTML: no request, no script, light
 //! and dark, and fit to be printed on A4.
 
+mod coverage;
 mod escape;
 mod lanes;
 mod palette;
@@ -84,16 +85,21 @@ fn head(out: &mut String, report: &Report) {
     let class = match verdict.result {
         VerdictResult::Met => "met",
         VerdictResult::Missed => "missed",
-        VerdictResult::Undecided => "undecided",
+        VerdictResult::Undecided | VerdictResult::NotTested => "undecided",
     };
     put!(
         out,
-        "<span>objective: no flow without connectivity for longer than {}</span></div>\n</header>\n\
-         <section class=\"verdict {class}\"><b>{}</b><span>{}</span></section>\n",
-        span(verdict.objective_ns),
+        "<span>objective: no flow without connectivity for longer than {}</span></div>\n</header>\n",
+        span(verdict.objective_ns)
+    );
+    coverage::preliminary(out, findings);
+    put!(
+        out,
+        "<section class=\"verdict {class}\"><b>{}</b><span>{}</span></section>\n",
         text::verdict(verdict.result),
         Esc(&verdict.sentence)
     );
+    coverage::seen(out, findings);
     if !findings.caveats.is_empty() {
         put!(
             out,

@@ -2,8 +2,8 @@
 //! transition in groups, with the range of each figure over the group.
 
 use hopgap_analysis::findings::{
-    Asymmetry, DirectionSource, EchoFindings, Findings, Outage, ProbePoint, SessionFindings,
-    Transition, TransitionDirection, TransitionFlow,
+    Asymmetry, Coverage, DirectionCoverage, DirectionSource, EchoFindings, Findings, Outage,
+    ProbePoint, SessionFindings, Transition, TransitionDirection, TransitionFlow,
 };
 use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_analysis::text;
@@ -135,12 +135,36 @@ pub(super) fn span_of(points: impl Iterator<Item = Option<ProbePoint>>) -> Optio
     span
 }
 
+/// How much of a direction was seen, in a line.
+pub(super) fn seen(direction: &DirectionCoverage) -> String {
+    let share = text::share_seen(direction);
+    let ends = direction.missing.last().is_some_and(|m| {
+        direction
+            .seen_until
+            .is_some_and(|until| until <= m.from || until <= m.to)
+    });
+    let until = direction.seen_until.filter(|_| ends);
+    let until = until.map_or_else(String::new, |at| {
+        format!(", data up to {}", text::date_time(at))
+    });
+    format!("{} -> {}: {share}{until}", direction.from, direction.to)
+}
+
+/// Why a report is preliminary, in sentences.
+pub(super) fn preliminary(coverage: &Coverage) -> Vec<String> {
+    let mut said = vec!["Records are still to come, which may change this report:".to_owned()];
+    said.extend(text::awaited(coverage));
+    said.push("With --wait the report waits for them.".to_owned());
+    said
+}
+
 /// What is said instead of a list of transitions where there is none.
-pub(super) fn no_transition(findings: &Findings) -> &'static str {
+pub(super) fn no_transition(findings: &Findings) -> String {
     if findings.window.is_none() {
         "There is no data: nothing can be said about failovers, failbacks and interruptions."
+            .to_owned()
     } else {
-        "No failover, no failback and no interruption in this stretch of time."
+        text::no_transition(&findings.coverage)
     }
 }
 

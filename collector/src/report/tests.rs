@@ -3,7 +3,7 @@ mod strings;
 
 use super::*;
 use fixture::at;
-use hopgap_analysis::findings::{Verdict, VerdictResult, Window};
+use hopgap_analysis::findings::{Coverage, Verdict, VerdictReason, VerdictResult, Window};
 use hopgap_proto::time::Wall;
 
 fn report() -> Report {
@@ -37,6 +37,7 @@ fn empty() -> Report {
     report.title = "Nothing".to_owned();
     report.findings = Findings {
         window: None,
+        coverage: Coverage::default(),
         paths: Vec::new(),
         markers: Vec::new(),
         sessions: Vec::new(),
@@ -47,6 +48,8 @@ fn empty() -> Report {
             objective_ns: fixture::ns(10_000_000_000),
             worst_at_least_ns: fixture::ns(0),
             worst_at_most_ns: None,
+            outages: 0,
+            reason: VerdictReason::NoData,
             sentence: "There is no data to judge.".to_owned(),
         },
         caveats: Vec::new(),
@@ -156,6 +159,9 @@ fn every_text_from_outside_is_visited() {
         "met",
         "missed",
         "undecided",
+        "too_little_missing",
+        "outage_too_long",
+        "host_stalled",
         "reroute",
         "interruption",
         "interface",
@@ -362,7 +368,8 @@ fn all_files_are_written_and_replaced() {
             "report.txt",
             "outages.csv",
             "seconds.csv",
-            "paths.csv"
+            "paths.csv",
+            "coverage.csv"
         ]
     );
     assert_eq!(found, names.len(), "nothing else is left behind");

@@ -1,6 +1,7 @@
 //! The report as plain text for a change ticket: ASCII, at most 100 columns,
 //! the verdict first.
 
+mod coverage;
 mod sections;
 mod transition;
 
@@ -72,6 +73,7 @@ fn head(page: &mut Page, report: &Report) {
     let verdict = &findings.verdict;
     page.line(text::ascii(&report.title));
     page.line("=".repeat(WIDTH));
+    coverage::preliminary(page, findings);
     page.line(format!("VERDICT    {}", text::verdict(verdict.result)));
     page.field("", &text::ascii(&verdict.sentence));
     page.blank();
@@ -90,6 +92,7 @@ fn head(page: &mut Page, report: &Report) {
         ),
         None => page.field("Window", "no data"),
     }
+    coverage::seen(page, findings);
     page.field(
         "Objective",
         &format!(
@@ -116,7 +119,11 @@ fn head(page: &mut Page, report: &Report) {
 fn summary(page: &mut Page, findings: &Findings) {
     page.heading("SUMMARY (times are UTC)");
     if findings.transitions.is_empty() {
-        page.line(super::story::no_transition(findings));
+        page.lines(text::wrap(
+            &super::story::no_transition(findings),
+            WIDTH,
+            "",
+        ));
         return;
     }
     let mut table = Table::new([

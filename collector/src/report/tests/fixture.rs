@@ -519,6 +519,7 @@ pub(in crate::report) fn drill() -> Findings {
             from: at(0),
             to: at(360_000),
         }),
+        coverage: coverage(&sessions),
         paths: ["expressroute-primary", "expressroute-secondary", "vpn"]
             .map(str::to_owned)
             .into(),
@@ -535,6 +536,11 @@ pub(in crate::report) fn drill() -> Findings {
             objective_ns: ms(10_000),
             worst_at_least_ns: worst.at_least_ns,
             worst_at_most_ns: worst.at_most_ns,
+            outages: 16,
+            reason: VerdictReason::TooLittleMissing {
+                seen_ppm: 999_694,
+                missing: stall(),
+            },
             sentence: "No flow was without connectivity for longer than 10 s: the longest outage \
                        lasted between 1.329 s and 1.350 s."
                 .to_owned(),
@@ -556,6 +562,56 @@ fn direction_mtu(bytes: u16, said: Option<u32>) -> DirectionMtu {
         },
         router: said.map(|_| "10.1.11.1".to_owned()),
         router_mtu: said,
+    }
+}
+
+/// The sending host stood still for a moment.
+fn stall() -> Missing {
+    Missing {
+        from: at(187_000),
+        to: at(187_110),
+        lasted_ns: ms(110),
+        cause: MissingCause::HostStalled {
+            agent: "onprem-server".to_owned(),
+        },
+    }
+}
+
+/// All was seen of every direction but the first, of which a moment is missing.
+fn coverage(sessions: &[SessionFindings]) -> Coverage {
+    let window = Window {
+        from: at(0),
+        to: at(360_000),
+    };
+    let ends: Vec<(String, String)> = sessions
+        .iter()
+        .map(|s| (s.from.clone(), s.to.clone()))
+        .collect();
+    let directions = ends.iter().enumerate().map(|(i, (from, to))| {
+        let missing: Vec<Missing> = (i == 0).then(stall).into_iter().collect();
+        let lacks = missing.first().map_or(ms(0), |m| m.lasted_ns);
+        DirectionCoverage {
+            from: from.clone(),
+            to: to.clone(),
+            sessions: sessions.iter().map(|s| s.session.clone()).collect(),
+            grain_ns: ms(100),
+            asked_ns: ms(360_000),
+            seen_ns: Nanos(ms(360_000).0 - lacks.0),
+            seen_ppm: if missing.is_empty() {
+                1_000_000
+            } else {
+                999_694
+            },
+            longest_missing_ns: lacks,
+            seen_until: Some(window.to),
+            missing,
+        }
+    });
+    Coverage {
+        asked: Some(window),
+        directions: directions.collect(),
+        preliminary: false,
+        awaited: Vec::new(),
     }
 }
 

@@ -41,9 +41,24 @@ pub(super) fn each(findings: &mut Findings, f: &mut dyn FnMut(&mut String)) {
         f(&mut echo.from);
         f(&mut echo.address);
     }
+    for direction in &mut findings.coverage.directions {
+        f(&mut direction.from);
+        f(&mut direction.to);
+        direction.sessions.iter_mut().for_each(&mut *f);
+        direction.missing.iter_mut().for_each(|m| missing(m, f));
+    }
+    if let VerdictReason::TooLittleMissing { missing: m, .. } = &mut findings.verdict.reason {
+        missing(m, f);
+    }
     findings.paths.iter_mut().for_each(&mut *f);
     f(&mut findings.verdict.sentence);
     findings.caveats.iter_mut().for_each(f);
+}
+
+fn missing(missing: &mut Missing, f: &mut dyn FnMut(&mut String)) {
+    if let MissingCause::HostStalled { agent } = &mut missing.cause {
+        f(agent);
+    }
 }
 
 fn transition(transition: &mut Transition, f: &mut dyn FnMut(&mut String)) {
