@@ -50,6 +50,7 @@ enum Command {
     #[command(subcommand)]
     Drill(drill::DrillCommand),
     /// Report on a drill or on any stretch of time
+    #[command(after_help = report::STATUS)]
     Report(report::ReportArgs),
     /// Check that everything that agents delivered is there, once and whole
     Audit(audit::AuditArgs),
@@ -181,6 +182,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
         Command::Status(args) => return status::run(&args),
+        Command::Report(args) => return report::run(&args),
         Command::Serve(args) => serve(args),
         Command::CheckPlan { file } => {
             let plan = CollectorPlan::load(&file)?;
@@ -191,7 +193,6 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             print(&show::plan(&file, &plan, transport))
         }
         Command::Drill(command) => drill::run(command),
-        Command::Report(args) => report::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Token(command) => token::run(command),
         Command::Agent(command) => identity::run(command),

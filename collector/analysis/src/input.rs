@@ -5,7 +5,7 @@ use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{
     AgentName, Echo, Event, Probe, Reception, RunId, SessionName, TargetName, Trace,
 };
-use hopgap_proto::time::{ClockPair, Wall};
+use hopgap_proto::time::{ClockPair, Span, Wall};
 
 /// All records that concern a stretch of time, in any order, duplicates allowed.
 #[derive(Clone, Debug, Default)]
@@ -97,4 +97,25 @@ pub struct EchoRecords {
     pub clocks: Vec<ClockPair>,
     /// The records.
     pub echoes: Vec<Echo>,
+}
+
+/// What arrives at all nearly always arrives within this time.
+const ARRIVES_WITHIN: Span = Span::from_secs(1);
+
+impl End {
+    /// Whether all that this end recorded of a question that ends at `to` is in. A probe is
+    /// recorded at the latest when its timeout is over, an arrival when it comes.
+    pub fn is_in(&self, plan: &Plan, to: Wall) -> bool {
+        self.until
+            .is_some_and(|until| until >= self.wanted(plan, to))
+    }
+
+    /// Up to when its records are wanted for a question that ends at `to`.
+    pub(crate) fn wanted(&self, plan: &Plan, to: Wall) -> Wall {
+        let timeout = plan.session(&self.session).map(|s| s.timeout);
+        match self.end {
+            SessionEnd::Sender => to + timeout.unwrap_or_default(),
+            SessionEnd::Reflector => to + ARRIVES_WITHIN,
+        }
+    }
 }

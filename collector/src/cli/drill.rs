@@ -2,9 +2,12 @@
 
 use super::{Failure, ServerArgs, Time, print, show};
 use crate::plan::DEFAULT_STORE;
-use crate::serve::{DrillRequest, MarkerRequest, StopRequest, TimeText};
+use crate::serve::{DrillBody, DrillRequest, MarkerRequest, StopRequest, TimeText};
 use crate::store::MarkerKind;
 use clap::{Args, Subcommand};
+use hopgap_analysis::schema::Utc;
+use hopgap_analysis::text;
+use hopgap_proto::time::Span;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DrillCommand {
@@ -74,6 +77,26 @@ fn report_command(drill: &str, store: &str) -> String {
     command
 }
 
+/// From a drill's end until the records of both ends are usually in: blocks are closed
+/// every 10 s, a probe is certain after its timeout, and what an agent received while
+/// nothing came is certain with the next block.
+const RECORDS_IN: Span = Span::from_secs(30);
+
+/// What is said of a drill that was stopped: its report, and when it is final.
+fn stopped(drill: &DrillBody, store: &str) -> String {
+    let command = report_command(&drill.name, store);
+    let end = drill.stopped.as_ref().map(|at| Utc(at.0 + RECORDS_IN));
+    let when = end.map_or_else(String::new, |at| {
+        format!(" (by about {} UTC)", text::strftime(at, "%H:%M:%S"))
+    });
+    format!(
+        "drill `{}` stopped\n\
+         the final report, when the records of both ends are in{when}: {command} --wait\n\
+         at once, PRELIMINARY until then: {command}\n",
+        drill.name
+    )
+}
+
 pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
     match command {
         DrillCommand::Start { name, when, server } => {
@@ -127,11 +150,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
             let store = client
                 .status()
                 .map_or_else(|_| DEFAULT_STORE.to_owned(), |s| s.store);
-            print(&format!(
-                "drill `{}` stopped; read it with: {}\n",
-                drill.name,
-                report_command(&drill.name, &store)
-            ))
+            print(&stopped(&drill, &store))
         }
         DrillCommand::List { json, server } => {
             let drills = server.client()?.drills()?;

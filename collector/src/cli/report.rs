@@ -7,10 +7,23 @@ use crate::report::{Format, Report, UnknownFormat};
 use crate::store::{Drill, Reader};
 use crate::{clock, query};
 use clap::Args;
+use hopgap_analysis::findings::{Awaited, Findings, VerdictResult};
+use hopgap_analysis::input::End;
 use hopgap_analysis::schema::Utc;
 use hopgap_analysis::text;
-use hopgap_proto::time::Wall;
+use hopgap_proto::plan::Plan;
+use hopgap_proto::time::{Span, Wall};
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The end of the help of `report`.
+pub(super) const STATUS: &str = "\
+Exit status: 0 when the report was made, 1 for failure, 2 for a command line that is wrong.
+With --exit-code the verdict decides: 0 MET, 3 MISSED, 4 UNDECIDED, 5 NOT TESTED (a failover was
+marked and no flow left its path), 6 PRELIMINARY (records are still to come; a missed objective is
+3 even so)";
 
 /// Options of `report`.
 #[derive(Debug, Args)]
@@ -39,6 +52,19 @@ pub(super) struct ReportArgs {
     /// is free, 10.8G at most
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<memory::Bytes>,
+    /// Wait until the records of both ends are in, at most so long (60s without a time), then
+    /// report
+    #[arg(
+        long,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s"
+    )]
+    wait: Option<Span>,
+    /// Exit by the verdict: 0 met, 3 missed, 4 undecided, 5 not tested, 6 preliminary
+    #[arg(long)]
+    exit_code: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -62,38 +88,128 @@ struct Scope {
     to: Wall,
 }
 
-pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let reader = Reader::open(&args.store.store)?;
     let now = clock::now();
     let scope = scope(args, &reader, now)?;
     let plan = reader.plan_at(scope.to)?.unwrap_or_default();
-    if reader.count(scope.from, scope.to)? == 0 {
-        return Err(Failure::Usage(format!(
-            "the store {} has no record from {} to {}; `hopgap-collector status` shows how far the agents' data reach, and --store names another store",
-            args.store.store.display(),
-            text::date_seconds(Utc(scope.from)),
-            text::date_seconds(Utc(scope.to)),
-        )));
-    }
     check_out(args)?;
-    let most = args.max_memory.map_or_else(memory::usable, |bytes| bytes.0);
-    let read = query::read(&reader, &plan, (scope.from, scope.to), most)?;
-    let mut findings = hopgap_analysis::analyse(&read.input);
-    let left_out = read.left_out.iter().map(ToString::to_string);
-    findings.caveats.splice(0..0, left_out);
-    let report = Report::new(scope.title, scope.drill, findings, Utc(now));
+    let deadline = args.wait.map(|longest| now + longest);
+    let findings = findings(args, &reader, &plan, &scope, deadline)?;
+    let code = if args.exit_code {
+        exit_code(&findings)
+    } else {
+        ExitCode::SUCCESS
+    };
+    let report = Report::new(scope.title, scope.drill, findings, Utc(clock::now()));
     match (&args.out, args.format) {
-        (None, format) => print(&report.render(format.map_or(Format::Text, |f| f.0))?),
-        (Some(file), Some(FormatArg(format))) => Ok(report.write_one(format, file)?),
+        (None, format) => print(&report.render(format.map_or(Format::Text, |f| f.0))?)?,
+        (Some(file), Some(FormatArg(format))) => report.write_one(format, file)?,
         (Some(dir), None) => {
             let mut lines = String::new();
             for path in report.write_all(dir)? {
                 lines.push_str(&path.display().to_string());
                 lines.push('\n');
             }
-            print(&lines)
+            print(&lines)?;
         }
     }
+    Ok(code)
+}
+
+/// What the store tells now; where `deadline` says so, when all of it is in, or then.
+fn findings(
+    args: &ReportArgs,
+    reader: &Reader,
+    plan: &Plan,
+    scope: &Scope,
+    deadline: Option<Wall>,
+) -> Result<Findings, Failure> {
+    let most = args.max_memory.map_or_else(memory::usable, |bytes| bytes.0);
+    let mut told = Vec::new();
+    loop {
+        let now = clock::now();
+        let late = deadline.is_none_or(|deadline| now >= deadline);
+        if reader.count(scope.from, scope.to)? == 0 {
+            if late {
+                return Err(no_record(args, scope));
+            }
+            std::thread::sleep(POLL);
+            continue;
+        }
+        let query::Read {
+            mut input,
+            left_out,
+        } = query::read(reader, plan, (scope.from, scope.to), most)?;
+        input.asked_at = Some(now);
+        let mut findings = hopgap_analysis::analyse(&input);
+        let left_out = left_out.iter().map(ToString::to_string);
+        findings.caveats.splice(0..0, left_out);
+        if late || !findings.coverage.preliminary {
+            return Ok(findings);
+        }
+        // Whoever closed standard error does not want to know.
+        let said = text::awaited(&findings.coverage);
+        if told != said {
+            for sentence in &said {
+                let _ = writeln!(std::io::stderr(), "waiting: {}", text::ascii(sentence));
+            }
+            told = said;
+        }
+        drop((input, findings.sessions, findings.transitions));
+        wait(reader, plan, scope, &findings.coverage.awaited, deadline)?;
+    }
+}
+
+/// How often the store is looked at.
+const POLL: Duration = Duration::from_millis(300);
+
+/// Waits until what is awaited is in, without reading it, or until the deadline.
+fn wait(
+    reader: &Reader,
+    plan: &Plan,
+    scope: &Scope,
+    awaited: &[Awaited],
+    deadline: Option<Wall>,
+) -> Result<(), Failure> {
+    let of = |end: &End| {
+        awaited
+            .iter()
+            .any(|a| a.session == end.session.as_str() && a.end == end.end)
+    };
+    loop {
+        std::thread::sleep(POLL);
+        let ends = query::ends(reader, plan)?;
+        let mut missing = ends
+            .iter()
+            .filter(|e| of(e))
+            .filter(|e| !e.is_in(plan, scope.to));
+        let late = deadline.is_none_or(|deadline| clock::now() >= deadline);
+        if late || missing.next().is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn no_record(args: &ReportArgs, scope: &Scope) -> Failure {
+    Failure::Usage(format!(
+        "the store {} has no record from {} to {}; `hopgap-collector status` shows how far the agents' data reach, and --store names another store",
+        args.store.store.display(),
+        text::date_seconds(Utc(scope.from)),
+        text::date_seconds(Utc(scope.to)),
+    ))
+}
+
+/// The exit code that a verdict has with `--exit-code`. A missed objective stays missed,
+/// whatever is still to come.
+fn exit_code(findings: &Findings) -> ExitCode {
+    ExitCode::from(match findings.verdict.result {
+        VerdictResult::Missed => 3,
+        _ if findings.coverage.preliminary => 6,
+        VerdictResult::Met => 0,
+        VerdictResult::Undecided => 4,
+        VerdictResult::NotTested => 5,
+    })
 }
 
 /// Tells a file from a directory before anything is computed.
@@ -198,6 +314,24 @@ mod tests {
         let matches = command.try_get_matches_from(words).unwrap();
         let args = ReportArgs::from_arg_matches(&matches).unwrap();
         check_out(&args).err().map(|e| e.to_string())
+    }
+
+    fn parsed(line: &str) -> ReportArgs {
+        let command = ReportArgs::augment_args(clap::Command::new("report"));
+        let words = std::iter::once("report").chain(line.split(' '));
+        ReportArgs::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_wait_is_bounded_and_takes_no_name_of_a_drill() {
+        let seconds = |n| Some(hopgap_proto::time::Span::from_secs(n));
+        assert_eq!(parsed("CHG0042").wait, None);
+        let waits = parsed("--wait CHG0042");
+        assert_eq!(
+            (waits.wait, waits.drill.as_deref()),
+            (seconds(60), Some("CHG0042"))
+        );
+        assert_eq!(parsed("CHG0042 --wait=5s").wait, seconds(5));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub(super) struct EndState {
     end: SessionEnd,
     /// It ended in order then, by its own clock, and that is the last of its records.
     stopped: Option<Wall>,
-    /// Whether it has records of its own at all: a foreign reflector has none.
-    records: bool,
+    /// All of its records are here, as far as is known; a foreign reflector makes none.
+    is_in: bool,
     known: Option<End>,
     /// Records are wanted up to here.
     wanted: Wall,
@@ -58,20 +58,20 @@ pub(super) struct EndState {
 
 impl Ends {
     pub(super) fn of(input: &Input, session: &Session<'_>, question: Stretch) -> Self {
-        let state = |end: SessionEnd, agent: String, stopped, records, margin| EndState {
-            known: input
-                .ends
-                .iter()
-                .find(|e| e.session == session.plan.name && e.end == end)
-                .cloned(),
-            session: session.plan.name.to_string(),
-            agent,
-            end,
-            stopped,
-            records,
-            wanted: question.1 + margin,
-            question,
-            asked_at: input.asked_at,
+        let state = |end, agent, stopped, records: bool| {
+            let mut known = input.ends.iter();
+            let known = known.find(|e| e.session == session.plan.name && e.end == end);
+            EndState {
+                is_in: !records || known.is_some_and(|k| k.is_in(&input.plan, question.1)),
+                wanted: known.map_or(question.1, |k| k.wanted(&input.plan, question.1)),
+                known: known.cloned(),
+                session: session.plan.name.to_string(),
+                agent,
+                end,
+                stopped,
+                question,
+                asked_at: input.asked_at,
+            }
         };
         Self {
             sender: state(
@@ -79,14 +79,12 @@ impl Ends {
                 session.plan.from.to_string(),
                 sender_stopped(session),
                 true,
-                session.plan.timeout,
             ),
             reflector: state(
                 SessionEnd::Reflector,
                 session.to_name(),
                 reflector_stopped(session),
                 matches!(session.plan.to, Destination::Agent(_)),
-                ARRIVES_WITHIN,
             ),
         }
     }
@@ -124,8 +122,7 @@ impl EndState {
 
     /// Whether all of its records that concern the question are here, as far as is known.
     pub(super) fn is_in(&self) -> bool {
-        let until = self.known.as_ref().and_then(|k| k.until);
-        !self.records || until.is_some_and(|until| until >= self.wanted)
+        self.is_in
     }
 
     /// Whether records are still to come: it was there, and is not known to have ended.
