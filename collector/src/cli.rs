@@ -26,8 +26,9 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::debug_fn;
 
-const STATUS: &str =
-    "Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong";
+const STATUS: &str = "\
+Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong. `report --exit-code`
+exits by the verdict: 0 met, 3 missed, 4 undecided, 5 not tested, 6 preliminary";
 
 /// Takes in what hopgap agents measured, keeps it, and reports failover drills.
 #[derive(Debug, Parser)]

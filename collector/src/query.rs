@@ -298,8 +298,9 @@ fn session_records(
             // What arrived after the newest probe on record belongs to probes that are
             // still on their way here.
             let newest = newest_probe(&sent).unwrap_or(to);
-            let to = (to + AROUND_RECEPTIONS).min(newest) + late;
-            reflector_runs(reader, session, agent, (from, to), budget)?
+            let arrived = (to + AROUND_RECEPTIONS).min(newest) + late;
+            let told = to + AROUND_RECEPTIONS + late;
+            reflector_runs(reader, session, agent, (from, arrived, told), budget)?
         }
     };
     let sender = sent
@@ -324,15 +325,23 @@ fn reflector_runs(
     reader: &Reader,
     session: &SessionPlan,
     reflector: &AgentName,
-    (from, to): (Wall, Wall),
+    (from, to, told): (Wall, Wall, Wall),
     budget: &mut Budget,
 ) -> Result<Vec<ReflectorRun>, QueryError> {
-    let kinds = [Kind::Receptions, Kind::Events];
-    let mut rows: BTreeMap<_, _> =
-        records_by(reader, session, reflector, &kinds, (from, to), budget)?
-            .into_iter()
-            .map(|((_, run), rows)| (run, rows))
-            .collect();
+    let mut read = |kind, to| -> Result<BTreeMap<_, _>, QueryError> {
+        let runs = records_by(reader, session, reflector, &[kind], (from, to), budget)?;
+        Ok(runs.into_iter().map(|((_, run), rows)| (run, rows)).collect())
+    };
+    let mut rows: BTreeMap<_, RunRows> = read(Kind::Receptions, to)?;
+    // What an agent tells of itself comes later: that it ended, or lost records.
+    for (run, told) in read(Kind::Events, told)? {
+        let run = rows.entry(run).or_insert_with(|| RunRows {
+            clocks: told.clocks,
+            ..RunRows::default()
+        });
+        // Beside what reading its receptions showed to be lost.
+        run.events.extend(told.events);
+    }
     // An agent that ran and received nothing is evidence, too: of loss on the way out.
     for (run, clocks) in reader.runs(reflector, from, to)? {
         rows.entry(run).or_insert_with(|| RunRows {

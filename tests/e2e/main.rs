@@ -20,6 +20,7 @@ mod measured;
 mod path_mtu;
 mod privilege;
 mod programs;
+mod question;
 mod reflecting;
 mod replanned;
 mod routes;

@@ -18,7 +18,7 @@ mod stalls;
 mod steady;
 mod timeline;
 
-pub(crate) use join::{Coverage, HeldBack, ReflectorLog, Whose};
+pub(crate) use join::{Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
 pub(crate) use stalls::{STALL, Stalls};
 pub(crate) use timeline::Timeline;
 
@@ -160,6 +160,8 @@ pub(crate) struct Session<'a> {
     pub(crate) runs: Vec<Run>,
     /// What the reflector's own log covers.
     pub(crate) log: ReflectorLog,
+    /// What was asked for; `None` for all there is.
+    pub(crate) window: Option<(Wall, Wall)>,
 }
 
 impl Session<'_> {
@@ -231,11 +233,16 @@ fn session<'a>(
     }
     let log = ReflectorLog::join(&mut runs, &reflectors);
 
-    let mut session = Session { plan, runs, log };
+    let mut session = Session {
+        plan,
+        runs,
+        log,
+        window,
+    };
     crate::loss::judge(&mut session);
     if let Some((from, to)) = window {
         for run in &mut session.runs {
-            keep_window(run, from, to);
+            keep_window(run, plan.interval, from, to);
         }
     }
     session
@@ -243,7 +250,7 @@ fn session<'a>(
 
 /// Restricts a run to what was sent within the window. Fates are judged before,
 /// with all that is known.
-fn keep_window(run: &mut Run, from: Wall, to: Wall) {
+fn keep_window(run: &mut Run, interval: Span, from: Wall, to: Wall) {
     let timeline = &run.timeline;
     let within = |at: Mono| {
         let at = timeline.utc(at);
@@ -253,20 +260,59 @@ fn keep_window(run: &mut Run, from: Wall, to: Wall) {
         flow.samples.retain(|s| within(s.sent));
         flow.refused.retain(|(at, _)| within(*at));
         flow.no_route.retain(|u| within(u.at));
-        flow.skipped.retain(|(at, _)| within(*at));
+        for skipped in &mut flow.skipped {
+            let begun = (timeline.utc(skipped.0), skipped.1);
+            let (before, slots) = slots_within(begun, interval, (from, to));
+            *skipped = (skipped.0 + before, slots);
+        }
+        flow.skipped.retain(|(_, slots)| *slots > 0);
         flow.mixed.retain(within);
     }
     run.traces.retain(|t| within(t.started));
+    // An event that tells of a stretch may be told after its end, and outside of the window.
     run.events.retain(|e| {
-        // What is told of a stretch is told at its end.
-        let since = match e.kind {
-            EventKind::NotRunning { since, .. } | EventKind::AddressTranslated { since, .. } => {
-                since
-            }
-            _ => e.at,
-        };
-        timeline.utc(since) <= to && from <= timeline.utc(e.at)
+        let (since, at) = stretch_of(e, timeline);
+        within(e.at) || (since <= to && from <= at && since < at)
     });
+}
+
+/// When what an event of a sender tells of began and ended.
+pub(crate) fn stretch_of(event: &Event, timeline: &Timeline) -> (Wall, Wall) {
+    let at = timeline.utc(event.at);
+    match event.kind {
+        EventKind::ReceiveOverflow { since, .. }
+        | EventKind::NotRunning { since, .. }
+        | EventKind::AddressTranslated { since, .. } => (timeline.utc(since), at),
+        EventKind::StrayReplies { .. } => (at - TOLD_WITHIN, at),
+        EventKind::BlocksLost { from, to, .. } => (from.unwrap_or(Wall::MIN), to),
+        _ => (at, at),
+    }
+}
+
+/// A sender tells of stray replies once a second.
+const TOLD_WITHIN: Span = Span::from_secs(1);
+
+/// Of slots left out from an instant on, those that were due within a window: when the first
+/// of these was, and how many.
+fn slots_within(
+    (first, slots): (Wall, u32),
+    interval: Span,
+    (from, to): (Wall, Wall),
+) -> (Span, u32) {
+    let interval = interval.as_nanos().max(1);
+    let place = |at: Wall, round_up: i64| {
+        let after = (at - first).as_nanos();
+        let place = after.saturating_add(round_up).div_euclid(interval);
+        u32::try_from(place.clamp(0, i64::from(slots))).unwrap_or(slots)
+    };
+    let begin = place(from, interval - 1);
+    let end = if to < first {
+        0
+    } else {
+        place(to, 0).saturating_add(1).min(slots)
+    };
+    let before = Span::from_nanos(interval) * i64::from(begin);
+    (before, end.saturating_sub(begin))
 }
 
 /// The runs of a session within one run of its agent, in the order of time.

@@ -1,5 +1,6 @@
 //! What the reader must know before believing the rest.
 
+mod asked;
 mod session;
 mod stamps;
 
@@ -50,3 +51,6 @@ pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
         format!("{n} {many}")
     }
 }
+
+#[cfg(test)]
+mod tests;

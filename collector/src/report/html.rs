@@ -29,9 +29,14 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
          style-src 'unsafe-inline'\">\n\
-         <meta name=\"generator\" content=\"{}\">\n<title>{}: {}</title>\n\
+         <meta name=\"generator\" content=\"{}\">\n<title>{}{}: {}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
         Esc(&report.generated_by),
+        if findings.coverage.preliminary {
+            "PRELIMINARY, "
+        } else {
+            ""
+        },
         text::verdict(findings.verdict.result),
         Esc(&report.title)
     );

@@ -138,11 +138,11 @@ pub(super) fn span_of(points: impl Iterator<Item = Option<ProbePoint>>) -> Optio
 /// How much of a direction was seen, in a line.
 pub(super) fn seen(direction: &DirectionCoverage) -> String {
     let share = text::share_seen(direction);
-    let ends = direction.missing.last().is_some_and(|m| {
-        direction
-            .seen_until
-            .is_some_and(|until| until <= m.from || until <= m.to)
-    });
+    let ends = direction
+        .missing
+        .last()
+        .zip(direction.seen_until)
+        .is_some_and(|(missing, until)| until <= missing.from);
     let until = direction.seen_until.filter(|_| ends);
     let until = until.map_or_else(String::new, |at| {
         format!(", data up to {}", text::date_time(at))

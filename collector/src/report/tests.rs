@@ -3,7 +3,10 @@ mod strings;
 
 use super::*;
 use fixture::at;
-use hopgap_analysis::findings::{Coverage, Verdict, VerdictReason, VerdictResult, Window};
+use hopgap_analysis::findings::{
+    Awaited, Coverage, Missing, MissingCause, SessionEnd, Verdict, VerdictReason, VerdictResult,
+    Window,
+};
 use hopgap_proto::time::Wall;
 
 fn report() -> Report {
@@ -391,4 +394,91 @@ fn formats_are_known_by_name() {
         unknown.to_string(),
         "`pdf` is no report format; use text, json, csv or html"
     );
+}
+
+/// The drill, of which `azure-vm` has not delivered the end.
+fn preliminary() -> Report {
+    let mut report = report();
+    let awaited = |session: &str, end| Awaited {
+        agent: "azure-vm".to_owned(),
+        session: session.to_owned(),
+        end,
+        until: Some(at(90_000)),
+        expected: Some(at(386_000)),
+        heard: Some(at(359_000)),
+    };
+    let coverage = &mut report.findings.coverage;
+    coverage.preliminary = true;
+    coverage.awaited = vec![
+        awaited("azure-onprem", SessionEnd::Sender),
+        awaited("onprem-azure", SessionEnd::Reflector),
+    ];
+    let direction = &mut coverage.directions[1];
+    direction.seen_ppm = 250_000;
+    direction.seen_until = Some(at(90_000));
+    direction.longest_missing_ns = fixture::ns(270_000_000_000);
+    direction.missing = vec![Missing {
+        from: at(90_000),
+        to: at(360_000),
+        lasted_ns: direction.longest_missing_ns,
+        cause: MissingCause::NotDelivered {
+            agent: "azure-vm".to_owned(),
+        },
+    }];
+    report
+}
+
+#[test]
+fn what_is_still_to_come_stands_on_top() {
+    let text = preliminary().render(Format::Text).unwrap();
+    assert_eq!(text.lines().nth(2), Some("PRELIMINARY"));
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words.join(" ");
+    for said in [
+        "of `azure-vm` there is azure-onprem up to 02:11:30.000, the log of onprem-azure up to \
+         02:11:30.000; the rest to 02:16:00.000 is expected by 02:16:26.000.",
+        "25 %, data up to 2026-11-23 02:11:30.000",
+        "`azure-vm` has not delivered its records of that time yet",
+    ] {
+        assert!(words.contains(said), "{said}: {text}");
+    }
+    let html = preliminary().render(Format::Html).unwrap();
+    balanced(&html);
+    let place = |what: &str| html.find(what).unwrap_or_else(|| panic!("{what}"));
+    assert!(place("<b>PRELIMINARY</b>") < place("<b>MET</b>"));
+    assert!(html.contains("<title>PRELIMINARY, MET"));
+    let json = preliminary().render(Format::Json).unwrap();
+    assert!(json.contains("\"preliminary\": true"));
+    // A report on records that are all here says nothing of it.
+    for format in [Format::Text, Format::Html] {
+        let whole = report().render(format).unwrap();
+        assert!(!whole.contains("PRELIMINARY"), "{format}");
+    }
+}
+
+#[test]
+fn coverage_as_csv_has_a_row_for_each_direction_and_each_stretch() {
+    let csv = csv::coverage(&preliminary().findings);
+    let rows: Vec<&str> = csv.lines().collect();
+    assert_eq!(rows.len(), 1 + 2 + 2, "{csv}");
+    assert!(rows[3].contains(",250000,,,,"), "{csv}");
+    assert!(
+        rows[4].ends_with(
+            ",2026-11-23T02:11:30.000000000Z,2026-11-23T02:16:00.000000000Z,270000000000,\
+             `azure-vm` has not delivered its records of that time yet"
+        ),
+        "{csv}"
+    );
+}
+
+#[test]
+fn nothing_is_denied_that_was_not_seen() {
+    let mut report = preliminary();
+    report.findings.transitions.clear();
+    let text = report.render(Format::Text).unwrap();
+    assert!(
+        text.contains("No change was seen in 25 % of this stretch"),
+        "{text}"
+    );
+    assert!(!text.contains("no interruption"), "{text}");
 }

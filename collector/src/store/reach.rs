@@ -9,6 +9,12 @@ use rusqlite::{OptionalExtension, params};
 /// default, and some slack.
 const HELD: Span = Span::from_secs(12);
 
+/// An agent closes a block this much later than it is due.
+const LATE: Span = Span::from_secs(1);
+
+/// So many blocks show how long the agent keeps one open.
+const ENOUGH: i64 = 8;
+
 /// How far the records of one end of a session are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
@@ -70,14 +76,23 @@ impl Reader {
 
     /// How long the agent keeps a block open, as its newest blocks show.
     fn held(&self, agent: i64) -> Result<Span, StoreError> {
-        let longest: Option<i64> = self
+        let (blocks, longest): (i64, Option<i64>) = self
             .db
             .prepare_cached(
-                "SELECT max(closed_wall - first) FROM (SELECT closed_wall, first FROM block
-                 WHERE run = (SELECT id FROM run WHERE agent = ?1 ORDER BY started DESC LIMIT 1)
-                 ORDER BY closed_wall DESC LIMIT 50)",
+                "SELECT count(*), max(closed_wall - first) FROM (
+                   SELECT closed_wall, first FROM block
+                   WHERE run = (SELECT id FROM run WHERE agent = ?1 ORDER BY started DESC LIMIT 1)
+                   ORDER BY closed_wall DESC LIMIT 50)",
             )?
-            .query_row([agent], |row| row.get(0))?;
-        Ok(longest.map_or(HELD, Span::from_nanos).max(HELD))
+            .query_row([agent], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let longest = longest.map_or(Span::ZERO, Span::from_nanos) + LATE;
+        Ok(if blocks < ENOUGH {
+            longest.max(HELD)
+        } else {
+            longest
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

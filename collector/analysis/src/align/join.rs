@@ -97,10 +97,10 @@ pub(crate) struct ReflectorLog {
     pub(crate) heard: Option<(Wall, Wall)>,
     /// Stretches between two runs of the agent.
     pub(crate) not_running: Vec<(Wall, Wall)>,
-    /// Probes that arrived but belong to no probe on record.
-    pub(crate) strays: u64,
-    /// What the reflector's events say, on its wall clock.
-    pub(crate) events: Vec<(Wall, EventKind)>,
+    /// When probes arrived that belong to no probe on record, on its wall clock.
+    pub(crate) strays: Vec<Wall>,
+    /// What the reflector's events say.
+    pub(crate) events: Vec<LogEvent>,
     /// When it held back how many packets, logged ones and others, for whatever reason.
     pub(crate) held_back: Vec<HeldBack>,
     /// Other addresses than the plan's that its packets came from.
@@ -121,6 +121,17 @@ pub(crate) struct Translated {
     pub(crate) first: Wall,
     pub(crate) last: Wall,
     pub(crate) packets: u32,
+}
+
+/// An event of the reflecting agent, on its wall clock.
+#[derive(Clone, Debug)]
+pub(crate) struct LogEvent {
+    /// What it tells of began here.
+    pub(crate) since: Wall,
+    /// When it was told, or until when what it tells of went on.
+    pub(crate) at: Wall,
+    /// What.
+    pub(crate) kind: EventKind,
 }
 
 /// A stretch in which the reflecting host held probes back.
@@ -237,7 +248,8 @@ impl ReflectorLog {
         }
         for (flow, arrivals) in &mut arrivals {
             arrivals.sort_unstable();
-            log.strays += assign(*flow, arrivals, runs, &log.anchors);
+            let strays = assign(*flow, arrivals, runs, &log.anchors);
+            log.strays.extend(strays);
         }
         if !log.stalls.is_empty() {
             let heard = arrivals.values().flatten().map(|a| a.at);
@@ -345,7 +357,18 @@ impl ReflectorLog {
                 }),
                 _ => {}
             }
-            self.events.push((at, event.kind.clone()));
+            let (since, at) = match event.kind {
+                EventKind::ReceiveOverflow { since, .. } => (utc(since), at),
+                EventKind::ReflectorDropped { .. } => (at - REPORTED_WITHIN, at),
+                EventKind::BlocksLost { from, to, .. } => (from.unwrap_or(Wall::MIN), to),
+                EventKind::RecordsLost { .. } => (at - UNSHIPPED, at),
+                _ => (at, at),
+            };
+            self.events.push(LogEvent {
+                since,
+                at,
+                kind: event.kind.clone(),
+            });
         }
         self.steps
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
@@ -367,6 +390,11 @@ impl ReflectorLog {
         self.covered
             .iter()
             .position(|(from, to)| *from <= at && at <= *to)
+    }
+
+    /// The last instant of which the log is there.
+    pub(crate) fn end(&self) -> Option<Wall> {
+        self.covered.iter().map(|(_, to)| *to).max()
     }
 
     /// What the log says of an instant on the reflector's wall clock.
@@ -422,8 +450,8 @@ impl Anchors {
     }
 }
 
-/// Gives each arrival to the nearest probe of its number; how many found none.
-fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors]) -> u64 {
+/// Gives each arrival to the nearest probe of its number; when those arrived that found none.
+fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors]) -> Vec<Wall> {
     // Positions by number: the samples themselves are in the order of sending, in which
     // a number may come again.
     let index: Vec<Vec<(u32, usize)>> = runs
@@ -440,7 +468,7 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
         })
         .collect();
     let mut cursors = vec![0_usize; index.len()];
-    let mut strays = 0;
+    let mut strays = Vec::new();
     for arrival in arrivals {
         let mut best: Option<(Span, usize, usize)> = None;
         for (r, ((index, cursor), run)) in index.iter().zip(&mut cursors).zip(&*runs).enumerate() {
@@ -477,7 +505,7 @@ fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors])
             best.and_then(|(_, r, i)| runs.get_mut(r)?.flows.get_mut(&flow)?.samples.get_mut(i));
         match sample {
             Some(sample) => note(sample, arrival),
-            None => strays += 1,
+            None => strays.push(arrival.at),
         }
     }
     strays

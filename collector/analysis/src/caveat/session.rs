@@ -1,7 +1,8 @@
 //! The caveats of one session.
 
+use super::asked::{Asked, Tally};
 use super::counted;
-use crate::align::{Logged, Run, Session};
+use crate::align::{LogEvent, Logged, Run, Session, stretch_of};
 use crate::findings::{DirectionLimit, DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
@@ -178,14 +179,18 @@ fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
 /// What is to be known of the wall clocks at both ends.
 pub(super) fn clocks(session: &Session<'_>, out: &mut Vec<String>) {
     for run in &session.runs {
-        clocks_of(run, out);
+        clocks_of(session, run, out);
     }
+    let asked = Asked::of_reflector(session);
     for (at, by) in &session.log.steps {
-        out.extend(step(&session.to_name(), *at - *by, *by));
+        if asked.holds(*at - *by) || asked.holds(*at) {
+            out.extend(step(&session.to_name(), *at - *by, *by));
+        }
     }
 }
 
-fn clocks_of(run: &Run, out: &mut Vec<String>) {
+fn clocks_of(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
+    let asked = Asked(session.window);
     let agent = &run.agent;
     if !run.timeline.is_known() {
         out.push(format!(
@@ -194,7 +199,9 @@ fn clocks_of(run: &Run, out: &mut Vec<String>) {
     }
     for (at, by) in run.timeline.steps() {
         let before = run.timeline.utc(at) - by;
-        out.extend(step(agent.as_str(), before, by));
+        if asked.holds(before) || asked.holds(before + by) {
+            out.extend(step(agent.as_str(), before, by));
+        }
     }
     let unsynchronised = run
         .events
@@ -220,15 +227,18 @@ fn step(agent: &str, before: Wall, by: Span) -> Option<String> {
 
 fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
     let name = &session.plan.name;
-    let (mut restarts, mut strays, mut lost_blocks) = (0_u64, 0_u64, 0_u64);
-    let mut overflowed = 0_u64;
+    let asked = Asked(session.window);
+    let mut restarts = 0_u64;
+    let (mut strays, mut lost, mut overflowed) = Default::default();
     for event in &run.events {
+        let stretch = stretch_of(event, &run.timeline);
+        let tally = |of: &mut Tally, count: u32| of.add(&asked, stretch, u64::from(count));
         match event.kind {
             EventKind::ReflectorRestarted { .. } => restarts += 1,
-            EventKind::StrayReplies { count } => strays += u64::from(count),
-            EventKind::ReceiveOverflow { count, .. } => overflowed += u64::from(count),
+            EventKind::StrayReplies { count } => tally(&mut strays, count),
+            EventKind::ReceiveOverflow { count, .. } => tally(&mut overflowed, count),
             EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
-                lost_blocks += u64::from(blocks);
+                tally(&mut lost, blocks);
             }
             _ => {}
         }
@@ -239,27 +249,24 @@ fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
             counted(restarts, "time", "times")
         ));
     }
-    if strays > 0 {
+    if let Some(strays) = strays.said("reply", "replies") {
         out.push(format!(
-            "Session `{name}`: {} belonged to no known probe or could not be read.",
-            counted(strays, "reply", "replies")
+            "Session `{name}`: {strays} belonged to no known probe or could not be read."
         ));
     }
-    if overflowed > 0 {
+    if let Some(overflowed) = overflowed.said("reply", "replies") {
         out.push(format!(
-            "Session `{name}`: the sender's own host threw away {} that had arrived, because the agent `{}` was held up; that is no data, not loss. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
-            counted(overflowed, "reply", "replies"),
+            "Session `{name}`: the sender's own host threw away {overflowed} that had arrived, because the agent `{}` was held up; that is no data, not loss. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
             run.agent
         ));
     }
-    records_lost(run.agent.as_str(), lost_blocks, out);
+    records_lost(run.agent.as_str(), &lost, out);
 }
 
-fn records_lost(agent: &str, blocks: u64, out: &mut Vec<String>) {
-    if blocks > 0 {
+fn records_lost(agent: &str, blocks: &Tally, out: &mut Vec<String>) {
+    if let Some(blocks) = blocks.said("block", "blocks") {
         out.push(format!(
-            "Agent `{agent}`: {} of records were lost by the agent itself; what they held is missing here and is not counted as loss.",
-            counted(blocks, "block", "blocks")
+            "Agent `{agent}`: {blocks} of records were lost by the agent itself; what they held is missing here and is not counted as loss."
         ));
     }
 }
@@ -337,43 +344,46 @@ fn unrecorded(session: &Session<'_>, out: &mut Vec<String>) {
 fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
     let name = &session.plan.name;
     let log = &session.log;
-    let mut dropped: BTreeMap<DropReason, u64> = BTreeMap::new();
-    let (mut lost_blocks, mut overflowed) = (0, 0);
-    for (_, kind) in &log.events {
+    let to = session.to_name();
+    let asked = Asked::of_reflector(session);
+    let mut dropped: BTreeMap<DropReason, Tally> = BTreeMap::new();
+    let (mut lost, mut overflowed) = (Tally::default(), Tally::default());
+    for LogEvent { since, at, kind } in &log.events {
+        let stretch = (*since, *at);
         match kind {
             EventKind::ReceiveOverflow {
                 flow: None, count, ..
-            } => overflowed += u64::from(*count),
+            } => overflowed.add(&asked, stretch, u64::from(*count)),
             EventKind::ReflectorDropped { reason, count } => {
-                *dropped.entry(*reason).or_default() += u64::from(*count);
+                let of = dropped.entry(*reason).or_default();
+                of.add(&asked, stretch, u64::from(*count));
             }
             EventKind::RecordsLost { blocks } | EventKind::BlocksLost { blocks, .. } => {
-                lost_blocks += u64::from(*blocks);
+                lost.add(&asked, stretch, u64::from(*blocks));
             }
             _ => {}
         }
     }
-    let to = session.to_name();
-    records_lost(&to, lost_blocks, out);
-    if overflowed > 0 {
+    records_lost(&to, &lost, out);
+    if let Some(overflowed) = overflowed.said("packet", "packets") {
         out.push(format!(
-            "Session `{name}`: the host of the reflector `{to}` threw away {} that had arrived, because its agent was held up; that is not loss on a path. Give it more of the processor, or a larger buffer (net.core.rmem_max).",
-            counted(overflowed, "packet", "packets")
+            "Session `{name}`: the host of the reflector `{to}` threw away {overflowed} that had arrived, because its agent was held up; that is not loss on a path. Give it more of the processor, or a larger buffer (net.core.rmem_max)."
         ));
     }
     for (reason, n) in dropped {
-        if reason == DropReason::Replayed {
-            out.push(format!(
-                "Session `{name}`: the reflector `{to}` took {} for copies of earlier ones, by their number or by their sender's time; none counts as an arrival. Somebody replays them, or the sender's clock was set back.",
-                counted(n, "packet", "packets")
-            ));
+        let Some(packets) = n.said("packet", "packets") else {
             continue;
-        }
-        out.push(format!(
-            "Session `{name}`: the reflector `{to}` did not answer {}: {}.",
-            counted(n, "packet", "packets"),
-            drop_reason(reason)
-        ));
+        };
+        out.push(if reason == DropReason::Replayed {
+            format!(
+                "Session `{name}`: the reflector `{to}` took {packets} for copies of earlier ones, by their number or by their sender's time; none counts as an arrival. Somebody replays them, or the sender's clock was set back."
+            )
+        } else {
+            format!(
+                "Session `{name}`: the reflector `{to}` did not answer {packets}: {}.",
+                drop_reason(reason)
+            )
+        });
     }
     if found.counts.dropped_by_policy > 0 {
         out.push(format!(
@@ -382,24 +392,45 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
         ));
     }
     no_data(session, found, out);
-    if log.strays > 0 {
+    let strays = len(log.strays.iter().filter(|at| asked.holds(**at)).count());
+    if strays > 0 {
         out.push(format!(
             "Session `{name}`: {} in the reflector's log belong to no probe on record.",
-            counted(log.strays, "arrival", "arrivals")
+            counted(strays, "arrival", "arrivals")
         ));
     }
-    let unlogged = session
-        .runs
-        .iter()
-        .flat_map(|r| r.flows.values())
-        .flat_map(|f| &f.samples)
-        .filter(|s| log.present && s.logged == Logged::Absent)
-        .filter(|s| matches!(s.fate, Fate::Answered | Fate::Late))
-        .count();
-    if unlogged > 0 {
+    unlogged(session, out);
+}
+
+/// Answered probes that the reflector's log lacks: within what it covers, and after its end.
+fn unlogged(session: &Session<'_>, out: &mut Vec<String>) {
+    let (name, log) = (&session.plan.name, &session.log);
+    let Some(end) = log.end() else {
+        return;
+    };
+    let (mut within, mut after) = (0, 0);
+    for (i, run) in session.runs.iter().enumerate() {
+        for s in run.flows.values().flat_map(|f| &f.samples) {
+            if s.logged != Logged::Absent || !matches!(s.fate, Fate::Answered | Fate::Late) {
+                continue;
+            }
+            if log.expected(i, &run.timeline, s.sent) <= end {
+                within += 1;
+            } else {
+                after += 1;
+            }
+        }
+    }
+    if within > 0 {
         out.push(format!(
             "Session `{name}`: {} not in the reflector's log: part of the log is missing, and losses close to it take their direction from the counter in the replies.",
-            counted(len(unlogged), "answered probe is", "answered probes are")
+            counted(within, "answered probe is", "answered probes are")
+        ));
+    }
+    if after > 0 {
+        out.push(format!(
+            "Session `{name}`: the reflector's log is missing after {}, its records are still on their way or were not made; losses after that take their direction from the counter in the replies.",
+            text::date_time(Utc(end))
         ));
     }
 }

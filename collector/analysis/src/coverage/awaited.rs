@@ -106,8 +106,8 @@ fn sender_stopped(session: &Session<'_>) -> Option<Wall> {
 /// When the reflector ended in order, where nothing was heard of it later.
 fn reflector_stopped(session: &Session<'_>) -> Option<Wall> {
     let stopped = session.log.events.iter();
-    let stopped = stopped.filter(|(_, kind)| *kind == EventKind::ReflectorStopped);
-    let stopped = stopped.map(|(at, _)| *at).max()?;
+    let stopped = stopped.filter(|e| e.kind == EventKind::ReflectorStopped);
+    let stopped = stopped.map(|e| e.at).max()?;
     let (_, last) = session.log.heard?;
     (stopped + ARRIVES_WITHIN >= last).then_some(stopped)
 }

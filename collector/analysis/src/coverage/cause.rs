@@ -141,6 +141,10 @@ impl<'a, 's> Causes<'a, 's> {
     fn unheard(&self, index: usize, run: &Run, sample: &Sample) -> Cause<'a> {
         let log = &self.session.log;
         let at = log.expected(index, &run.timeline, sample.sent);
+        // A host that stood still, and what it answered when nobody waited any more.
+        if log.stalls.at(at).is_some() || sample.departed.is_some() {
+            return Cause::HostStalled(self.reflector());
+        }
         match log.heard {
             None => self.silent(SessionEnd::Reflector),
             Some((first, _)) if at < first => Cause::AgentNotHeard(self.reflector()),

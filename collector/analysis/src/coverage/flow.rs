@@ -2,7 +2,7 @@
 
 use super::Stretch;
 use super::cause::{Blind, Cause, Causes};
-use crate::align::{FlowRun, Run, Sample};
+use crate::align::{FlowRun, Run, Sample, is_no_route};
 use crate::findings::Direction;
 use crate::loss::Fate;
 use crate::outage::evidence;
@@ -21,13 +21,23 @@ pub(super) enum Tells {
 
 impl Tells {
     /// Whether a probe of this fate tells. A loss of unknown direction does: it shows.
-    fn by(self, fate: Fate) -> bool {
+    fn by(self, sample: &Sample) -> bool {
+        let fate = sample.fate;
+        // A reply that was refused for want of a route tells that the way back was down.
+        if self == Self::Reverse && sample.reply_refused.is_some_and(is_no_route) {
+            return true;
+        }
         let direction = match self {
             Self::Forward => Direction::Forward,
             Self::Reverse => Direction::Reverse,
             Self::Either => return fate.is_evidence(),
         };
         fate == Fate::LostUnknown || evidence(fate, direction).is_some()
+    }
+
+    /// Whether a send refused for this `errno` tells: without a route the way out is down.
+    fn by_refusal(self, errno: i32) -> bool {
+        self != Self::Reverse && is_no_route(errno)
     }
 }
 
@@ -155,7 +165,7 @@ fn points<'a, 'c>(
         sent: s.sent,
         at: run.timeline.utc(s.sent),
         order: Some(s.order),
-        cause: (!tells.by(s.fate)).then(|| causes.of_probe(index, run, s)),
+        cause: (!tells.by(s)).then(|| causes.of_probe(index, run, s)),
     };
     core::iter::from_fn(move || match (samples.peek(), refused.peek()) {
         (Some(s), Some((at, _))) if s.sent <= *at => samples.next().map(of_sample),
@@ -164,7 +174,7 @@ fn points<'a, 'c>(
             sent: *at,
             at: run.timeline.utc(*at),
             order: None,
-            cause: Some(causes.refused(*errno)),
+            cause: (!tells.by_refusal(*errno)).then(|| causes.refused(*errno)),
         }),
         _ => samples.next().map(of_sample),
     })
