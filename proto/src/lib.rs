@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod hops;
 pub mod icmp;
 pub mod plan;
 pub mod printable;

@@ -9,6 +9,7 @@ use hopgap_engine::tracer::{Heard, TraceError, TraceTransmit, Tracer, TracerConf
 use hopgap_net::clock::Clock;
 use hopgap_net::probe::{IcmpMessage, Outgoing};
 use hopgap_net::raw::RawPacket;
+use hopgap_proto::hops::{self, Distance, Reflector};
 use hopgap_proto::icmp::IcmpError;
 use hopgap_proto::record::{Event, FlowIndex, Trace};
 use hopgap_proto::stamp::ErrorEstimate;
@@ -53,8 +54,11 @@ impl TraceShell {
 
     /// The probes' forward TTL shows how far the target is.
     pub(super) fn hint(&mut self, flow: FlowIndex, forward_ttl: u8) {
-        self.tracer
-            .hint_distance(flow, (255 - forward_ttl).saturating_add(1));
+        // Whose the reflector is makes no difference but where no router is between.
+        let distance = hops::forward(forward_ttl, Reflector::Foreign);
+        if let Some(hop) = distance.and_then(Distance::hop) {
+            self.tracer.hint_distance(flow, hop);
+        }
     }
 
     pub(super) fn reply(&mut self, reply: &TraceReply) {
