@@ -26,7 +26,7 @@ use crate::session::Stop;
 use crate::spool::Spool;
 use backoff::Backoff;
 use hopgap_net::clock::Clock;
-use hopgap_proto::time::Span;
+use hopgap_proto::time::{ClockPair, Span};
 use hopgap_proto::uplink::{BATCH_BYTES, PlanResponse, Revision, SLOWEST_BODY};
 use pace::Pace;
 use std::io;
@@ -47,6 +47,11 @@ const HELD_AT_LEAST: Duration = Duration::from_secs(1);
 const MOST_BATCH: usize = BATCH_BYTES / 4;
 /// Batches do not shrink below this.
 const LEAST_BATCH: usize = 16 << 10;
+/// The collector is told anew of this host's clocks after this long, and at the next plan
+/// request after the wall clock was set.
+const GREET_AGAIN: Duration = Duration::from_secs(600);
+/// A wall clock that moved by more against the monotonic one was set.
+const CLOCK_SET: Span = Span::from_millis(50);
 /// Pause when there is nothing to deliver.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -159,6 +164,27 @@ fn deliver_once(
     Ok(true)
 }
 
+/// When the collector was last told how this host's clocks stand to its own.
+struct Greeted {
+    at: Instant,
+    clocks: ClockPair,
+}
+
+impl Greeted {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            clocks: Clock::pair(),
+        }
+    }
+
+    /// Whether what was told is still so: clocks drift, and wall clocks are set.
+    fn holds(&self) -> bool {
+        let moved = Clock::pair().offset() - self.clocks.offset();
+        self.at.elapsed() < GREET_AGAIN && moved.abs() < CLOCK_SET
+    }
+}
+
 /// Starts the thread that waits for plans, and sends each to `plans`.
 ///
 /// # Errors
@@ -173,11 +199,14 @@ pub fn follow_plan(
         .name("plan".to_owned())
         .spawn(move || {
             let mut backoff = Backoff::new(client.seed().wrapping_add(1));
-            let mut greeted = false;
+            let mut greeted: Option<Greeted> = None;
             while !stop.requested() {
                 let begun = Instant::now();
-                let asked = client.greet_unless(greeted).and_then(|()| {
-                    greeted = true;
+                let known_well = greeted.as_ref().is_some_and(Greeted::holds);
+                let asked = client.greet_unless(known_well).and_then(|()| {
+                    if !known_well {
+                        greeted = Some(Greeted::now());
+                    }
                     client.plan(known.as_ref(), HOLD)
                 });
                 match asked {
@@ -195,7 +224,7 @@ pub fn follow_plan(
                         }
                     }
                     Err(error) => {
-                        greeted = false;
+                        greeted = None;
                         backoff.failed(&format!("no plan from the collector: {error}"));
                         backoff.pause(|| stop.requested());
                     }

@@ -51,6 +51,13 @@
 //! of the plan that concerns this agent, and the revision is of that part, so
 //! that a change for others wakes nobody.
 //!
+//! # Clocks
+//! Hosts' wall clocks may disagree, and markers are set on the collector's. Each hello
+//! brings the collector's clock ([`Welcome::now_ns`]); the plan request after it says in
+//! the header [`EXCHANGE_HEADER`] what the agent's own clocks showed around it, from which
+//! the collector knows how the two stand to each other. Without the header nothing is
+//! known, and nothing is refused.
+//!
 //! # Delivery
 //! A block is identified by [`BlockKey`](crate::record::BlockKey), that is agent, run and number.
 //! Delivering it again changes nothing: the collector answers as if it were
@@ -63,12 +70,14 @@
 //! for the agent checks its frames before it sends them: 400 with
 //! [`ErrorCode::Malformed`], and it is sent again.
 
+mod clock;
 mod identity;
 mod message;
 mod report;
 mod revision;
 mod version;
 
+pub use clock::{ClockExchange, ClockExchangeError, EXCHANGE_HEADER};
 pub use identity::{
     Certified, Fingerprint, JOIN_PATH, JoinRequest, JoinToken, RENEW_PATH, RenewRequest,
     TokenError, TokenId, TokenSecret,

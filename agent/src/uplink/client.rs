@@ -13,13 +13,13 @@ use hopgap_net::clock::Clock;
 use hopgap_proto::record::{AgentName, RunId};
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{
-    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CLOCK_HEADER, CONTROL_TYPE, Certified, FRAMES_TYPE,
-    HELLO_PATH, Hello, MAX_CONTROL_BYTES, PLAN_PATH, PlanResponse, ProgramVersion, ProtocolRange,
-    RENEW_PATH, REPORT_PATH,
-    REVISION_QUERY, RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
+    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CLOCK_HEADER, CONTROL_TYPE, Certified,
+    ClockExchange, EXCHANGE_HEADER, FRAMES_TYPE, HELLO_PATH, Hello, MAX_CONTROL_BYTES, PLAN_PATH,
+    PlanResponse, ProgramVersion, ProtocolRange, RENEW_PATH, REPORT_PATH, REVISION_QUERY,
+    RenewRequest, Revision, WAIT_QUERY, Welcome, bearer,
 };
 use serde::de::DeserializeOwned;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tracing::warn;
 use ureq::http::Response;
@@ -31,7 +31,7 @@ use ureq::{Agent, Body};
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
 /// Two clocks that differ by more than this are worth a warning.
-const CLOCKS_APART: Span = Span::from_secs(60);
+const CLOCKS_APART: Span = Span::from_secs(2);
 
 /// Why a request came to nothing. The next try may fare better.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +137,8 @@ pub struct Client {
     run: RunId,
     timeout: Duration,
     proxy: Option<ProxyUrl>,
+    /// What the last hello told of the collector's clock, until the collector knows it.
+    clocks: Arc<Mutex<Option<ClockExchange>>>,
 }
 
 impl Client {
@@ -153,6 +155,7 @@ impl Client {
             run,
             timeout: TIMEOUT,
             proxy: None,
+            clocks: Arc::default(),
         }
     }
 
@@ -248,10 +251,24 @@ impl Client {
             protocol: ProtocolRange::OURS,
         };
         let body = serde_json::to_vec(&hello).unwrap_or_default();
+        let sent = Clock::pair().mono;
         let response = self.post(HELLO_PATH, CONTROL_TYPE, &body, self.timeout)?;
         let bytes = self.success(HELLO_PATH, response, body.len())?;
+        let received = Clock::pair();
         let welcome: Welcome = self.json(HELLO_PATH, &bytes)?;
-        check(&welcome, Clock::pair().wall)
+        let exchange = ClockExchange {
+            run: self.run,
+            sent,
+            collector: welcome.now_ns,
+            received,
+        };
+        check(&welcome, &exchange)?;
+        *self.clocks() = Some(exchange);
+        Ok(())
+    }
+
+    fn clocks(&self) -> MutexGuard<'_, Option<ClockExchange>> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plan, where it is another than `known`; held up to `hold`.
@@ -270,6 +287,10 @@ impl Client {
         }
         if let Some(revision) = known {
             request = request.query(REVISION_QUERY, revision.to_string());
+        }
+        // Said once; where the request fails, the agent says hello again.
+        if let Some(exchange) = self.clocks().take() {
+            request = request.header(EXCHANGE_HEADER, exchange.to_string());
         }
         let response = request
             .config()
@@ -420,16 +441,22 @@ fn failure(base: &str, path: &str, proxy: Option<&ProxyUrl>, source: ureq::Error
 }
 
 /// Whether the collector can be spoken to.
-fn check(welcome: &Welcome, now: Wall) -> Result<(), UplinkError> {
+fn check(welcome: &Welcome, exchange: &ClockExchange) -> Result<(), UplinkError> {
     let ours = ProtocolRange::OURS;
     if !(ours.oldest..=ours.newest).contains(&welcome.protocol) {
         return Err(UplinkError::Version {
             version: welcome.protocol,
         });
     }
-    let apart = (welcome.now_ns - now).abs();
-    if apart > CLOCKS_APART {
-        warn!("this host's clock and the collector's are {apart} apart; synchronise them");
+    // A slow answer is no difference of the clocks.
+    let (least, most) = exchange.ahead();
+    if least > CLOCKS_APART {
+        warn!("this host's clock is {least} ahead of the collector's; synchronise them (NTP)");
+    } else if most < -CLOCKS_APART {
+        warn!(
+            "this host's clock is {} behind the collector's; synchronise them (NTP)",
+            -most
+        );
     }
     Ok(())
 }
