@@ -1,9 +1,11 @@
 //! Reads a stretch of time back for analysis.
 
-use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
+use crate::store::{ClockRow, Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
 use hopgap_analysis::findings;
 use hopgap_analysis::findings::SessionEnd;
-use hopgap_analysis::input::{EchoRecords, End, Input, ReflectorRun, SenderRun, SessionRecords};
+use hopgap_analysis::input::{
+    ClockReading, EchoRecords, End, Input, ReflectorRun, SenderRun, SessionRecords,
+};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::plan::{Destination, Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, SessionName};
@@ -171,6 +173,7 @@ pub fn read(
     (from, to): (Wall, Wall),
     most: u64,
 ) -> Result<Read, QueryError> {
+    let clocks = Clocks(reader.clocks(from, to)?);
     let mut budget = Budget {
         asked: (from, to),
         most,
@@ -180,7 +183,7 @@ pub fn read(
     let sessions = plan
         .sessions
         .iter()
-        .map(|session| session_records(reader, session, (from, to), &mut budget))
+        .map(|session| session_records(reader, session, &clocks, (from, to), &mut budget))
         .collect::<Result<_, QueryError>>()?;
     let echoes = echo_records(reader, plan, (from, to), &mut budget)?;
     let markers = reader.markers(from, to)?;
@@ -192,6 +195,7 @@ pub fn read(
         echoes,
         ends: ends(reader, plan)?,
         asked_at: None,
+        clocks: clocks.readings(),
     };
     Ok(Read {
         input,
@@ -278,13 +282,77 @@ pub fn ends(reader: &Reader, plan: &Plan) -> Result<Vec<End>, StoreError> {
     Ok(ends)
 }
 
+/// Whether the store has any record of a stretch of time, whatever the agents' clocks show.
+///
+/// # Errors
+///
+/// When the store fails.
+pub fn has_records(reader: &Reader, from: Wall, to: Wall) -> Result<bool, QueryError> {
+    let clocks = Clocks(reader.clocks(from, to)?);
+    Ok(clocks.count(reader, from, to)? > 0)
+}
+
+/// How the agents' clocks stood to the collector's at that time.
+struct Clocks(Vec<ClockRow>);
+
+impl Clocks {
+    /// From and to on an agent's wall clock. Records are kept by it, and it may be hours off.
+    fn stretch(&self, agent: &AgentName, from: Wall, to: Wall) -> (Wall, Wall) {
+        let (low, high) = self.ahead(agent);
+        (from + low, to + high)
+    }
+
+    /// How far the second's wall clock is ahead of the first's, at least and at most.
+    fn difference(&self, first: &AgentName, second: &AgentName) -> (Span, Span) {
+        let (first, second) = (self.ahead(first), self.ahead(second));
+        (second.0 - first.1, second.1 - first.0)
+    }
+
+    /// How far an agent's wall clock was ahead of the collector's, at least and at most;
+    /// nothing where nothing is known.
+    fn ahead(&self, agent: &AgentName) -> (Span, Span) {
+        let ahead = self.0.iter().filter(|row| row.agent == *agent);
+        let mut range: Option<(Span, Span)> = None;
+        for (ahead, bound) in ahead.map(ClockRow::ahead) {
+            let (low, high) = range.unwrap_or((ahead - bound, ahead + bound));
+            range = Some((low.min(ahead - bound), high.max(ahead + bound)));
+        }
+        range.unwrap_or_default()
+    }
+
+    /// How many records there are of that time, the most that any agent's clock gives.
+    fn count(&self, reader: &Reader, from: Wall, to: Wall) -> Result<u64, StoreError> {
+        let mut most = reader.count(from, to)?;
+        let mut agents: Vec<&AgentName> = self.0.iter().map(|row| &row.agent).collect();
+        agents.dedup();
+        for agent in agents {
+            let (from, to) = self.stretch(agent, from, to);
+            most = most.max(reader.count(from, to)?);
+        }
+        Ok(most)
+    }
+
+    fn readings(self) -> Vec<ClockReading> {
+        let readings = self.0.into_iter().map(|row| ClockReading {
+            agent: row.agent,
+            run: row.run,
+            at: row.at.mono,
+            earliest: row.earliest,
+            latest: row.latest,
+        });
+        readings.collect()
+    }
+}
+
 fn session_records(
     reader: &Reader,
     session: &SessionPlan,
+    clocks: &Clocks,
     (from, to): (Wall, Wall),
     budget: &mut Budget,
 ) -> Result<SessionRecords, QueryError> {
     let name = &session.name;
+    let (from, to) = clocks.stretch(&session.from, from, to);
     let kinds = [Kind::Probes, Kind::Traces, Kind::Events];
     let around = (from - AROUND_PROBES, to + AROUND_PROBES);
     let mut sent = records_by(reader, session, &session.from, &kinds, around, budget)?;
@@ -293,7 +361,9 @@ fn session_records(
     let reflector = match &session.to {
         Destination::Foreign(_) => Vec::new(),
         Destination::Agent(agent) => {
-            let (early, late) = clock_difference(&sent);
+            // Without a reply only what the two told of their clocks relates them.
+            let (early, late) =
+                clock_difference(&sent).unwrap_or_else(|| clocks.difference(&session.from, agent));
             let from = from + early - AROUND_RECEPTIONS;
             // What arrived after the newest probe on record belongs to probes that are
             // still on their way here.
@@ -375,8 +445,8 @@ fn is_bare(rows: &RunRows) -> bool {
 }
 
 /// How far the reflector's wall clock is ahead of the sender's, at least and at most, as
-/// the replies tell; nothing where there is none. Hosts may be hours apart.
-fn clock_difference(sent: &Runs) -> (Span, Span) {
+/// the replies tell; `None` where there is none. Hosts may be hours apart.
+fn clock_difference(sent: &Runs) -> Option<(Span, Span)> {
     let mut range: Option<(Span, Span)> = None;
     for rows in sent.values() {
         let Some(clock) = rows.clocks.first() else {
@@ -390,7 +460,7 @@ fn clock_difference(sent: &Runs) -> (Span, Span) {
             }
         }
     }
-    range.unwrap_or_default()
+    range
 }
 
 /// When the newest probe was sent, on the sender's wall clock.

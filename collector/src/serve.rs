@@ -13,6 +13,7 @@
 mod access;
 mod api;
 mod bodies;
+mod clocks;
 mod delivery;
 mod health;
 mod join;

@@ -16,6 +16,7 @@
 mod aside;
 pub mod audit;
 mod block;
+mod clock;
 mod command;
 mod digest;
 mod drill;
@@ -34,6 +35,7 @@ mod status;
 pub(crate) use aside::is_different;
 pub use aside::{Aside, Delivered};
 pub use block::{Incoming, Kind, Tally};
+pub use clock::ClockRow;
 pub use command::{Asked, CommandId, CommandIdError};
 pub use drill::{Drill, Marker, MarkerKind};
 pub use error::StoreError;
@@ -107,6 +109,7 @@ impl Store {
         let mut db = Connection::open(dir.join(DATABASE))
             .map_err(|source| StoreError::opening(dir, source))?;
         schema::prepare(&mut db, dir)?;
+        clock::prepare(&db)?;
         let mut store = Self {
             dir: dir.to_owned(),
             db,

@@ -1,6 +1,7 @@
 //! What agents ask, as `hopgap_proto::uplink` lays it down.
 
 use super::access::{Asking, across, for_another_host};
+use super::clocks;
 use super::limits::Patience;
 use super::peer::{Peer, Way};
 use super::reply::Failure;
@@ -108,6 +109,7 @@ pub(super) async fn plan(
             "check that both programs have the same version",
         )
     })?;
+    clocks::note(&app, &let_in(&app, &headers, peer)?.name, &headers).await;
     let wait = Duration::from_secs(query.wait.unwrap_or(0)).min(MAX_WAIT);
     let until = Instant::now() + wait;
     let mut plan = app.plan.clone();

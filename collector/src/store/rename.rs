@@ -93,6 +93,10 @@ fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
          WHERE id = ?2",
         params![from, into],
     )?;
+    tx.execute(
+        "UPDATE OR IGNORE clock SET agent = ?2 WHERE agent = ?1",
+        params![from, into],
+    )?;
     tx.execute("DELETE FROM agent WHERE id = ?1", [from])?;
     Ok(())
 }

@@ -1,0 +1,178 @@
+//! How agents' clocks stand to the collector's.
+
+use super::reader::name;
+use super::status::agent_id;
+use super::{Reader, Store, StoreError};
+use hopgap_proto::record::{AgentName, RunId};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use hopgap_proto::uplink::ClockExchange;
+use rusqlite::{Connection, params};
+
+/// Made beside the tables of every version: older programs do not look at it.
+///
+/// One row for each agent, run and minute of the collector's clock, the narrowest of it:
+/// when the agent's clocks showed `at_mono` and `at_wall`, the collector's showed at least
+/// `earliest` and at most `latest`.
+const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS clock (
+  agent INTEGER NOT NULL REFERENCES agent ON DELETE CASCADE,
+  minute INTEGER NOT NULL,
+  run INTEGER NOT NULL,
+  at_mono INTEGER NOT NULL,
+  at_wall INTEGER NOT NULL,
+  earliest INTEGER NOT NULL,
+  latest INTEGER NOT NULL,
+  PRIMARY KEY (agent, minute, run)
+) WITHOUT ROWID;
+";
+
+const MINUTE: i64 = 60_000_000_000;
+
+/// Rows kept of an agent: a year of one each ten minutes.
+const KEPT: i64 = 52_560;
+
+/// What is read beside a stretch of time.
+const AROUND: Span = Span::from_secs(900);
+
+/// The collector's clock beside an agent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockRow {
+    /// The agent.
+    pub agent: AgentName,
+    /// Its run.
+    pub run: RunId,
+    /// Its clocks.
+    pub at: ClockPair,
+    /// The collector's clock then, at least.
+    pub earliest: Wall,
+    /// And at most.
+    pub latest: Wall,
+}
+
+impl ClockRow {
+    /// How far the agent's wall clock was ahead of the collector's, and how well that is
+    /// known.
+    pub fn ahead(&self) -> (Span, Span) {
+        let bound = (self.latest - self.earliest) / 2;
+        (self.at.wall - self.earliest - bound, bound)
+    }
+}
+
+pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
+    Ok(db.execute_batch(TABLE)?)
+}
+
+impl Store {
+    /// Notes how an agent's clocks stand to the collector's.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn clock(
+        &mut self,
+        agent: &AgentName,
+        exchange: &ClockExchange,
+        now: Wall,
+    ) -> Result<(), StoreError> {
+        let (earliest, latest) = exchange.bounds();
+        let tx = self.db.transaction()?;
+        let id = agent_id(&tx, agent, now)?;
+        tx.execute(
+            "INSERT INTO clock (agent, minute, run, at_mono, at_wall, earliest, latest)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT DO UPDATE SET at_mono = excluded.at_mono, at_wall = excluded.at_wall,
+               earliest = excluded.earliest, latest = excluded.latest
+             WHERE excluded.latest - excluded.earliest <= latest - earliest",
+            params![
+                id,
+                earliest.as_nanos().div_euclid(MINUTE),
+                exchange.run.0.cast_signed(),
+                exchange.received.mono.as_nanos(),
+                exchange.received.wall.as_nanos(),
+                earliest.as_nanos(),
+                latest.as_nanos(),
+            ],
+        )?;
+        tx.execute(
+            "DELETE FROM clock WHERE agent = ?1 AND minute < (
+               SELECT minute FROM clock WHERE agent = ?1 ORDER BY minute DESC LIMIT 1 OFFSET ?2)",
+            params![id, KEPT],
+        )?;
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// How the agents' clocks stood to the collector's from `from` to `to`, with some
+    /// minutes around, and the nearest before and after: none where an older version
+    /// made the store.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn clocks(&self, from: Wall, to: Wall) -> Result<Vec<ClockRow>, StoreError> {
+        if !self.has_clocks()? {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.db.prepare_cached(
+            "SELECT agent.name, run, at_mono, at_wall, earliest, latest
+             FROM clock JOIN agent ON agent.id = clock.agent
+             WHERE minute BETWEEN
+               min(?1, coalesce((SELECT max(minute) FROM clock c
+                 WHERE c.agent = clock.agent AND minute <= ?1), ?1))
+               AND max(?2, coalesce((SELECT min(minute) FROM clock c
+                 WHERE c.agent = clock.agent AND minute >= ?2), ?2))
+             ORDER BY agent.name, minute, run",
+        )?;
+        let minute = |at: Wall| at.as_nanos().div_euclid(MINUTE);
+        let rows =
+            statement.query_map(params![minute(from - AROUND), minute(to + AROUND)], row_of)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest for each agent, by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn newest_clocks(&self) -> Result<Vec<ClockRow>, StoreError> {
+        if !self.has_clocks()? {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.db.prepare_cached(
+            "SELECT agent.name, run, at_mono, at_wall, earliest, latest
+             FROM clock JOIN agent ON agent.id = clock.agent
+             WHERE (minute, run) = (SELECT minute, run FROM clock c WHERE c.agent = clock.agent
+               ORDER BY minute DESC, run DESC LIMIT 1)
+             ORDER BY agent.name",
+        )?;
+        let rows = statement.query_map([], row_of)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn has_clocks(&self) -> Result<bool, StoreError> {
+        let tables: i64 = self.db.query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'clock'",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(tables > 0)
+    }
+}
+
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ClockRow> {
+    Ok(ClockRow {
+        agent: name(row, 0)?,
+        run: RunId(row.get::<_, i64>(1)?.cast_unsigned()),
+        at: ClockPair {
+            mono: Mono::from_nanos(row.get(2)?),
+            wall: Wall::from_nanos(row.get(3)?),
+        },
+        earliest: Wall::from_nanos(row.get(4)?),
+        latest: Wall::from_nanos(row.get(5)?),
+    })
+}
+
+#[cfg(test)]
+mod tests;
