@@ -10,6 +10,7 @@ mod verdict;
 pub use coverage::{Awaited, Coverage, DirectionCoverage, Missing, MissingCause, SessionEnd};
 pub use verdict::{Verdict, VerdictReason, VerdictResult};
 
+use crate::note::Note;
 use crate::schema::{Nanos, Utc};
 pub use crate::told::{NotRunning, NotRunningCause, Translation};
 use schemars::JsonSchema;
@@ -33,8 +34,12 @@ pub struct Findings {
     pub transitions: Vec<Transition>,
     /// ICMP echo of targets without an agent.
     pub echoes: Vec<EchoFindings>,
+    /// Routes that fit no declared path.
+    pub unnamed_routes: Vec<UnnamedRoute>,
     /// What is judged against the objective, and how it came out.
     pub verdict: Verdict,
+    /// What the reader must know, as data; each has its sentence among the caveats.
+    pub notes: Vec<Note>,
     /// What the reader must know before believing the rest: stalls, refused sends,
     /// clock steps, missing data, drops by policy. One sentence each.
     pub caveats: Vec<String>,
@@ -344,6 +349,30 @@ pub enum NamedBy {
     Nothing,
 }
 
+/// A route that fits no declared path, and what would name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct UnnamedRoute {
+    /// The session.
+    pub session: String,
+    /// The direction.
+    pub direction: Direction,
+    /// The host that this direction leaves.
+    pub from: String,
+    /// The host that it reaches.
+    pub to: String,
+    /// The flows that took it.
+    pub flows: Vec<u8>,
+    /// Probes seen on it, over all flows.
+    pub probes: u64,
+    /// Number of the hop that the far end is.
+    pub target_at_hop: Option<u8>,
+    /// What traceroutes saw, hop 1 first; empty where none ran on it.
+    pub hops: Vec<Option<String>>,
+    /// Lines of a plan, in TOML, that would name it; `None` where neither an address nor a
+    /// hop count tells it apart. Routes that the same lines would name have the same.
+    pub plan_lines: Option<String>,
+}
+
 /// Round-trip latency over probes of one pair of paths.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PathLatency {
@@ -550,6 +579,8 @@ pub struct TransitionDirection {
     pub to: String,
     /// How many of the session's flows had an outage.
     pub flows_affected: u64,
+    /// How many of them ended on another path than they began on.
+    pub flows_moved: u64,
     /// How many flows the session has.
     pub flows: u64,
     /// One row for each flow.

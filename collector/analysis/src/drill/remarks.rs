@@ -2,7 +2,10 @@
 
 use super::{Cluster, Scene, ends};
 use crate::caveat::counted;
-use crate::findings::{Direction, DirectionLimit, DirectionMtu, PathMtu, TransitionDirection};
+use crate::findings::{
+    Direction, DirectionLimit, DirectionMtu, Marker, MarkerKind, PathMtu, TransitionDirection,
+    TransitionKind,
+};
 use crate::outage::evidence;
 use crate::schema::Utc;
 use crate::text;
@@ -14,9 +17,12 @@ const CLOSE: Span = Span::from_secs(1);
 pub(super) fn all(
     scene: &Scene<'_>,
     cluster: &Cluster<'_>,
+    kind: TransitionKind,
+    marker: Option<&Marker>,
     directions: &[TransitionDirection],
 ) -> Vec<String> {
     let mut remarks = Vec::new();
+    share(kind, marker, directions, &mut remarks);
     for direction in directions {
         affected(direction, &mut remarks);
         background(scene, cluster, direction, &mut remarks);
@@ -27,13 +33,61 @@ pub(super) fn all(
     for direction in directions {
         path_mtu(scene, direction, &mut remarks);
     }
-    if cluster.recovered.is_none() {
+    let stable = scene.objective.stable;
+    if let Some(next) = cluster.cut_short(stable) {
         remarks.push(format!(
-            "The data ends before traffic was unimpaired for {}.",
-            scene.objective.stable
+            "The next transition began at {}, before traffic had been unimpaired for {stable}.",
+            text::clock(Utc(next))
+        ));
+    } else if cluster.recovered.is_none() && cluster.goes_on_into_next() {
+        remarks.push(format!(
+            "The next transition began at {}, before traffic was unimpaired.",
+            text::clock(Utc(cluster.not_after))
+        ));
+    } else if cluster.recovered.is_none() {
+        remarks.push(format!(
+            "The data ends before traffic was unimpaired for {stable}."
         ));
     }
     remarks
+}
+
+/// How many flows moved, where not all did or the announcement said something else.
+fn share(
+    kind: TransitionKind,
+    marker: Option<&Marker>,
+    directions: &[TransitionDirection],
+    remarks: &mut Vec<String>,
+) {
+    let announced = match (kind, marker.map(|m| m.kind)) {
+        (TransitionKind::Reroute | TransitionKind::Interruption, Some(MarkerKind::Failover)) => {
+            Some("a failover")
+        }
+        (TransitionKind::Reroute | TransitionKind::Interruption, Some(MarkerKind::Failback)) => {
+            Some("a failback")
+        }
+        _ => None,
+    };
+    let shares: Vec<String> = directions
+        .iter()
+        .filter(|d| d.direction != Direction::Unknown)
+        .filter(|d| announced.is_some() || (0 < d.flows_moved && d.flows_moved < d.flows))
+        .map(|d| format!("{} {} of {} flows", way(d), d.flows_moved, d.flows))
+        .collect();
+    let what = match (kind, announced) {
+        (_, None) if shares.is_empty() => return,
+        (TransitionKind::Interruption, Some(announced)) => {
+            remarks.push(format!(
+                "It was announced as {announced}, but no flow changed its path."
+            ));
+            return;
+        }
+        (_, Some(announced)) => format!(
+            "It was announced as {announced}, but no flow moved between a primary and a backup path"
+        ),
+        (_, None) => "Not all flows moved to another path".to_owned(),
+    };
+    remarks.push(format!("{what}; moved: {}.", shares.join(", ")));
 }
 
 /// `from onprem to azure`; of losses whose direction is not known, `between` the two.

@@ -3,7 +3,7 @@
 use super::{Cluster, Ends, Scene, ends};
 use crate::align::{Run, Sample, Session};
 use crate::findings::{
-    Direction, Latency, Outage, ProbePoint, SessionFindings, TransitionDirection, TransitionFlow,
+    Direction, Latency, Outage, ProbePoint, TransitionDirection, TransitionFlow,
 };
 use crate::latency;
 use crate::loss::{Fate, len};
@@ -57,7 +57,7 @@ pub(super) fn directions(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<Transi
                 .flows
                 .iter()
                 .map(|flow| TransitionFlow {
-                    outages: outages(found, flow.flow, direction, cluster),
+                    outages: outages(i, flow.flow, direction, cluster),
                     ..row(
                         session,
                         flow.flow,
@@ -68,6 +68,12 @@ pub(super) fn directions(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<Transi
                     )
                 })
                 .collect();
+            let moved = found
+                .flows
+                .iter()
+                .filter_map(|flow| ends.get(&(i, direction, flow.flow)))
+                .filter(|ends| ends.changed())
+                .count();
             let affected = rows.iter().filter(|r| !r.outages.is_empty()).count();
             let lost: u64 = rows.iter().map(|r| r.lost).sum();
             if direction == Direction::Unknown && affected == 0 && lost == 0 {
@@ -83,6 +89,7 @@ pub(super) fn directions(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<Transi
                 from,
                 to,
                 flows_affected: len(affected),
+                flows_moved: len(moved),
                 flows: len(rows.len()),
                 rows,
                 latency_before: latencies.before,
@@ -94,21 +101,17 @@ pub(super) fn directions(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<Transi
     directions
 }
 
-fn outages(
-    found: &SessionFindings,
-    flow: u8,
-    direction: Direction,
-    cluster: &Cluster<'_>,
-) -> Vec<Outage> {
-    found
-        .flows
+fn outages(session: usize, flow: u8, direction: Direction, cluster: &Cluster<'_>) -> Vec<Outage> {
+    let mut outages: Vec<Outage> = cluster
+        .incidents
         .iter()
-        .filter(|f| f.flow == flow)
-        .flat_map(|f| &f.outages)
+        .filter(|i| (i.session, i.flow) == (session, flow))
+        .filter_map(|i| i.outage)
         .filter(|o| o.direction == direction)
-        .filter(|o| (cluster.started..=cluster.end).contains(&o.first_lost.sent.0))
         .cloned()
-        .collect()
+        .collect();
+    outages.sort_by_key(|o| (o.first_lost.sent, o.first_lost.seq));
+    outages
 }
 
 fn row(
@@ -196,7 +199,8 @@ fn change(
     flow: u8,
     ends: &Ends<'_>,
 ) -> (Option<ProbePoint>, Option<ProbePoint>) {
-    let same = |a: &Epoch, b: &Epoch| a.hop == b.hop && a.path == b.path;
+    let same =
+        |a: &Epoch, b: &Epoch| a.hop == b.hop && a.distance == b.distance && a.path == b.path;
     let at = |epoch: &Epoch, i: usize| {
         let run = session.runs.get(epoch.run)?;
         run.flows.get(&flow)?.samples.get(i).map(|s| point(run, s))

@@ -1,3 +1,5 @@
+mod told_apart;
+
 use crate::findings::{Direction, MarkerKind, Transition, TransitionKind, VerdictResult};
 use crate::scenario::{PRIMARY, SECONDARY, VPN, World, line, sent_at, utc_at, world};
 use hopgap_proto::record::{Event, EventKind, FlowIndex, IcmpEvidence};
