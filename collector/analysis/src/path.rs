@@ -16,6 +16,12 @@
 //! exactly one, else only the two traceroutes bound the change, and the probes between
 //! belong to neither.
 //!
+//! **Observation before inference.** A device on the way may set TTLs. A hop count that no
+//! route has, or that contradicts the traceroutes that reached the target meanwhile, is
+//! no hop count: then the traceroutes alone say how far the target is, each change of
+//! path rests on two of them, and the way back over the same device has no hop count.
+//! That a TTL changed remains a change of path.
+//!
 //! **Without traceroutes** the hop count names the path if only one declared path has
 //! it. Nobody traces the way back on the probes' own 5-tuple, so where several paths have
 //! its hop count, the traceroutes of the session in the other direction decide if those of
@@ -23,17 +29,21 @@
 //! only one of them. Otherwise the epoch has no name.
 
 mod name;
+mod rewritten;
 mod split;
+pub(crate) mod unnamed;
 
 use crate::align::{FlowRun, Logged, Run, Sample, Session};
 use crate::findings::{NamedBy, PathEpoch};
 use crate::outage::point;
+use hopgap_proto::hops::{self, Distance, Reflector};
 use hopgap_proto::plan::{Objective, PathPlan, PathRole, Plan};
 use hopgap_proto::time::{Mono, Wall};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub(crate) use name::{classify, trace_addresses};
+pub(crate) use rewritten::notes;
 
 /// A declared path, by its place in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,8 +92,13 @@ impl Paths<'_> {
 pub(crate) struct Epoch {
     /// Which of the session's runs.
     pub(crate) run: usize,
-    /// Number of the hop that the far end is.
+    /// What the TTL of its packets says; `None` where they tell nothing.
+    pub(crate) distance: Option<Distance>,
+    /// Number of the hop that the far end is: by the TTL, or by traceroutes where that is
+    /// no hop count.
     pub(crate) hop: Option<u8>,
+    /// Whether the TTL was set on the way, so that it is no hop count.
+    pub(crate) rewritten: bool,
     /// Position of its first probe among the flow's samples of that run.
     pub(crate) first: usize,
     /// Position of its last probe.
@@ -109,8 +124,12 @@ pub(crate) struct Epoch {
 impl Epoch {
     /// Whether traffic on `self` and `other` went different ways, as far as is known.
     pub(crate) fn differs(&self, other: &Self) -> bool {
+        let ttl = self
+            .distance
+            .zip(other.distance)
+            .is_some_and(|(a, b)| a != b);
         let hops = self.hop.zip(other.hop).is_some_and(|(a, b)| a != b);
-        hops || self.path.zip(other.path).is_some_and(|(a, b)| a != b)
+        ttl || hops || self.path.zip(other.path).is_some_and(|(a, b)| a != b)
     }
 }
 
@@ -121,6 +140,9 @@ pub(crate) struct SessionEpochs {
     pub(crate) forward: BTreeMap<u8, Vec<Epoch>>,
     /// The way back.
     pub(crate) reverse: BTreeMap<u8, Vec<Epoch>>,
+    /// What replies' TTLs say that is no hop count, because they were set on the way; and
+    /// the TTLs.
+    pub(crate) rewritten_back: BTreeMap<Distance, u8>,
 }
 
 /// Finds the epochs of all sessions and notes in every sample which path it took.
@@ -131,10 +153,13 @@ pub(crate) fn find(sessions: &mut [Session<'_>], plan: &Plan) -> Vec<SessionEpoc
         .map(|session| SessionEpochs {
             forward: forward(session, paths, &plan.objective),
             reverse: reverse(session),
+            rewritten_back: BTreeMap::new(),
         })
         .collect();
+    rewritten::doubt_reverse(sessions, &mut epochs);
     name::name_reverse(sessions, &mut epochs, paths);
     for (session, epochs) in sessions.iter_mut().zip(&epochs) {
+        forget_rewritten(session, epochs);
         for (flow, epochs) in &epochs.forward {
             attribute(session, *flow, epochs, |s| &mut s.forward_path);
         }
@@ -143,6 +168,23 @@ pub(crate) fn find(sessions: &mut [Session<'_>], plan: &Plan) -> Vec<SessionEpoc
         }
     }
     epochs
+}
+
+/// Takes TTLs that are no hop counts from the samples: nobody else reads them as such.
+fn forget_rewritten(session: &mut Session<'_>, epochs: &SessionEpochs) {
+    if epochs.rewritten_back.is_empty() {
+        return;
+    }
+    let reflector = reflector(session);
+    let flows = session.runs.iter_mut().flat_map(|r| r.flows.values_mut());
+    for sample in flows.flat_map(|f| &mut f.samples) {
+        let distance = sample
+            .reverse_ttl
+            .and_then(|ttl| hops::reverse(ttl, reflector));
+        if distance.is_some_and(|d| epochs.rewritten_back.contains_key(&d)) {
+            sample.reverse_ttl = None;
+        }
+    }
 }
 
 fn attribute(
@@ -168,15 +210,15 @@ fn forward(
     paths: Paths<'_>,
     objective: &Objective,
 ) -> BTreeMap<u8, Vec<Epoch>> {
-    let foreign = !session.reflector_is_agent();
+    let reflector = reflector(session);
     let mut by_flow: BTreeMap<u8, Vec<Epoch>> = BTreeMap::new();
     for (index, run) in session.runs.iter().enumerate() {
         for (flow, records) in &run.flows {
             let reached = |s: &Sample| s.replied || s.logged != Logged::Absent;
             let epochs = by_hops(index, run, &records.samples, reached, |s| {
-                forward_hop(s.forward_ttl?, foreign)
+                hops::forward(s.forward_ttl?, reflector)
             });
-            let named = split::by_traces(run, *flow, records, epochs, paths, objective);
+            let named = split::by_traces(session, run, *flow, epochs, paths, objective);
             by_flow.entry(*flow).or_default().extend(named);
         }
     }
@@ -192,7 +234,7 @@ fn reverse(session: &Session<'_>) -> BTreeMap<u8, Vec<Epoch>> {
                 run,
                 &records.samples,
                 |s| s.replied,
-                |s| way_back_hop(session, s),
+                |s| way_back(session, s),
             );
             by_flow.entry(*flow).or_default().extend(epochs);
         }
@@ -200,57 +242,52 @@ fn reverse(session: &Session<'_>) -> BTreeMap<u8, Vec<Epoch>> {
     by_flow
 }
 
-/// The reflector's hop number, by the TTL of a probe that left with 255. Zero is
-/// 'unknown' (RFC 8762), and so is 255 from a foreign reflector: many only copy it.
-fn forward_hop(ttl: u8, foreign: bool) -> Option<u8> {
-    match ttl {
-        0 => None,
-        255 if foreign => None,
-        ttl => (255 - ttl).checked_add(1),
+fn reflector(session: &Session<'_>) -> Reflector {
+    if session.reflector_is_agent() {
+        Reflector::Ours
+    } else {
+        Reflector::Foreign
     }
 }
 
 /// The sender's hop number as a reply shows it.
 pub(crate) fn way_back_hop(session: &Session<'_>, sample: &Sample) -> Option<u8> {
-    reverse_hop(sample.reverse_ttl?, !session.reflector_is_agent())
+    way_back(session, sample)?.hop()
 }
 
-/// The sender's hop number as seen from the reflector. Our agents reply with 255; a
-/// foreign reflector's initial TTL is the smallest usual one that is not below.
-fn reverse_hop(ttl: u8, foreign: bool) -> Option<u8> {
-    let initial = match ttl {
-        0 => return None,
-        1..=64 if foreign => 64,
-        65..=128 if foreign => 128,
-        _ => 255_u8,
-    };
-    (initial - ttl).checked_add(1)
+/// How far the sender is, as a reply shows it.
+fn way_back(session: &Session<'_>, sample: &Sample) -> Option<Distance> {
+    hops::reverse(sample.reverse_ttl?, reflector(session))
 }
 
-/// Maximal runs of one hop count. Where no probe of the flow tells a hop count, the
-/// probes that made it are one epoch of unknown length.
+/// Maximal runs of one distance. Where no probe of the flow tells one, the probes that
+/// made it are one epoch of unknown length.
 fn by_hops(
     index: usize,
     run: &Run,
     samples: &[Sample],
     made_it: impl Fn(&Sample) -> bool,
-    hop_of: impl Fn(&Sample) -> Option<u8>,
+    distance_of: impl Fn(&Sample) -> Option<Distance>,
 ) -> Vec<Epoch> {
     let mut epochs: Vec<Epoch> = Vec::new();
-    let known = samples.iter().any(|s| made_it(s) && hop_of(s).is_some());
+    let known = samples
+        .iter()
+        .any(|s| made_it(s) && distance_of(s).is_some());
     for (i, s) in samples.iter().enumerate().filter(|(_, s)| made_it(s)) {
-        let hop = hop_of(s);
-        if known && hop.is_none() {
+        let distance = distance_of(s);
+        if known && distance.is_none() {
             continue;
         }
         match epochs.last_mut() {
-            Some(epoch) if epoch.hop == hop => {
+            Some(epoch) if epoch.distance == distance => {
                 epoch.last = i;
                 epoch.probes += 1;
             }
             _ => epochs.push(Epoch {
                 run: index,
-                hop,
+                distance,
+                hop: distance.and_then(Distance::hop),
+                rewritten: matches!(distance, Some(Distance::Implausible(_))),
                 first: i,
                 last: i,
                 probes: 1,

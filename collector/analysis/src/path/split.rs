@@ -2,40 +2,70 @@
 //! the hop count does not show.
 
 use super::name::{by_hop_count, classify, trace_addresses};
-use super::{Epoch, PathId, Paths, sent_at, span};
-use crate::align::{FlowRun, Run, Sample};
+use super::{Epoch, PathId, Paths, rewritten, sent_at, span};
+use crate::align::{Run, Sample, Session};
 use crate::findings::{Direction, NamedBy};
 use crate::outage::evidence;
 use hopgap_proto::plan::Objective;
 use hopgap_proto::record::Trace;
-use hopgap_proto::time::Mono;
-use std::collections::BTreeMap;
+use hopgap_proto::time::{Mono, Span};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// A traceroute and the path that it names.
+/// A traceroute and what it says of the route.
 #[derive(Clone, Copy)]
 struct Opinion<'a> {
     trace: &'a Trace,
-    path: PathId,
+    path: Option<PathId>,
+    /// Where it reached the target, if that is what tells how far it is.
+    hop: Option<u8>,
+}
+
+impl Opinion<'_> {
+    fn agrees(&self, other: &Self) -> bool {
+        self.says() == other.says()
+    }
+
+    fn says(&self) -> (Option<PathId>, Option<u8>) {
+        (self.path, self.hop)
+    }
+}
+
+/// What names are given by.
+struct Names<'a> {
+    run: &'a Run,
+    samples: &'a [Sample],
+    paths: Paths<'a>,
+    objective: &'a Objective,
+    /// Time between two traceroutes of the flow.
+    every: Span,
 }
 
 /// Names the epochs of one flow of one run, and splits those that hold several paths.
 pub(super) fn by_traces(
+    session: &Session<'_>,
     run: &Run,
     flow: u8,
-    records: &FlowRun,
-    epochs: Vec<Epoch>,
+    mut epochs: Vec<Epoch>,
     paths: Paths<'_>,
     objective: &Objective,
 ) -> Vec<Epoch> {
     let traces: Vec<&Trace> = run.traces.iter().filter(|t| t.flow.0 == flow).collect();
-    // A device that rewrites TTLs makes hop counts of probes and traceroutes differ
-    // everywhere: then only time relates them.
-    let comparable = traces
-        .iter()
-        .filter_map(|t| t.reached_at)
-        .any(|at| epochs.iter().any(|e| e.hop == Some(at)));
-    let samples = &records.samples;
+    let samples = run.flows.get(&flow).map_or(&[][..], |f| &f.samples);
+    let names = Names {
+        run,
+        samples,
+        paths,
+        objective,
+        every: session.plan.trace_interval,
+    };
+    let no_hop_counts = rewritten::find(&epochs, samples, &traces);
+    for epoch in &mut epochs {
+        if epoch.distance.is_some_and(|d| no_hop_counts.contains(&d)) {
+            epoch.rewritten = true;
+            epoch.hop = None;
+        }
+    }
     let ends: Vec<Mono> = epochs
         .iter()
         .skip(1)
@@ -53,70 +83,79 @@ pub(super) fn by_traces(
             .copied()
             .take_while(|t| t.started < next_first)
             .filter(|t| match (t.reached_at, epoch.hop) {
-                (Some(at), Some(hop)) if comparable => at == hop,
+                (Some(at), Some(hop)) => at == hop,
+                // Where TTLs count no routers only time relates probes and traceroutes.
                 _ => t.finished < next_first,
             })
             .collect();
-        name_or_split(run, samples, epoch, &within, paths, objective, &mut named);
+        names.name_or_split(epoch, &within, &mut named);
     }
     named
 }
 
-fn name_or_split(
-    run: &Run,
-    samples: &[Sample],
-    mut epoch: Epoch,
-    traces: &[&Trace],
-    paths: Paths<'_>,
-    objective: &Objective,
-    out: &mut Vec<Epoch>,
-) {
-    let opinions = confirmed(&epoch, opinions(&epoch, traces, paths));
-    let pieces: Vec<&[Opinion<'_>]> = opinions.chunk_by(|a, b| a.path == b.path).collect();
-    if pieces.len() < 2 {
-        epoch.hops = hops(&epoch, traces);
-        match opinions.first() {
-            Some(opinion) => name(&mut epoch, opinion.path, paths),
-            None => by_hop_count(&mut epoch, paths),
-        }
-        out.push(epoch);
-        return;
-    }
-
-    // Cut the epoch between the pieces.
-    let mut first = epoch.first;
-    let mut dated_by_traces = false;
-    for (i, piece) in pieces.iter().enumerate() {
-        let Some((own_last, own_first)) = piece.last().zip(piece.first()) else {
-            continue;
-        };
-        let cut = pieces
-            .get(i + 1)
-            .and_then(|next| next.first())
-            .and_then(|next| cut(samples, (first, epoch.last), own_last, next, objective));
-        let last = cut.map_or(epoch.last, |c| c.last_before);
-        let own: Vec<&Trace> = traces
-            .iter()
-            .copied()
-            .filter(|t| own_first.trace.started <= t.started && t.started <= own_last.trace.started)
-            .collect();
-        let mut part = Epoch {
-            first,
-            last,
-            probes: seen(samples, first, last),
-            dated_by_traces,
-            span: span(run, samples, first, last),
-            ..epoch.clone()
-        };
-        part.hops = hops(&part, &own);
-        name(&mut part, own_first.path, paths);
-        out.push(part);
-        match cut {
-            Some(c) => {
-                first = c.first_after;
-                dated_by_traces = c.dated_by_traces;
+impl Names<'_> {
+    fn name_or_split(&self, mut epoch: Epoch, traces: &[&Trace], out: &mut Vec<Epoch>) {
+        let opinions = confirmed(&epoch, opinions(&epoch, traces, self.paths));
+        let pieces: Vec<&[Opinion<'_>]> = opinions.chunk_by(Opinion::agrees).collect();
+        if pieces.len() < 2 {
+            let first = opinions.first();
+            if epoch.rewritten {
+                epoch.hop = first.and_then(|o| o.hop);
             }
-            None => break,
+            epoch.hops = hops(&epoch, traces);
+            match first.and_then(|o| o.path) {
+                Some(path) => name(&mut epoch, path, self.paths),
+                None if epoch.rewritten => {}
+                None => by_hop_count(&mut epoch, self.paths),
+            }
+            out.push(epoch);
+            return;
+        }
+
+        // Cut the epoch between the pieces.
+        let mut first = epoch.first;
+        let mut dated_by_traces = false;
+        for (i, piece) in pieces.iter().enumerate() {
+            let Some((own_last, own_first)) = piece.last().zip(piece.first()) else {
+                continue;
+            };
+            let cut = pieces
+                .get(i + 1)
+                .and_then(|next| next.first())
+                .and_then(|next| self.cut((first, epoch.last), own_last, next));
+            let last = cut.map_or(epoch.last, |c| c.last_before);
+            let own: Vec<&Trace> = traces
+                .iter()
+                .copied()
+                .filter(|t| {
+                    own_first.trace.started <= t.started && t.started <= own_last.trace.started
+                })
+                .collect();
+            let mut part = Epoch {
+                first,
+                last,
+                probes: seen(self.samples, first, last),
+                dated_by_traces,
+                span: span(self.run, self.samples, first, last),
+                hop: if epoch.rewritten {
+                    own_first.hop
+                } else {
+                    epoch.hop
+                },
+                ..epoch.clone()
+            };
+            part.hops = hops(&part, &own);
+            if let Some(path) = own_first.path {
+                name(&mut part, path, self.paths);
+            }
+            out.push(part);
+            match cut {
+                Some(c) => {
+                    first = c.first_after;
+                    dated_by_traces = c.dated_by_traces;
+                }
+                None => break,
+            }
         }
     }
 }
@@ -132,16 +171,29 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
         .iter()
         .filter_map(|trace| {
             let hop = epoch.hop.or(trace.reached_at);
-            classify(paths, &trace_addresses(trace), hop).map(|path| Opinion { trace, path })
+            let path = classify(paths, &trace_addresses(trace), hop);
+            let says = if epoch.rewritten {
+                trace.reached_at.is_some()
+            } else {
+                path.is_some()
+            };
+            says.then_some(Opinion {
+                trace,
+                path,
+                hop: trace.reached_at.filter(|_| epoch.rewritten),
+            })
         })
         .collect();
-    let by_address = |o: &Opinion<'_>| {
-        paths
-            .plan(Some(o.path))
-            .is_some_and(|p| !p.passes.is_empty())
-    };
-    if opinions.iter().any(by_address) {
-        opinions.retain(by_address);
+    let by_address = |o: &Opinion<'_>| paths.plan(o.path).is_some_and(|p| !p.passes.is_empty());
+    // A silent router is no other path, at the same number of hops.
+    let at: BTreeSet<Option<u8>> = opinions
+        .iter()
+        .filter(|o| by_address(o))
+        .map(|o| o.hop)
+        .collect();
+    opinions.retain(|o| by_address(o) || !at.contains(&o.hop));
+    if epoch.rewritten {
+        leave_out_lone(&mut opinions);
     }
     opinions
 }
@@ -152,27 +204,46 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
 /// them has that hop count, and each needs two rounds in a row.
 fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'a>> {
     let agree = opinions.windows(2).all(|w| match w {
-        [a, b] => a.path == b.path,
+        [a, b] => a.agrees(b),
         _ => true,
     });
     let at_hop = |o: &Opinion<'_>| epoch.hop.is_some() && o.trace.reached_at == epoch.hop;
     if agree && (opinions.len() > 1 || opinions.iter().any(at_hop)) {
         return opinions;
     }
-    let mut times: BTreeMap<PathId, usize> = BTreeMap::new();
+    let mut times: BTreeMap<(Option<PathId>, Option<u8>), usize> = BTreeMap::new();
     for opinion in &opinions {
-        *times.entry(opinion.path).or_default() += 1;
+        *times.entry(opinion.says()).or_default() += 1;
     }
     // What one traceroute says between others is not the end of what those say.
     if times.values().any(|n| *n > 1) {
-        opinions.retain(|o| times.get(&o.path).is_some_and(|n| *n > 1));
+        opinions.retain(|o| times.get(&o.says()).is_some_and(|n| *n > 1));
     }
-    let pieces = opinions.chunk_by(|a, b| a.path == b.path);
+    let pieces = opinions.chunk_by(|a, b| a.agrees(b));
     pieces
         .filter(|piece| piece.len() > 1)
         .flatten()
         .copied()
         .collect()
+}
+
+/// Leaves out what a single traceroute says between others: it may have missed an answer,
+/// and no hop count of the probes agrees with it.
+fn leave_out_lone(opinions: &mut Vec<Opinion<'_>>) {
+    if opinions.len() < 3 {
+        return;
+    }
+    let lone: Vec<bool> = (0..opinions.len())
+        .map(|i| {
+            let same = |other: Option<usize>| {
+                let pair = other.and_then(|o| opinions.get(o)).zip(opinions.get(i));
+                pair.is_some_and(|(a, b)| a.agrees(b))
+            };
+            !same(i.checked_sub(1)) && !same(Some(i + 1))
+        })
+        .collect();
+    let mut lone = lone.into_iter();
+    opinions.retain(|_| !lone.next().unwrap_or(false));
 }
 
 #[derive(Clone, Copy)]
@@ -182,53 +253,65 @@ struct Cut {
     dated_by_traces: bool,
 }
 
-/// Where between two traceroutes the path changed: at the outage between them, if there
-/// is exactly one; else between the last probe that the first one vouches for and the
-/// first that the second does. `None` where no probe is left for what comes after.
-fn cut(
-    samples: &[Sample],
-    (first, last): (usize, usize),
-    before: &Opinion<'_>,
-    after: &Opinion<'_>,
-    objective: &Objective,
-) -> Option<Cut> {
-    let within = samples.get(first..=last)?;
-    let good = |s: &Sample| evidence(s.fate, Direction::Forward) == Some(true);
-    let low = first + within.partition_point(|s| s.sent <= before.trace.started);
-    let high = first + within.partition_point(|s| s.sent < after.trace.finished);
-    let last_before = (first..low)
-        .rev()
-        .find(|i| samples.get(*i).is_some_and(good))
-        .unwrap_or(first);
-    let first_after = (high..=last).find(|i| samples.get(*i).is_some_and(good))?;
+/// So many times the interval of traceroutes may pass from one to the end of an outage
+/// between them, for it to be what changed the path.
+const SOON: i64 = 2;
 
-    let mut outages = Vec::new();
-    let mut lost = 0;
-    let mut good_before = last_before;
-    for i in last_before..=first_after {
-        let Some(s) = samples.get(i) else { continue };
-        if s.fate.is_lost() && !good(s) {
-            lost += 1;
-        } else if good(s) {
-            if lost >= objective.min_lost.max(1) {
-                outages.push((good_before, i));
+impl Names<'_> {
+    /// Where between two traceroutes the path changed: at the outage between them, if there
+    /// is exactly one and neither of the two is far from it; else between the last probe
+    /// that the first one vouches for and the first that the second does. `None` where no
+    /// probe is left for what comes after.
+    fn cut(
+        &self,
+        (first, last): (usize, usize),
+        before: &Opinion<'_>,
+        after: &Opinion<'_>,
+    ) -> Option<Cut> {
+        let samples = self.samples;
+        let within = samples.get(first..=last)?;
+        let good = |s: &Sample| evidence(s.fate, Direction::Forward) == Some(true);
+        let low = first + within.partition_point(|s| s.sent <= before.trace.started);
+        let high = first + within.partition_point(|s| s.sent < after.trace.finished);
+        let last_before = (first..low)
+            .rev()
+            .find(|i| samples.get(*i).is_some_and(good))
+            .unwrap_or(first);
+        let first_after = (high..=last).find(|i| samples.get(*i).is_some_and(good))?;
+
+        let mut outages = Vec::new();
+        let mut lost = 0;
+        let mut good_before = last_before;
+        for i in last_before..=first_after {
+            let Some(s) = samples.get(i) else { continue };
+            if s.fate.is_lost() && !good(s) {
+                lost += 1;
+            } else if good(s) {
+                if lost >= self.objective.min_lost.max(1) {
+                    outages.push((good_before, i));
+                }
+                lost = 0;
+                good_before = i;
             }
-            lost = 0;
-            good_before = i;
         }
+        let soon = self.every * SOON + Span::from_millis(500);
+        let is_close = |(a, b): &(usize, usize)| {
+            sent_at(samples, *a) - before.trace.finished <= soon
+                && after.trace.started - sent_at(samples, *b) <= soon
+        };
+        Some(match outages.as_slice() {
+            [only @ (last_before, first_after)] if is_close(only) => Cut {
+                last_before: *last_before,
+                first_after: *first_after,
+                dated_by_traces: false,
+            },
+            _ => Cut {
+                last_before,
+                first_after: first_after.max(last_before + 1).min(last),
+                dated_by_traces: true,
+            },
+        })
     }
-    Some(match outages.as_slice() {
-        [(last_before, first_after)] => Cut {
-            last_before: *last_before,
-            first_after: *first_after,
-            dated_by_traces: false,
-        },
-        _ => Cut {
-            last_before,
-            first_after: first_after.max(last_before + 1).min(last),
-            dated_by_traces: true,
-        },
-    })
 }
 
 fn seen(samples: &[Sample], first: usize, last: usize) -> u64 {

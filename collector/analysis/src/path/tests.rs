@@ -1,3 +1,6 @@
+mod rewritten;
+mod unnamed;
+
 use crate::findings::{Findings, NamedBy, PathEpoch};
 use crate::scenario::{PRIMARY, SECONDARY, VPN, World, line, sent_at, world};
 use hopgap_proto::time::Span;
