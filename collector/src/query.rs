@@ -193,7 +193,7 @@ pub fn read(
         sessions,
         markers: markers.into_iter().map(marker).collect(),
         echoes,
-        ends: ends(reader, plan)?,
+        ends: ends(reader, plan, (from, to))?,
         asked_at: None,
         clocks: clocks.readings(),
     };
@@ -256,20 +256,28 @@ fn records_by(
     }
 }
 
-/// How far the records of both ends of each session of the plan are in.
+/// How far the records of both ends of each session of the plan are in, for a question
+/// about that time.
 ///
 /// # Errors
 ///
 /// When the store fails.
-pub fn ends(reader: &Reader, plan: &Plan) -> Result<Vec<End>, StoreError> {
+pub fn ends(
+    reader: &Reader,
+    plan: &Plan,
+    (from, to): (Wall, Wall),
+) -> Result<Vec<End>, StoreError> {
+    let clocks = Clocks(reader.clocks(from, to)?);
     let mut ends = Vec::new();
     for session in &plan.sessions {
         let mut add = |agent: &AgentName, end: SessionEnd, kind: Kind| {
             let reach = reader.reach(agent, &session.name, kind)?;
+            // The most that its clock may be ahead: what is in is not overstated.
+            let (_, ahead) = clocks.ahead(agent);
             ends.push(End {
                 session: session.name.clone(),
                 end,
-                until: reach.until,
+                until: reach.until.map(|until| until - ahead),
                 heard: reach.heard,
             });
             Ok::<(), StoreError>(())

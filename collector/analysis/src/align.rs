@@ -14,6 +14,7 @@
 //!   with it: each start within an agent's run begins a run of the session.
 
 mod join;
+mod reference;
 mod stalls;
 mod steady;
 mod timeline;
@@ -24,6 +25,7 @@ pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};
 use crate::loss::Fate;
+use crate::note::Note;
 use crate::path::PathId;
 use hopgap_proto::plan::{Destination, SessionPlan};
 use hopgap_proto::record::{
@@ -135,6 +137,8 @@ pub(crate) struct FlowRun {
 pub(crate) struct Run {
     /// The sending agent.
     pub(crate) agent: AgentName,
+    /// The run of the agent's process.
+    pub(crate) id: RunId,
     /// Its monotonic clock on UTC.
     pub(crate) timeline: Timeline,
     /// Its flows.
@@ -193,9 +197,10 @@ impl Session<'_> {
     }
 }
 
-/// Puts the records of every session of the plan together.
-pub(crate) fn sessions(input: &Input) -> Vec<Session<'_>> {
-    input
+/// Puts the records of every session of the plan together, on one clock; what is to be
+/// said of clocks that were not on it.
+pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Vec<Note>) {
+    let mut sessions: Vec<Session<'_>> = input
         .plan
         .sessions
         .iter()
@@ -207,7 +212,16 @@ pub(crate) fn sessions(input: &Input) -> Vec<Session<'_>> {
                 .collect();
             session(plan, &records, input.window)
         })
-        .collect()
+        .collect();
+    let notes = reference::place(&mut sessions, &input.clocks);
+    if let Some((from, to)) = input.window {
+        for session in &mut sessions {
+            for run in &mut session.runs {
+                keep_window(run, session.plan.interval, from, to);
+            }
+        }
+    }
+    (sessions, notes)
 }
 
 fn session<'a>(
@@ -221,7 +235,7 @@ fn session<'a>(
     }
     let mut runs: Vec<Run> = by_run
         .into_iter()
-        .flat_map(|((_, agent), parts)| sender_runs(agent, &parts))
+        .flat_map(|((id, agent), parts)| sender_runs(id, agent, &parts))
         .collect();
 
     let mut reflectors: BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>> = BTreeMap::new();
@@ -240,11 +254,6 @@ fn session<'a>(
         window,
     };
     crate::loss::judge(&mut session);
-    if let Some((from, to)) = window {
-        for run in &mut session.runs {
-            keep_window(run, plan.interval, from, to);
-        }
-    }
     session
 }
 
@@ -316,7 +325,7 @@ fn slots_within(
 }
 
 /// The runs of a session within one run of its agent, in the order of time.
-fn sender_runs(agent: &AgentName, parts: &[&SenderRun]) -> Vec<Run> {
+fn sender_runs(id: RunId, agent: &AgentName, parts: &[&SenderRun]) -> Vec<Run> {
     let events = merged(parts.iter().flat_map(|p| &p.events));
     let timeline = Timeline::new(
         clocks(parts.iter().flat_map(|p| &p.clocks), &events),
@@ -361,7 +370,7 @@ fn sender_runs(agent: &AgentName, parts: &[&SenderRun]) -> Vec<Run> {
         .chain([timeline.last_reading().unwrap_or(Mono::MIN)]);
     runs.into_iter()
         .zip(ends)
-        .map(|(records, known_to)| sender_run(agent, timeline.clone(), known_to, records))
+        .map(|(records, known_to)| sender_run((id, agent), timeline.clone(), known_to, records))
         .collect()
 }
 
@@ -374,7 +383,12 @@ struct Records {
 }
 
 /// `known_to`: an instant at which the run was still known to go on, or to be over.
-fn sender_run(agent: &AgentName, timeline: Timeline, known_to: Mono, records: Records) -> Run {
+fn sender_run(
+    (id, agent): (RunId, &AgentName),
+    timeline: Timeline,
+    known_to: Mono,
+    records: Records,
+) -> Run {
     let Records {
         probes: by_flow,
         traces,
@@ -407,6 +421,7 @@ fn sender_run(agent: &AgentName, timeline: Timeline, known_to: Mono, records: Re
     let stopped = of(EventKind::SessionStopped).max();
     Run {
         agent: agent.clone(),
+        id,
         timeline,
         flows,
         traces,

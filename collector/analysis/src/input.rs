@@ -5,7 +5,7 @@ use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{
     AgentName, Echo, Event, Probe, Reception, RunId, SessionName, TargetName, Trace,
 };
-use hopgap_proto::time::{ClockPair, Span, Wall};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 
 /// All records that concern a stretch of time, in any order, duplicates allowed.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Input {
     pub ends: Vec<End>,
     /// When the question was asked, on the collector's clock.
     pub asked_at: Option<Wall>,
+    /// What agents and the collector told each other of their clocks.
+    pub clocks: Vec<ClockReading>,
 }
 
 /// How far the records of one end of a session are in.
@@ -35,11 +37,26 @@ pub struct End {
     pub session: SessionName,
     /// Which end.
     pub end: SessionEnd,
-    /// What this end recorded until then, on its agent's wall clock, is in; `None` where
+    /// What this end recorded until then, on the collector's clock, is in; `None` where
     /// nothing is.
     pub until: Option<Wall>,
     /// When its agent was last heard of, on the collector's clock.
     pub heard: Option<Wall>,
+}
+
+/// The collector's clock, as it answered an agent, beside the agent's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The agent.
+    pub agent: AgentName,
+    /// Its run.
+    pub run: RunId,
+    /// An instant on the agent's monotonic clock.
+    pub at: Mono,
+    /// The collector's wall clock showed this then, at least.
+    pub earliest: Wall,
+    /// And this at most.
+    pub latest: Wall,
 }
 
 /// The records of one session, from both ends.

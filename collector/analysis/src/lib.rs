@@ -21,6 +21,7 @@ pub mod findings;
 pub mod input;
 mod latency;
 mod loss;
+pub mod note;
 mod oneway;
 mod outage;
 mod path;
@@ -47,7 +48,7 @@ use hopgap_proto::time::Wall;
 pub fn analyse(input: &Input) -> Findings {
     let plan = &input.plan;
     let paths = Paths(&plan.paths);
-    let mut sessions = align::sessions(input);
+    let (mut sessions, mut notes) = align::sessions(input);
     let epochs = path::find(&mut sessions, plan);
     let found: Vec<SessionFindings> = sessions
         .iter()
@@ -55,7 +56,7 @@ pub fn analyse(input: &Input) -> Findings {
         .map(|(session, epochs)| session::find(session, epochs, paths, &plan.objective))
         .collect();
     let markers = markers(input);
-    let transitions = drill::find(&drill::Scene {
+    let drill = drill::find(&drill::Scene {
         sessions: &sessions,
         epochs: &epochs,
         found: &found,
@@ -74,7 +75,10 @@ pub fn analyse(input: &Input) -> Findings {
         objective: &plan.objective,
         seen: &seen,
     });
-    let caveats = caveat::all(input, &sessions, &found);
+    notes.extend(path::notes(&sessions, &epochs));
+    notes.extend(drill.notes);
+    let mut caveats = caveat::all(input, &sessions, &found);
+    caveats.extend(notes.iter().map(note::sentence));
     Findings {
         window: question.map(|(from, to)| Window {
             from: Utc(from),
@@ -84,9 +88,11 @@ pub fn analyse(input: &Input) -> Findings {
         paths: plan.paths.iter().map(|p| p.name.to_string()).collect(),
         markers,
         sessions: found,
-        transitions,
+        transitions: drill.transitions,
         echoes: echo::find(input),
+        unnamed_routes: path::unnamed::find(&sessions, &epochs, plan),
         verdict,
+        notes,
         caveats,
     }
 }

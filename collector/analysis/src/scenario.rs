@@ -35,9 +35,9 @@ pub(crate) const BEGIN: Mono = Mono::from_nanos(100_000_000_000);
 /// UTC at the first probe, by the sender's wall clock.
 pub(crate) const UTC: Wall = Wall::from_nanos(1_790_000_000_000_000_000);
 /// The reflector's wall clock runs ahead by this much.
-const SKEW: Span = Span::from_millis(37);
+pub(crate) const SKEW: Span = Span::from_millis(37);
 /// The reflector's monotonic clock at [`BEGIN`].
-const REFLECTOR_BEGIN: Mono = Mono::from_nanos(7_777_000_000_000);
+pub(crate) const REFLECTOR_BEGIN: Mono = Mono::from_nanos(7_777_000_000_000);
 
 /// One flow of a scenario.
 #[derive(Clone, Debug)]
@@ -279,6 +279,7 @@ impl World {
             }],
             markers: self.markers.clone(),
             echoes: Vec::new(),
+            clocks: Vec::new(),
             ..Input::default()
         }
     }

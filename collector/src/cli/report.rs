@@ -179,7 +179,7 @@ fn wait(
     };
     loop {
         std::thread::sleep(POLL);
-        let ends = query::ends(reader, plan)?;
+        let ends = query::ends(reader, plan, (scope.from, scope.to))?;
         let mut missing = ends
             .iter()
             .filter(|e| of(e))

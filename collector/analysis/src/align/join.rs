@@ -109,6 +109,8 @@ pub(crate) struct ReflectorLog {
     pub(crate) steps: Vec<(Wall, Span)>,
     /// When the reflecting host stood still.
     pub(crate) stalls: Stalls,
+    /// The reflecting processes by the number in [`Sample::reflected`], each with its clocks.
+    pub(crate) runs: Vec<(AgentName, RunId, Timeline)>,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
 }
@@ -174,17 +176,19 @@ impl Whose {
 /// What one run of the reflecting agent recorded.
 struct Reflector<'a> {
     agent: &'a AgentName,
+    run: RunId,
     parts: &'a [&'a ReflectorRun],
     events: Vec<Event>,
     timeline: Timeline,
 }
 
 impl<'a> Reflector<'a> {
-    fn of(agent: &'a AgentName, parts: &'a [&'a ReflectorRun]) -> Self {
+    fn of(run: RunId, agent: &'a AgentName, parts: &'a [&'a ReflectorRun]) -> Self {
         let events = merged(parts.iter().flat_map(|p| &p.events));
         let clocks = clocks(parts.iter().flat_map(|p| &p.clocks), &events);
         Self {
             agent,
+            run,
             parts,
             timeline: Timeline::new(clocks, &events),
             events,
@@ -214,7 +218,7 @@ impl ReflectorLog {
     ) -> Self {
         let reflectors: Vec<Reflector<'_>> = reflectors
             .iter()
-            .map(|((_, agent), parts)| Reflector::of(agent, parts))
+            .map(|((run, agent), parts)| Reflector::of(*run, agent, parts))
             .collect();
         let steady = Steady::of(reflectors.iter().map(|r| (r.agent, &r.timeline)));
         for run in &mut *runs {
@@ -222,6 +226,10 @@ impl ReflectorLog {
         }
         let mut log = Self {
             anchors: runs.iter().map(Anchors::of).collect(),
+            runs: reflectors
+                .iter()
+                .map(|r| (r.agent.clone(), r.run, r.timeline.clone()))
+                .collect(),
             ..Self::default()
         };
         let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();

@@ -15,6 +15,8 @@ pub(crate) struct Timeline {
     segments: Vec<Segment>,
     last: Option<Mono>,
     first: Option<Mono>,
+    /// The reference clock instead, where the wall clock contradicts it.
+    reference: Option<Vec<Segment>>,
 }
 
 /// A stretch without a step.
@@ -67,17 +69,40 @@ impl Timeline {
             segments,
             last,
             first,
+            reference: None,
         }
     }
 
-    /// `at` on UTC, by the wall clock as it ran then.
+    /// `at` on UTC, by the reference clock where the wall clock was set on it, else by
+    /// the wall clock as it ran then.
     pub(crate) fn utc(&self, at: Mono) -> Wall {
-        let after = self.segments.partition_point(|s| s.from <= at);
-        let offset = self
-            .segments
-            .get(after.saturating_sub(1))
-            .map_or(Span::ZERO, |s| s.offset);
-        Wall::from_nanos(at.as_nanos()) + offset
+        let segments = self.reference.as_ref().unwrap_or(&self.segments);
+        Wall::from_nanos(at.as_nanos()) + offset_at(segments, at).unwrap_or_default()
+    }
+
+    /// `at` on UTC, by the host's own wall clock as it ran then.
+    pub(crate) fn wall(&self, at: Mono) -> Wall {
+        Wall::from_nanos(at.as_nanos()) + self.offset(at).unwrap_or_default()
+    }
+
+    /// How far the wall clock was ahead of the monotonic clock; `None` without a reading.
+    pub(super) fn offset(&self, at: Mono) -> Option<Span> {
+        offset_at(&self.segments, at)
+    }
+
+    /// The same from each instant on at which it changed.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = (Mono, Span)> {
+        self.segments.iter().map(|s| (s.from, s.offset))
+    }
+
+    /// Shows UTC by another clock from here on, which is so far ahead of the monotonic one
+    /// from these instants on.
+    pub(super) fn set_on(&mut self, offsets: &[(Mono, Span)]) {
+        let segments = offsets.iter().map(|(from, offset)| Segment {
+            from: *from,
+            offset: *offset,
+        });
+        self.reference = Some(segments.collect());
     }
 
     /// `at` on UTC, as if the clock had never been stepped after the first reading.
@@ -108,6 +133,12 @@ impl Timeline {
             _ => None,
         })
     }
+}
+
+fn offset_at(segments: &[Segment], at: Mono) -> Option<Span> {
+    let after = segments.partition_point(|s| s.from <= at);
+    let segment = segments.get(after.saturating_sub(1))?;
+    Some(segment.offset)
 }
 
 /// The steps that are on record, in the order of time. They are few, and events of months

@@ -200,7 +200,7 @@ fn clocks_of(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
     for (at, by) in run.timeline.steps() {
         let before = run.timeline.utc(at) - by;
         if asked.holds(before) || asked.holds(before + by) {
-            out.extend(step(agent.as_str(), before, by));
+            out.extend(step(agent.as_str(), run.timeline.wall(at) - by, by));
         }
     }
     let unsynchronised = run
