@@ -134,6 +134,55 @@ fn stamp_port() -> u16 {
     862
 }
 
+/// What of a plan file names and judges. The secrets that it names are not read: a report
+/// may be made where they are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judging {
+    /// The named paths.
+    pub paths: Vec<PathPlan>,
+    /// What a failover is judged against.
+    pub objective: Objective,
+}
+
+impl Judging {
+    /// Reads and checks the paths and the objective of a plan file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or used; the message names file, line and remedy.
+    pub fn load(path: &Path) -> Result<Self, PlanFileError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PlanFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// The same of the file's text; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// When the text cannot be used.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, PlanFileError> {
+        let file: File =
+            toml::from_str(text).map_err(|error| PlanFileError::syntax(path, text, &error))?;
+        let plan = Plan {
+            paths: file.paths,
+            objective: file.objective,
+            ..Plan::default()
+        };
+        let plan = plan.checked().map_err(|error| PlanFileError::Value {
+            path: path.to_owned(),
+            line: place::of(text, place::of_plan_error(&error)),
+            message: error.to_string(),
+        })?;
+        Ok(Self {
+            paths: plan.paths,
+            objective: plan.objective,
+        })
+    }
+}
+
 impl CollectorPlan {
     /// Reads and checks a plan file and the secrets that it names.
     ///

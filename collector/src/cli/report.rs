@@ -3,6 +3,7 @@
 mod memory;
 
 use super::{Failure, StoreArgs, Time, print};
+use crate::plan::Judging;
 use crate::report::{Format, Report, UnknownFormat};
 use crate::store::{Drill, Reader};
 use crate::{clock, query};
@@ -42,6 +43,9 @@ pub(super) struct ReportArgs {
         requires = "from"
     )]
     to: Option<Time>,
+    /// Name and judge by the paths and the objective of this plan file
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// text, json, csv or html; without it text, and every format where --out is given
     #[arg(short, long)]
     format: Option<FormatArg>,
@@ -92,7 +96,13 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let reader = Reader::open(&args.store.store)?;
     let now = clock::now();
     let scope = scope(args, &reader, now)?;
-    let plan = reader.plan_at(scope.to)?.unwrap_or_default();
+    let mut plan = reader.plan_at(scope.to)?.unwrap_or_default();
+    if let Some(file) = &args.plan {
+        // What was measured stays: sessions and agents are those of that time.
+        let judging = Judging::load(file)?;
+        plan.paths = judging.paths;
+        plan.objective = judging.objective;
+    }
     check_out(args)?;
     let deadline = args.wait.map(|longest| now + longest);
     let findings = findings(args, &reader, &plan, &scope, deadline)?;
@@ -130,7 +140,7 @@ fn findings(
     loop {
         let now = clock::now();
         let late = deadline.is_none_or(|deadline| now >= deadline);
-        if reader.count(scope.from, scope.to)? == 0 {
+        if !query::has_records(reader, scope.from, scope.to)? {
             if late {
                 return Err(no_record(args, scope));
             }

@@ -301,3 +301,34 @@ fn a_token_that_others_can_read_is_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn names_and_objective_of_a_plan_are_read_without_its_secrets() {
+    let judging = |text: &str| super::Judging::parse(text, Path::new("other.toml"));
+    let whole = judging(EXAMPLE).unwrap();
+    let example = parse(EXAMPLE).unwrap().plan;
+    assert_eq!(whole.paths, example.paths);
+    assert_eq!(whole.objective, example.objective);
+
+    // A file of its own, such as the lines that a report offers.
+    let lines = "[[path]]\nname = \"path-1\"\nrole = \"primary\" # or \"backup\"\npasses = [\"192.168.11.0\"]\ntarget_at_hop = 5\n";
+    let alone = judging(lines).unwrap();
+    assert_eq!(alone.paths[0].name.as_str(), "path-1");
+    assert_eq!(alone.paths[0].target_at_hop, Some(5));
+
+    let secret = EXAMPLE.to_owned()
+        + "[[agent]]\nname = \"third\"\naddress = \"10.9.9.9\"\nsecret_file = \"/nowhere/secret\"\n";
+    assert!(parse(&secret).unwrap_err().contains("/nowhere/secret"));
+    assert!(judging(&secret).is_ok());
+
+    let twice = judging(&(lines.to_owned() + lines))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        twice.contains("other.toml") && twice.contains("path-1"),
+        "{twice}"
+    );
+    let nothing = "[[path]]\nname = \"x\"\nrole = \"primary\"\n";
+    let nothing = judging(nothing).unwrap_err().to_string();
+    assert!(nothing.contains("`x`"), "{nothing}");
+}

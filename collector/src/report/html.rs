@@ -8,6 +8,7 @@ mod palette;
 mod plots;
 mod sections;
 mod transition;
+mod unnamed;
 
 use super::{Report, ReportError, story};
 use escape::{Esc, put};
@@ -54,6 +55,7 @@ pub(super) fn render(report: &Report) -> Result<String, ReportError> {
     sections::asymmetries(&mut out, findings, &palette);
     sections::echoes(&mut out, findings);
     sections::markers(&mut out, findings);
+    unnamed::section(&mut out, findings);
     sections::epochs(&mut out, findings, &palette);
     sections::notes(&mut out, findings);
     put!(

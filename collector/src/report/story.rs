@@ -3,7 +3,7 @@
 
 use hopgap_analysis::findings::{
     Asymmetry, Coverage, DirectionCoverage, DirectionSource, EchoFindings, Findings, Outage,
-    ProbePoint, SessionFindings, Transition, TransitionDirection, TransitionFlow,
+    ProbePoint, SessionFindings, Transition, TransitionDirection, TransitionFlow, UnnamedRoute,
 };
 use hopgap_analysis::schema::{Nanos, Utc};
 use hopgap_analysis::text;
@@ -219,6 +219,51 @@ fn near(a: &Outage, b: &Outage) -> bool {
         && close(a.last_lost.sent, b.last_lost.sent)
         && a.first_good.is_some() == b.first_good.is_some()
         && a.last_good.is_some() == b.last_good.is_some()
+}
+
+/// What stands above the routes without a name.
+pub(super) const UNNAMED: &str = "Put these lines into the plan, with names and roles of your \
+     own, to name the routes from then on. To name them in this report, too, give the changed \
+     plan to report --plan FILE.";
+
+/// Routes without a name, those together that the same lines of a plan would name.
+pub(super) fn unnamed(findings: &Findings) -> Vec<(Option<&str>, Vec<&UnnamedRoute>)> {
+    let mut groups: Vec<(Option<&str>, Vec<&UnnamedRoute>)> = Vec::new();
+    for route in &findings.unnamed_routes {
+        let lines = route.plan_lines.as_deref();
+        match groups.iter_mut().find(|(same, _)| *same == lines) {
+            Some((_, group)) => group.push(route),
+            None => groups.push((lines, vec![route])),
+        }
+    }
+    groups
+}
+
+/// One route without a name, in words.
+pub(super) fn unnamed_route(route: &UnnamedRoute) -> String {
+    let hops: Vec<&str> = route
+        .hops
+        .iter()
+        .map(|hop| hop.as_deref().unwrap_or("*"))
+        .collect();
+    let seen = match (hops.is_empty(), route.target_at_hop) {
+        (false, _) => format!("over {}", hops.join(", ")),
+        (true, Some(hop)) => format!("seen by its length alone, {hop} hops"),
+        (true, None) => "of which nothing is known".to_owned(),
+    };
+    format!(
+        "{} -> {} (session {}, {}): {} of {}, {seen}",
+        route.from,
+        route.to,
+        route.session,
+        text::direction(route.direction),
+        text::plural(route.probes, "probe", "probes"),
+        text::plural(
+            u64::try_from(route.flows.len()).unwrap_or(u64::MAX),
+            "flow",
+            "flows"
+        ),
+    )
 }
 
 /// How the figures are to be read, for the foot of a report.

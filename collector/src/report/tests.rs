@@ -4,8 +4,8 @@ mod strings;
 use super::*;
 use fixture::at;
 use hopgap_analysis::findings::{
-    Awaited, Coverage, Missing, MissingCause, SessionEnd, Verdict, VerdictReason, VerdictResult,
-    Window,
+    Awaited, Coverage, Direction, Missing, MissingCause, SessionEnd, UnnamedRoute, Verdict,
+    VerdictReason, VerdictResult, Window,
 };
 use hopgap_proto::time::Wall;
 
@@ -46,6 +46,7 @@ fn empty() -> Report {
         sessions: Vec::new(),
         transitions: Vec::new(),
         echoes: Vec::new(),
+        unnamed_routes: Vec::new(),
         verdict: Verdict {
             result: VerdictResult::Undecided,
             objective_ns: fixture::ns(10_000_000_000),
@@ -55,9 +56,55 @@ fn empty() -> Report {
             reason: VerdictReason::NoData,
             sentence: "There is no data to judge.".to_owned(),
         },
+        notes: Vec::new(),
         caveats: Vec::new(),
     };
     report
+}
+
+/// A report on two routes without a name.
+fn unnamed() -> Report {
+    let route = |session: &str, direction, hops: &[&str]| UnnamedRoute {
+        session: session.to_owned(),
+        direction,
+        from: "onprem".to_owned(),
+        to: "azure".to_owned(),
+        flows: vec![0, 3],
+        probes: 1_234,
+        target_at_hop: Some(3),
+        hops: hops.iter().map(|h| Some((*h).to_owned())).collect(),
+        plan_lines: Some("[[path]]\nname = \"path-1\"\ntarget_at_hop = 3\n".to_owned()),
+    };
+    let mut report = grey();
+    report.findings.unnamed_routes = vec![
+        route(
+            "onprem-azure",
+            Direction::Forward,
+            &["10.1.11.1", "10.17.11.132"],
+        ),
+        route("azure-onprem", Direction::Reverse, &[]),
+    ];
+    report
+}
+
+#[test]
+fn the_lines_that_would_name_a_route_can_be_pasted() {
+    let text = text_of(&unnamed());
+    let lines = "[[path]]\nname = \"path-1\"\ntarget_at_hop = 3\n";
+    assert_eq!(text.matches(lines).count(), 1, "{text}");
+    assert!(
+        text.contains("1234 probes of 2 flows, over 10.1.11.1, 10.17.11.132"),
+        "{text}"
+    );
+    assert!(text.contains("seen by its length alone, 3 hops"), "{text}");
+    assert!(text.contains("report --plan FILE"), "{text}");
+    let html = unnamed().render(Format::Html).unwrap();
+    assert!(
+        html.contains("<pre>[[path]]\nname = &quot;path-1&quot;"),
+        "no lines"
+    );
+    let none = text_of(&grey());
+    assert!(!none.contains("[[path]]"), "{none}");
 }
 
 /// Every text from outside is markup with a number of its own, control and

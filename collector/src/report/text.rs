@@ -4,6 +4,7 @@
 mod coverage;
 mod sections;
 mod transition;
+mod unnamed;
 
 use super::Report;
 use hopgap_analysis::findings::Findings;
@@ -61,6 +62,7 @@ pub(super) fn render(report: &Report) -> String {
     sections::asymmetries(&mut page, findings);
     sections::echoes(&mut page, findings);
     sections::markers(&mut page, findings);
+    unnamed::section(&mut page, findings);
     sections::every_outage(&mut page, findings);
     how_to_read(&mut page, findings);
     let mut out = page.lines.join("\n");

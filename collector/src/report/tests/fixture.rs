@@ -334,6 +334,12 @@ fn direction(
             .count()
             .try_into()
             .unwrap(),
+        flows_moved: rows
+            .iter()
+            .filter(|r| r.path_before != r.path_after)
+            .count()
+            .try_into()
+            .unwrap(),
         flows: rows.len().try_into().unwrap(),
         rows,
         latency_before,
@@ -545,6 +551,8 @@ pub(in crate::report) fn drill() -> Findings {
                        lasted between 1.329 s and 1.350 s."
                 .to_owned(),
         },
+        unnamed_routes: Vec::new(),
+        notes: Vec::new(),
         caveats: vec![
             "The sender of onprem-azure was late for 3 slots at 02:13:07; they were skipped and \
              are not counted as lost."

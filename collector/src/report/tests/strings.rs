@@ -50,6 +50,12 @@ pub(super) fn each(findings: &mut Findings, f: &mut dyn FnMut(&mut String)) {
     if let VerdictReason::TooLittleMissing { missing: m, .. } = &mut findings.verdict.reason {
         missing(m, f);
     }
+    for route in &mut findings.unnamed_routes {
+        f(&mut route.session);
+        f(&mut route.from);
+        f(&mut route.to);
+        route.hops.iter_mut().flatten().for_each(&mut *f);
+    }
     findings.paths.iter_mut().for_each(&mut *f);
     f(&mut findings.verdict.sentence);
     findings.caveats.iter_mut().for_each(f);
