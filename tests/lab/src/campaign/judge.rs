@@ -17,7 +17,7 @@ use super::run::{Down, Record};
 use super::scenario::Scenario;
 use super::truth::{FlowTruth, Probe, Truth};
 use anyhow::{Context, Result};
-use hopgap_proto::time::{Mono, Span, Wall};
+use hopgap_proto::time::{Mono, Span};
 use report::{Flow, Point, Report};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -179,7 +179,7 @@ fn compare(
             format!("{} flows, not {expected}", truth.flows.len()),
         );
     }
-    judgement.compare_delays(scenario, record, truth, report, window);
+    judgement.compare_delays(scenario, truth, report, window);
     judgement.compare_sizes(scenario, report);
     Ok(judgement)
 }
@@ -208,7 +208,7 @@ impl View<'_> {
         let sent = point.sent.mono(self.offset);
         let distance = |place: &usize| {
             let probe = self.truth.probes.get(*place);
-            probe.map(|probe| (self.shown(probe.out.enter) - sent).abs())
+            probe.map(|probe| (probe.out.enter - sent).abs())
         };
         let same = self.truth.probes.iter().enumerate();
         let same = same.filter(|(_, p)| p.seq == point.seq).map(|(i, _)| i);
@@ -247,11 +247,6 @@ impl View<'_> {
             .any(|down| which(down) && at >= down.from - before && at <= down.until + STARTS)
     }
 
-    /// What the sender's clock showed then, on the monotonic clock that UTC is ahead of.
-    fn shown(&self, at: Mono) -> Mono {
-        shown(self.clock, self.offset, at)
-    }
-
     /// A length of time that the report gives of a direction, by the machine's clocks: it
     /// is by the clock of the host that the direction leaves.
     fn true_span(&self, direction: usize, nanos: i64) -> Span {
@@ -261,19 +256,11 @@ impl View<'_> {
         clock.map_or(span, |clock| clock.true_span(span))
     }
 
-    /// Whether what was sent then is in the report for certain.
+    /// Whether what was sent then is in the report for certain. A report is on the
+    /// collector's clock, which is the machine's, whatever the hosts' clocks show.
     fn is_inside(&self, sent: Mono) -> bool {
-        let sent = self.shown(sent);
         sent >= self.window.0 + EDGE && sent <= self.window.1 - EDGE
     }
-}
-
-/// The UTC that a host's clock showed at an instant of the machine's, on the monotonic
-/// clock that UTC is `offset` ahead of.
-fn shown(clock: Option<&HostClock>, offset: Span, at: Mono) -> Mono {
-    let Some(clock) = clock else { return at };
-    let utc = clock.wall(Wall::from_nanos(at.as_nanos()) + offset);
-    Mono::from_nanos((utc - offset).as_nanos())
 }
 
 #[cfg(test)]

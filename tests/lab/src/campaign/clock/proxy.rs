@@ -2,9 +2,9 @@
 //! except what is delivered, which is rewritten.
 
 use super::HostClock;
-use super::rewrite::Rewriter;
+use super::rewrite::{HOST, Rewriter};
 use anyhow::{Context, Result, ensure};
-use hopgap_proto::uplink::{Ack, BLOCKS_PATH};
+use hopgap_proto::uplink::{AGENT_HEADER, Ack, BLOCKS_PATH, CLOCK_HEADER, ClockExchange};
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +72,8 @@ impl Proxies {
         while let Some(request) = Message::read(&mut agent)? {
             let delivery = request.begins_with(&format!("POST {BLOCKS_PATH}"));
             if !delivery {
-                request.write(&mut collector)?;
+                let clock = self.state().clock;
+                request.with_clocks(&clock).write(&mut collector)?;
                 let Some(response) = Message::read(&mut collector)? else {
                     return Ok(());
                 };
@@ -141,6 +142,32 @@ impl Message {
         self.lines
             .first()
             .is_some_and(|line| line.starts_with(text))
+    }
+
+    /// What `b` says of its clocks it says of these.
+    fn with_clocks(mut self, clock: &HostClock) -> Self {
+        if header(&self.lines, AGENT_HEADER) != Some(HOST) {
+            return self;
+        }
+        for line in &mut self.lines {
+            let said = value_of(line, CLOCK_HEADER).and_then(|text| text.parse().ok());
+            if let Some(said) = said {
+                let ClockExchange {
+                    run,
+                    sent,
+                    collector,
+                    received,
+                } = said;
+                let shown = ClockExchange {
+                    run,
+                    sent: clock.mono(sent),
+                    collector,
+                    received: clock.pair(received),
+                };
+                *line = format!("{CLOCK_HEADER}: {shown}");
+            }
+        }
+        self
     }
 
     fn with_body(&self, body: &[u8]) -> Self {

@@ -11,7 +11,7 @@ use hopgap_proto::uplink::Ack;
 use std::collections::BTreeMap;
 
 /// The host with the clock of its own, and the session that it reflects.
-const HOST: &str = "b";
+pub(super) const HOST: &str = "b";
 const REFLECTED: &str = "a-b";
 
 /// Rewrites what agents deliver.

@@ -1,8 +1,7 @@
 //! One-way delays against the wire's own, on one clock.
 
 use super::report::{Latency, Report, may_be};
-use super::{DIRECTIONS, Judgement, shown};
-use crate::campaign::run::Record;
+use super::{DIRECTIONS, Judgement};
 use crate::campaign::scenario::Scenario;
 use crate::campaign::truth::{Probe, Truth};
 use crate::campaign::world::TIMEOUT;
@@ -18,12 +17,10 @@ impl Judgement {
     pub(super) fn compare_delays(
         &mut self,
         scenario: &Scenario,
-        record: &Record,
         truth: &Truth,
         report: &Report,
         window: (Mono, Mono),
     ) {
-        let offset = Span::from_nanos(record.wall_minus_mono_ns);
         for session in &report.findings.sessions {
             for pair in &session.latency {
                 if pair.round_trip.count < ENOUGH {
@@ -57,12 +54,8 @@ impl Judgement {
                     .flows
                     .iter()
                     .filter(|flow| flow.session() == session.session)
-                    .flat_map(|flow| flow.probes.iter().map(|p| (record.clock_of(flow.side), p)))
-                    .filter(|(clock, p)| {
-                        let sent = shown(*clock, offset, p.out.enter);
-                        sent >= window.0 && sent <= window.1
-                    })
-                    .map(|(_, p)| p)
+                    .flat_map(|flow| &flow.probes)
+                    .filter(|p| p.out.enter >= window.0 && p.out.enter <= window.1)
                     .filter(on_pair)
                     .filter(in_time)
                     .collect();

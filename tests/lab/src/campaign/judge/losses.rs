@@ -13,7 +13,7 @@ impl Judgement {
             .probes
             .iter()
             .filter(|p| {
-                let sent = view.shown(p.out.enter);
+                let sent = p.out.enter;
                 sent >= view.window.0 && sent <= view.window.1
             })
             .collect();
