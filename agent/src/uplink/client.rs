@@ -262,7 +262,10 @@ impl Client {
             collector: welcome.now_ns,
             received,
         };
-        check(&welcome, &exchange)?;
+        // A slow answer is no difference of the clocks: the least that there must be.
+        let (least, most) = exchange.ahead();
+        let ahead = least.max(Span::ZERO) + most.min(Span::ZERO);
+        check(&welcome, welcome.now_ns + ahead)?;
         *self.clocks() = Some(exchange);
         Ok(())
     }
@@ -440,22 +443,24 @@ fn failure(base: &str, path: &str, proxy: Option<&ProxyUrl>, source: ureq::Error
     }
 }
 
-/// Whether the collector can be spoken to.
-fn check(welcome: &Welcome, exchange: &ClockExchange) -> Result<(), UplinkError> {
+/// Whether the collector can be spoken to. `now` is this host's wall clock.
+fn check(welcome: &Welcome, now: Wall) -> Result<(), UplinkError> {
     let ours = ProtocolRange::OURS;
     if !(ours.oldest..=ours.newest).contains(&welcome.protocol) {
         return Err(UplinkError::Version {
             version: welcome.protocol,
         });
     }
-    // A slow answer is no difference of the clocks.
-    let (least, most) = exchange.ahead();
-    if least > CLOCKS_APART {
-        warn!("this host's clock is {least} ahead of the collector's; synchronise them (NTP)");
-    } else if most < -CLOCKS_APART {
+    let ahead = now - welcome.now_ns;
+    if ahead.abs() > CLOCKS_APART {
+        let way = if ahead.is_negative() {
+            "behind"
+        } else {
+            "ahead of"
+        };
         warn!(
-            "this host's clock is {} behind the collector's; synchronise them (NTP)",
-            -most
+            "this host's clock is {} {way} the collector's; synchronise them (NTP)",
+            ahead.abs()
         );
     }
     Ok(())

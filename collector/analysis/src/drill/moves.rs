@@ -169,7 +169,7 @@ fn is_stay(scene: &Scene<'_>, epoch: &Epoch, packets: Span) -> bool {
 }
 
 /// By lane, from the last probe on its old path to the first on its last new one.
-pub(super) fn lanes<'g>(group: &'g Group<'_>) -> BTreeMap<Lane, (Wall, Wall)> {
+pub(super) fn lanes(group: &Group<'_>) -> BTreeMap<Lane, (Wall, Wall)> {
     let mut lanes: BTreeMap<Lane, (Wall, Wall)> = BTreeMap::new();
     for m in &group.moves {
         let entry = lanes.entry(m.lane).or_insert((m.from, m.done));

@@ -128,7 +128,7 @@ fn shown(routes: Vec<(Mark, Seen<'_>)>, plan: &Plan) -> Vec<UnnamedRoute> {
         .map(|(mark, seen)| {
             let plan_lines = lines
                 .entry(mark)
-                .or_insert_with(|| Some(toml(&names.next()?, seen.role, mark)?));
+                .or_insert_with(|| toml(&names.next()?, seen.role, mark));
             let (from, to) = (seen.session.plan.from.to_string(), seen.session.to_name());
             let (from, to) = match seen.direction {
                 Direction::Reverse => (to, from),

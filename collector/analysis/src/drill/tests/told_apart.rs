@@ -31,7 +31,11 @@ fn sprinkled(all: usize, n: u64, seed: u64) -> String {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            if (state >> 33) % n == 0 { 'x' } else { '.' }
+            if (state >> 33).is_multiple_of(n) {
+                'x'
+            } else {
+                '.'
+            }
         })
         .collect()
 }
