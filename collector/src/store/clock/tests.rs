@@ -76,7 +76,8 @@ fn the_nearest_before_and_after_are_read_however_far() {
     let reader = Reader::open(&dir.0).unwrap();
     // `azure` first.
     assert_eq!(seconds_behind(&reader, 25_000, 26_000), [9, 2, 3]);
-    assert_eq!(seconds_behind(&reader, 18_000, 18_100), [9, 2]);
+    assert_eq!(seconds_behind(&reader, 18_000, 18_100), [9, 1, 2, 3]);
+    assert_eq!(seconds_behind(&reader, 80_000, 90_000), [9, 4]);
     let newest: Vec<i64> = reader
         .newest_clocks()
         .unwrap()
