@@ -10,6 +10,7 @@ mod edit;
 mod emulation;
 mod judge;
 mod program;
+mod record;
 mod run;
 mod scenario;
 mod table;

@@ -13,7 +13,7 @@ mod sizes;
 
 use super::clock::HostClock;
 use super::program::Program;
-use super::run::{Down, Record};
+use super::record::{Down, Record};
 use super::scenario::Scenario;
 use super::truth::{FlowTruth, Probe, Truth};
 use anyhow::{Context, Result};

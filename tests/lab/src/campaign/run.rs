@@ -4,6 +4,7 @@ use super::clock::HostClock;
 use super::emulation::Network;
 use super::judge::{self, Judgement};
 use super::program::{Act, Program};
+use super::record::{Down, Record};
 use super::scenario::{Host, Scenario};
 use super::truth::Truth;
 use super::wire::Wire;
@@ -15,7 +16,6 @@ use anyhow::{Context, Result, ensure};
 use hopgap_net::clock::Clock;
 use hopgap_proto::time::{Mono, Span};
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -26,53 +26,6 @@ const NAME: &str = "campaign";
 const BEFORE: Duration = Duration::from_millis(700);
 /// The newest probes' timeout, and the delivery of the newest blocks.
 const AFTER: Duration = Duration::from_millis(2_500);
-
-/// What is known of a run besides the wire's logs, in `run.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The scenario's name; its text is in `scenario.toml`.
-    pub(super) scenario: String,
-    /// The seed of this run.
-    pub(super) seed: u64,
-    /// When the program began, on the monotonic clock in nanoseconds.
-    pub(super) begin_ns: i64,
-    /// The wall clock minus the monotonic clock.
-    pub(super) wall_minus_mono_ns: i64,
-    /// What happened.
-    pub(super) program: Program,
-    /// When agents did not run.
-    #[serde(default)]
-    pub(super) downs: Vec<Down>,
-    /// The clocks of `b`, where they are not the machine's.
-    #[serde(default)]
-    pub(super) clock: Option<HostClock>,
-}
-
-/// When an agent did not run, counted from the beginning of the program.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Down {
-    /// When it was told to end, or was killed.
-    pub(super) from: Span,
-    /// When the next one was started; its orderly end may have taken long.
-    pub(super) until: Span,
-    /// Whether it was killed.
-    pub(super) killed: bool,
-    /// Whose agent; `None` in records of before this was kept.
-    #[serde(default)]
-    pub(super) side: Option<usize>,
-}
-
-impl Record {
-    /// When the program began.
-    pub(super) fn begin(&self) -> Mono {
-        Mono::from_nanos(self.begin_ns)
-    }
-
-    /// The clocks of the host on this side, where they are not the machine's.
-    pub(super) fn clock_of(&self, side: usize) -> Option<&HostClock> {
-        self.clock.as_ref().filter(|_| side == side_of(Host::B))
-    }
-}
 
 /// Carries one run out in the namespaces of this process and judges it.
 ///

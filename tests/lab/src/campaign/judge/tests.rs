@@ -2,7 +2,7 @@
 
 use super::{Judgement, Record, Report, Scenario, Truth, compare};
 use crate::campaign::program::Program;
-use crate::campaign::run::Down;
+use crate::campaign::record::Down;
 use crate::campaign::truth::{FlowTruth, Passage, Probe};
 use hopgap_proto::time::{Mono, Span};
 use jiff::Timestamp;
