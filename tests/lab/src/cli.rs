@@ -82,6 +82,9 @@ enum Cmd {
     Test,
     /// Check every dependency's licence and source, and for known faults
     Deps,
+    /// A busy loop, for as long as standard input is open: what `--burn` starts
+    #[command(hide = true)]
+    Burn,
     /// Renew the record of known faults from RustSec's advisory database
     Advisories {
         /// A clone of the database; without it, one is made and removed again
@@ -142,6 +145,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Cmd::Test => hopgap_lab::suite::run()?,
         Cmd::Deps => hopgap_lab::deps::check()?,
+        Cmd::Burn => hopgap_lab::burner::burn(),
         Cmd::Advisories { from } => hopgap_lab::deps::renew_advisories(from.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)

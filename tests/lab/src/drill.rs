@@ -9,6 +9,7 @@ mod judge;
 mod programs;
 pub(crate) mod stage;
 
+use crate::burner::Burners;
 use crate::error::LabError;
 use crate::fault::Fault;
 use crate::lab::{Lab, Options};
@@ -21,7 +22,7 @@ pub use judge::{Judgement, judge};
 pub use programs::Programs;
 use stage::{Process, Stage};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// The drill's name at the collector.
@@ -55,6 +56,9 @@ pub struct DrillOptions {
     /// How long the fault lasts
     #[arg(long, default_value = "12s", value_name = "TIME")]
     pub hold: hopgap_proto::time::Span,
+    /// Keep the processor busy with so many loops meanwhile
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub burn: u32,
     /// Where report, truth and logs go [default: drill-FAULT-TUNNEL]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -88,10 +92,11 @@ pub fn run(options: &DrillOptions) -> Result<ExitCode> {
 /// # Errors
 /// When the drill could not be carried out.
 pub fn carry_out(options: &DrillOptions) -> Result<Judgement> {
-    let programs = Programs::ready()?;
+    let programs = Programs::ready()?.beside(options.burn);
     let out = options.out();
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let sandbox = Sandbox::enter()?;
+    let burners = Burners::start(options.burn)?;
     let mut stage = Stage::new();
     stage.says(&format!(
         "the lab comes up, tunnels over {}",
@@ -107,6 +112,7 @@ pub fn carry_out(options: &DrillOptions) -> Result<Judgement> {
     )?;
     lab.wait_converged()?;
     let measured = measure(options, &programs, &sandbox, &lab, &mut stage);
+    drop(burners);
     stage.says("the lab goes down");
     let out = lab.finish()?;
     let window = measured?;
@@ -130,7 +136,7 @@ fn measure(
     let out = lab.out().to_owned();
     let files = stage::write_files(&out, options)?;
     let collector = |arguments: &[&str]| {
-        let mut command = Command::new(programs.collector());
+        let mut command = programs.run_collector();
         command.args(arguments);
         command
     };
@@ -160,7 +166,7 @@ fn measure(
     for files_of in &files.agents {
         files_of.join(lab, programs, &files.plan)?;
         let log = format!("agent-{}", files_of.name);
-        let mut agent = Command::new(programs.agent());
+        let mut agent = programs.run_agent();
         agent.arg("run").arg("--config").arg(&files_of.config);
         let child = lab.spawn(files_of.node, &mut agent, &log)?;
         agents.push(Process::of(child, &log));

@@ -29,6 +29,7 @@
 //! ```
 
 mod bird;
+pub mod burner;
 pub mod campaign;
 pub mod chaos;
 pub mod control;

@@ -1,13 +1,17 @@
 //! The programs under test, built with the profile of this one.
 
+use crate::burner;
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where `hopgap-agent` and `hopgap-collector` are.
 #[derive(Clone, Debug)]
 pub struct Programs {
     dir: PathBuf,
+    /// Whether they run beside burners, with the same right to the processor.
+    ordinary: bool,
 }
 
 impl Programs {
@@ -28,6 +32,7 @@ impl Programs {
         };
         let programs = Self {
             dir: dir.to_owned(),
+            ordinary: false,
         };
         if !Sandbox::is_inside() {
             build(dir)?;
@@ -38,6 +43,33 @@ impl Programs {
             }
         }
         Ok(programs)
+    }
+
+    /// Runs them at the ordinary priority, if there are so many burners beside them.
+    #[must_use]
+    pub fn beside(self, burners: u32) -> Self {
+        Self {
+            ordinary: burners > 0,
+            ..self
+        }
+    }
+
+    /// Starts the agent.
+    pub(crate) fn run_agent(&self) -> Command {
+        self.command(&self.agent())
+    }
+
+    /// Starts the collector.
+    pub(crate) fn run_collector(&self) -> Command {
+        self.command(&self.collector())
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        if self.ordinary {
+            burner::ordinary(program)
+        } else {
+            Command::new(program)
+        }
     }
 
     /// The agent.

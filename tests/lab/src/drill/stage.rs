@@ -175,6 +175,7 @@ pub(crate) fn both_deliver(status: &[u8]) -> Result<()> {
 }
 
 /// A program of the drill, ended by its own pid whatever happens.
+#[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     name: String,
