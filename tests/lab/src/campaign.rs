@@ -9,6 +9,7 @@ mod clock;
 mod edit;
 mod emulation;
 mod judge;
+mod peers;
 mod program;
 mod record;
 mod run;
@@ -18,13 +19,16 @@ mod truth;
 mod wire;
 mod world;
 
+use crate::burner::Burners;
 use crate::drill::Programs;
 use crate::error::LabError;
 use crate::sandbox::{NEW_NAMESPACES, Sandbox};
+use crate::setup;
 use anyhow::{Context, Result, bail, ensure};
 use judge::Judgement;
 use program::seed_of;
-use scenario::Scenario;
+use run::Beside;
+use scenario::{Folder, Scenario};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -55,6 +59,13 @@ pub struct CampaignOptions {
     /// Runs at a time
     #[arg(long, default_value_t = 4, value_name = "J")]
     jobs: usize,
+    /// Let what people use today measure the same outages: fping, irtt, ping and mtr; other
+    /// scenarios, made for this
+    #[arg(long)]
+    peers: bool,
+    /// Keep the processor busy with so many loops meanwhile
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    burn: u32,
     /// Keep the recordings of runs that agree, too
     #[arg(long)]
     keep: bool,
@@ -64,6 +75,15 @@ pub struct CampaignOptions {
     /// One run with this seed, in the namespaces of this process
     #[arg(long, hide = true, value_name = "SEED")]
     one: Option<u64>,
+}
+
+impl CampaignOptions {
+    fn beside(&self) -> Beside {
+        Beside {
+            burners: self.burn,
+            peers: self.peers,
+        }
+    }
 }
 
 /// Runs the campaign; the exit code is 0 only if what must hold held in every run.
@@ -77,7 +97,11 @@ pub fn run(options: &CampaignOptions) -> Result<ExitCode> {
         return Ok(exit_code(judgement.agrees()));
     }
     let scenarios = if options.scenario.is_empty() {
-        let mut all = Scenario::all()?;
+        let mut all = Scenario::all(if options.peers {
+            Folder::Peers
+        } else {
+            Folder::Campaign
+        })?;
         all.retain(|scenario| !(options.quick && scenario.seldom));
         all
     } else {
@@ -89,10 +113,13 @@ pub fn run(options: &CampaignOptions) -> Result<ExitCode> {
     if let Some(seed) = options.one {
         let scenario = scenarios.first().context("there is no scenario")?;
         let sandbox = Sandbox::enter()?;
-        run::carry_out(&sandbox, scenario, seed, &options.out)?;
+        run::carry_out(&sandbox, scenario, seed, &options.out, options.beside())?;
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(options.jobs > 0, "--jobs must be at least 1");
+    if options.peers && !Sandbox::is_inside() {
+        setup::ensure_for_peers()?;
+    }
     // Outside, where they can be built.
     Programs::ready()?;
     let sandbox = Sandbox::enter()?;
@@ -101,7 +128,9 @@ pub fn run(options: &CampaignOptions) -> Result<ExitCode> {
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
     }
+    let burners = Burners::start(options.burn)?;
     let table = all(&sandbox, options, &scenarios)?;
+    drop(burners);
     for (name, text) in [
         ("campaign.md", table.to_string()),
         ("campaign.json", serde_json::to_string_pretty(&table)?),
@@ -192,6 +221,8 @@ fn one(scenario: &Scenario, seed: u64, options: &CampaignOptions) -> Result<Judg
         .arg(&scenario.file)
         .arg("--out")
         .arg(&dir)
+        .args(["--burn", &options.burn.to_string()])
+        .args(options.peers.then_some("--peers"))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

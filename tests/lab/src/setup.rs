@@ -20,6 +20,8 @@ enum NeededBy {
     Ipsec,
     /// Tests that hold our packets against what others make of them.
     Tests,
+    /// Campaigns with the programs that people use today.
+    Peers,
 }
 
 const fn tool(file: &'static str, package: &'static str) -> Tool {
@@ -43,6 +45,14 @@ const fn for_tests(file: &'static str, package: &'static str) -> Tool {
         file,
         package,
         needed_by: NeededBy::Tests,
+    }
+}
+
+const fn peer(file: &'static str, package: &'static str) -> Tool {
+    Tool {
+        file,
+        package,
+        needed_by: NeededBy::Peers,
     }
 }
 
@@ -75,6 +85,10 @@ const TOOLS: &[Tool] = &[
         "/usr/lib/python3/dist-packages/scapy/contrib/stamp.py",
         "python3-scapy",
     ),
+    peer("fping", "fping"),
+    peer("irtt", "irtt"),
+    peer("mtr", "mtr-tiny"),
+    peer("ping", "iputils-ping"),
 ];
 
 /// The system's own programs are often not in an ordinary user's PATH.
@@ -92,7 +106,7 @@ pub fn missing(tunnel: Tunnel) -> Vec<&'static str> {
     packages(|needed_by| match needed_by {
         NeededBy::Lab => true,
         NeededBy::Ipsec => tunnel == Tunnel::Ipsec,
-        NeededBy::Tests => false,
+        NeededBy::Tests | NeededBy::Peers => false,
     })
 }
 
@@ -126,7 +140,17 @@ pub fn ensure(tunnel: Tunnel) -> Result<(), LabError> {
 /// # Errors
 /// As [`ensure`].
 pub fn ensure_for_tests() -> Result<(), LabError> {
-    install(&packages(|_| true), "the tests need")
+    let missing = packages(|needed_by| needed_by != NeededBy::Peers);
+    install(&missing, "the tests need")
+}
+
+/// The same for `cargo lab campaign --peers`.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_for_peers() -> Result<(), LabError> {
+    let missing = packages(|needed_by| matches!(needed_by, NeededBy::Lab | NeededBy::Peers));
+    install(&missing, "the peers of the campaign need")
 }
 
 fn install(missing: &[&str], who: &str) -> Result<(), LabError> {

@@ -15,6 +15,23 @@ pub(super) enum Trouble {
     TooBig(u16),
 }
 
+/// Which end of a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+impl End {
+    /// Where its address is in the IP header.
+    const fn at(self) -> usize {
+        match self {
+            Self::Source => 12,
+            Self::Destination => 16,
+        }
+    }
+}
+
 /// Sets the addresses of the Ethernet header.
 pub(super) fn readdress(frame: &mut [u8], to: [u8; 6], from: [u8; 6]) {
     if let Some(header) = frame.first_chunk_mut::<12>() {
@@ -47,6 +64,43 @@ pub(super) fn set_port(frame: &mut [u8], which: usize, port: u16) {
     let sum = u16::from_be_bytes([udp[6], udp[7]]);
     if sum != 0 {
         udp[6..8].copy_from_slice(&renewed(sum, old, port).to_be_bytes());
+    }
+}
+
+/// The IP address of this end.
+pub(super) fn address(frame: &[u8], end: End) -> Option<Ipv4Addr> {
+    let bytes: [u8; 4] = *frame.get(ETHERNET + end.at()..)?.first_chunk()?;
+    Some(Ipv4Addr::from(bytes))
+}
+
+/// Sets the IP address of this end, and the checksums that cover it: the header's and,
+/// in a UDP datagram that has one, UDP's.
+pub(super) fn set_address(frame: &mut [u8], end: End, to: Ipv4Addr) {
+    let (Some(from), Some(ip)) = (address(frame, end), frame.get_mut(ETHERNET..)) else {
+        return;
+    };
+    let words = |a: Ipv4Addr| {
+        let [a, b, c, d] = a.octets();
+        [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
+    };
+    let (old, new) = (words(from), words(to));
+    let follow = |bytes: &mut [u8], at: usize| {
+        if let Some(sum) = bytes.get_mut(at..at + 2) {
+            let mut value = u16::from_be_bytes([sum[0], sum[1]]);
+            for (old, new) in old.into_iter().zip(new) {
+                value = renewed(value, old, new);
+            }
+            sum.copy_from_slice(&value.to_be_bytes());
+        }
+    };
+    follow(ip, 10);
+    let udp = ip.first().map_or(20, |b| usize::from(b & 0x0f) * 4);
+    let has_sum = ip.get(9) == Some(&17) && ip.get(udp + 6..udp + 8) != Some(&[0, 0]);
+    if has_sum {
+        follow(ip, udp + 6);
+    }
+    if let Some(place) = ip.get_mut(end.at()..end.at() + 4) {
+        place.copy_from_slice(&to.octets());
     }
 }
 
@@ -116,7 +170,7 @@ fn folded(mut sum: u32) -> u16 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{ETHERNET, Trouble, checksum, error, set_port, set_ttl};
+    use super::{ETHERNET, End, Trouble, address, checksum, error, set_address, set_port, set_ttl};
     use std::net::Ipv4Addr;
 
     /// A probe from 10.1.0.10:50000, with its header's checksum.
@@ -156,6 +210,23 @@ pub(super) mod tests {
         set_port(&mut frame, 0, 60_000);
         assert_eq!(sum(&frame), before);
         assert_eq!(&frame[ETHERNET + 20..ETHERNET + 22], &[0xea, 0x60]);
+    }
+
+    #[test]
+    fn the_checksums_follow_the_address() {
+        let mut frame = frame(64, 72);
+        // The sum over the datagram and the addresses is UDP's, up to its constant part.
+        let sum = |f: &[u8]| checksum(&f[ETHERNET + 12..]);
+        let before = sum(&frame);
+        for (end, to) in [
+            (End::Source, Ipv4Addr::new(100, 64, 2, 1)),
+            (End::Destination, Ipv4Addr::new(10, 1, 0, 10)),
+        ] {
+            set_address(&mut frame, end, to);
+            assert_eq!(address(&frame, end), Some(to));
+            assert!(header_is_right(&frame), "{end:?}");
+            assert_eq!(sum(&frame), before, "{end:?}");
+        }
     }
 
     #[test]

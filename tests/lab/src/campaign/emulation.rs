@@ -3,7 +3,7 @@
 //! Nothing here waits or reads a clock. Faults lie behind the first router, which
 //! therefore still answers; a packet's fate is decided by when it entered.
 
-use super::edit::{self, Trouble};
+use super::edit::{self, End, Trouble};
 use super::program::{Act, Program, Step};
 use super::scenario::{PathSpec, Scenario};
 use crate::wire::log::Entry;
@@ -17,7 +17,11 @@ pub(super) const PROBES: u16 = 50_000;
 const STAMP: u16 = 862;
 /// What NAT adds to a port.
 const NAT: u16 = 10_000;
+/// What the address of `a` is translated to on paths that do so.
+pub(super) const TRANSLATED: Ipv4Addr = Ipv4Addr::new(100, 64, 2, 1);
 /// Of the host at each side.
+pub(super) const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 10), Ipv4Addr::new(10, 2, 0, 10)];
+/// The same.
 pub(super) const HOST_MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 10], [2, 0, 0, 0, 0, 11]];
 /// Of the first router at each side.
 pub(super) const ROUTER_MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
@@ -169,9 +173,11 @@ impl Network {
                 .filter(|_| !path.black_hole && self.answers(side, at, enter));
             return lost(answer.into_iter().collect());
         }
-        edit::set_ttl(&mut bytes, ttl - u8::try_from(hops).unwrap_or(u8::MAX));
+        let left = ttl - u8::try_from(hops).unwrap_or(u8::MAX);
+        edit::set_ttl(&mut bytes, path.sets_ttl.unwrap_or(left));
         edit::readdress(&mut bytes, HOST_MAC[1 - side], ROUTER_MAC[1 - side]);
         translate(&mut bytes, side, ports, nat);
+        translate_address(&mut bytes, side, ports, path.translates);
         let due = self.due(side, at, enter, number, &path);
         let leaving = Leaving {
             side: 1 - side,
@@ -318,6 +324,20 @@ fn translate(bytes: &mut [u8], side: usize, ports: Option<(u16, u16)>, nat: bool
         (0, Some((from, STAMP))) if nat => edit::set_port(bytes, 0, from.saturating_add(NAT)),
         // Replies still on their way when the translation ends belong to it, too.
         (1, Some((STAMP, to))) if to >= PROBES + NAT => edit::set_port(bytes, 1, to - NAT),
+        _ => {}
+    }
+}
+
+/// The address of `a` is another at `b`, in what `a` begins; what comes back for the other
+/// goes to the first. As with any NAT that keeps track, replies of `a` keep their address.
+fn translate_address(bytes: &mut [u8], side: usize, ports: Option<(u16, u16)>, nat: bool) {
+    let [a, _] = HOSTS;
+    match (side, ports) {
+        (0, Some((_, STAMP))) if nat => edit::set_address(bytes, End::Source, TRANSLATED),
+        // Replies still on their way when the path changes belong to it, too.
+        (1, _) if edit::address(bytes, End::Destination) == Some(TRANSLATED) => {
+            edit::set_address(bytes, End::Destination, a);
+        }
         _ => {}
     }
 }

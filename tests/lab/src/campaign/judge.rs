@@ -4,14 +4,17 @@
 //! is read from `report.json`, as anybody would read it. Nothing of the analysis is
 //! used here.
 
+mod beside;
 mod delays;
 mod losses;
 mod outages;
 mod paths;
+mod question;
 mod report;
 mod sizes;
 
 use super::clock::HostClock;
+use super::peers::Compared;
 use super::program::Program;
 use super::record::{Down, Record};
 use super::scenario::Scenario;
@@ -90,6 +93,9 @@ pub(super) struct Judgement {
     /// Path MTUs.
     #[serde(default)]
     pub(super) sizes: Share,
+    /// What hopgap and its peers say of each outage, where they measured.
+    #[serde(default)]
+    pub(super) peers: Vec<Compared>,
     /// Every point on which the report is wrong, in one sentence each.
     pub(super) faults: Vec<String>,
     /// Why the truth is not the whole truth, if it is not.
@@ -121,15 +127,12 @@ pub(super) fn judge(
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let report: Report =
         serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))?;
-    compare(scenario, record, truth, &report)
+    let mut judgement = compare(scenario, record, truth, &report);
+    judgement.compare_peers(record, &report, dir)?;
+    Ok(judgement)
 }
 
-fn compare(
-    scenario: &Scenario,
-    record: &Record,
-    truth: &Truth,
-    report: &Report,
-) -> Result<Judgement> {
+fn compare(scenario: &Scenario, record: &Record, truth: &Truth, report: &Report) -> Judgement {
     let mut judgement = Judgement {
         scenario: record.scenario.clone(),
         seed: record.seed,
@@ -137,12 +140,7 @@ fn compare(
         ..Judgement::default()
     };
     let offset = Span::from_nanos(record.wall_minus_mono_ns);
-    let window = report
-        .findings
-        .window
-        .as_ref()
-        .context("the report has no window")?;
-    let window = (window.from.mono(offset), window.to.mono(offset));
+    let window = judgement.compare_window(scenario, record, report.findings.window.as_ref());
     for flow in &truth.flows {
         let session = report
             .findings
@@ -181,7 +179,10 @@ fn compare(
     }
     judgement.compare_delays(scenario, truth, report, window);
     judgement.compare_sizes(scenario, report);
-    Ok(judgement)
+    judgement.compare_verdict(scenario, record, truth, report, window);
+    judgement.compare_stalls(record, report, window);
+    judgement.compare_transitions(scenario, record, report);
+    judgement
 }
 
 /// One flow, from both sides.

@@ -1,6 +1,6 @@
 //! What a seed makes of a scenario: when exactly what happens.
 
-use super::scenario::{EventSpec, Host, Scenario, Way, What};
+use super::scenario::{Announced, EventSpec, Host, Scenario, Way, What};
 use hopgap_proto::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -46,17 +46,16 @@ pub(crate) enum Act {
     Restart(Host),
     Kill(Host),
     NoRoute(Host),
+    Mark(Announced),
 }
 
 impl Act {
-    /// The host that it happens to; `None` for the network.
-    pub(crate) fn host(&self) -> Option<Host> {
-        match self {
-            Self::Stop(host) | Self::Restart(host) | Self::Kill(host) | Self::NoRoute(host) => {
-                Some(*host)
-            }
-            _ => None,
-        }
+    /// Whether it happens to a host, or at the collector, and not to the network.
+    pub(crate) fn is_at_a_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Stop(_) | Self::Restart(_) | Self::Kill(_) | Self::NoRoute(_) | Self::Mark(_)
+        )
     }
 }
 
@@ -151,6 +150,7 @@ fn act(event: &EventSpec, scenario: &Scenario, rng: &mut fastrand::Rng) -> Act {
         What::Restart(host) => Act::Restart(*host),
         What::Kill(host) => Act::Kill(*host),
         What::NoRoute(host) => Act::NoRoute(*host),
+        What::Mark(kind) => Act::Mark(*kind),
     }
 }
 

@@ -23,6 +23,13 @@ pub(super) struct Record {
     /// When agents did not run.
     #[serde(default)]
     pub(super) downs: Vec<Down>,
+    /// When the drill was started and stopped, which is the question that the report
+    /// answers; `None` in records of before this was kept.
+    #[serde(default)]
+    pub(super) asked: Option<[Told; 2]>,
+    /// When hosts had no route.
+    #[serde(default)]
+    pub(super) no_routes: Vec<NoRoute>,
     /// The clocks of `b`, where they are not the machine's.
     #[serde(default)]
     pub(super) clock: Option<HostClock>,
@@ -40,6 +47,27 @@ pub(super) struct Down {
     /// Whose agent; `None` in records of before this was kept.
     #[serde(default)]
     pub(super) side: Option<usize>,
+}
+
+/// An instant between two readings of the monotonic clock: before a command was given and
+/// after it had returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// Not before, in nanoseconds.
+    pub(super) earliest_ns: i64,
+    /// Not after, in nanoseconds.
+    pub(super) latest_ns: i64,
+}
+
+/// When a host had no route to the other.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct NoRoute {
+    /// Which host.
+    pub(super) side: usize,
+    /// When its route was taken away.
+    pub(super) from: Told,
+    /// When it was given back; `None` to the end.
+    pub(super) until: Option<Told>,
 }
 
 impl Record {

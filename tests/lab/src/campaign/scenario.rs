@@ -54,6 +54,18 @@ pub(crate) struct Scenario {
     /// Time between two searches of the path MTU; `0s` for none.
     #[serde(default)]
     pub(crate) path_mtu_interval: Span,
+    /// Whether the sessions have keys. Not where a host has clocks of its own: those
+    /// rewrite what packets say of time.
+    #[serde(default)]
+    pub(crate) authenticated: bool,
+    /// What the plan's objective is; without it the plan's default.
+    pub(crate) objective: Option<Span>,
+    /// The question that is asked, where it is not all of the measurement.
+    #[serde(default)]
+    pub(crate) drill: DrillSpec,
+    /// The transitions that the report must show, and no others, in the order of time;
+    /// without it they are not judged.
+    pub(crate) transitions: Option<Vec<String>>,
     /// The paths; both directions begin on the first.
     #[serde(default = "article", rename = "path")]
     pub(crate) paths: Vec<PathSpec>,
@@ -87,6 +99,23 @@ pub(crate) struct PathSpec {
     /// Routers that never answer, the first being 1.
     #[serde(default)]
     pub(crate) silent: Vec<u8>,
+    /// The address of `a` is translated on this path in what `a` begins.
+    #[serde(default)]
+    pub(crate) translates: bool,
+    /// The last router of this path sets the TTL to this, whatever it was.
+    pub(crate) sets_ttl: Option<u8>,
+}
+
+/// When the drill is started and stopped, from the beginning of the measurement.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct DrillSpec {
+    /// It is started so much later.
+    pub(crate) from: Option<Range<Span>>,
+    /// It is stopped then, before the end of the measurement.
+    pub(crate) until: Option<Range<Span>>,
+    /// It is started so long before the agents are: nobody measured then.
+    pub(crate) before_agents: Option<Span>,
 }
 
 /// What happens once, or again and again.
@@ -200,6 +229,18 @@ pub(crate) enum What {
     Kill(Host),
     /// This host has no route to the other.
     NoRoute(Host),
+    /// A person says that traffic is now moved away from the primary path, or back.
+    Mark(Announced),
+}
+
+/// What a person says at the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Announced {
+    /// Away from the primary path.
+    Failover,
+    /// Back to it.
+    Failback,
 }
 
 /// One of the two hosts.
@@ -244,8 +285,34 @@ fn article() -> Vec<PathSpec> {
         mtu,
         black_hole: false,
         silent: Vec::new(),
+        translates: false,
+        sets_ttl: None,
     };
     vec![path("er", 4, 5, 1500), path("vpn", 2, 8, 1450)]
+}
+
+/// Where scenarios are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folder {
+    /// Those that a campaign runs.
+    Campaign,
+    /// Those in which others measure, too.
+    Peers,
+    /// Those whose truth is known and that the programs do not tell rightly yet: run by
+    /// their names only.
+    Waiting,
+}
+
+impl Folder {
+    const ALL: [Self; 3] = [Self::Campaign, Self::Peers, Self::Waiting];
+
+    fn path(self) -> PathBuf {
+        Path::new(HERE).join(match self {
+            Self::Campaign => "",
+            Self::Peers => "peers",
+            Self::Waiting => "waiting",
+        })
+    }
 }
 
 impl Scenario {
@@ -256,7 +323,11 @@ impl Scenario {
     pub(crate) fn read(file_or_name: &str) -> Result<Self> {
         let mut path = PathBuf::from(file_or_name);
         if !path.exists() && !file_or_name.contains('/') {
-            path = Path::new(HERE).join(format!("{file_or_name}.toml"));
+            let file = format!("{file_or_name}.toml");
+            let mut places = Folder::ALL.into_iter().map(|f| f.path().join(&file));
+            path = places
+                .find(|place| place.exists())
+                .unwrap_or_else(|| Folder::Campaign.path().join(&file));
         }
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read the scenario {}", path.display()))?;
@@ -269,12 +340,14 @@ impl Scenario {
         })
     }
 
-    /// Every scenario that comes with the lab, by name.
+    /// Every scenario that comes with the lab, by name, of this folder.
     ///
     /// # Errors
     /// As for [`Scenario::read`].
-    pub(crate) fn all() -> Result<Vec<Self>> {
-        let entries = std::fs::read_dir(HERE).with_context(|| format!("cannot list {HERE}"))?;
+    pub(crate) fn all(folder: Folder) -> Result<Vec<Self>> {
+        let here = folder.path();
+        let entries = std::fs::read_dir(&here);
+        let entries = entries.with_context(|| format!("cannot list {}", here.display()))?;
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|e| e == "toml"))
@@ -306,6 +379,10 @@ impl Scenario {
         }
         if let Some(clock) = &self.clock.b {
             clock.check()?;
+            ensure!(
+                !self.authenticated,
+                "clocks of `b` rewrite packets, which `authenticated` forbids"
+            );
         }
         for (number, event) in self.events.iter().enumerate() {
             let number = number + 1;

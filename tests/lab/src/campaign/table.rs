@@ -1,6 +1,7 @@
 //! What came out, one row for each scenario.
 
 use super::judge::{Judgement, Share};
+use super::peers::PeerTable;
 use super::scenario::Scenario;
 use serde::Serialize;
 use std::fmt;
@@ -15,6 +16,7 @@ const ENOUGH: usize = 8;
 pub(super) struct Table {
     seed: u64,
     rows: Vec<Row>,
+    peers: PeerTable,
 }
 
 /// All runs of one scenario.
@@ -65,6 +67,7 @@ impl Table {
         Self {
             seed,
             rows: scenarios.iter().map(row).collect(),
+            peers: PeerTable::default(),
         }
     }
 
@@ -73,7 +76,9 @@ impl Table {
     }
 
     /// Adds a run.
-    pub(super) fn take(&mut self, run: Judgement) {
+    pub(super) fn take(&mut self, mut run: Judgement) {
+        self.peers
+            .take(&run.scenario, std::mem::take(&mut run.peers));
         let Some(row) = self.row(&run.scenario) else {
             return;
         };
@@ -238,6 +243,9 @@ impl fmt::Display for Table {
                     writeln!(f, "- and {more} more")?;
                 }
             }
+        }
+        if !self.peers.is_empty() {
+            write!(f, "{}", self.peers)?;
         }
         Ok(())
     }

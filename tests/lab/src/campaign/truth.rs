@@ -1,8 +1,8 @@
 //! The truth of a run: what became of every probe, from the wire's logs alone.
 
-use super::emulation::PROBES;
+use super::emulation::{HOSTS, PROBES, TRANSLATED};
 use super::scenario::Scenario;
-use super::world::{ADDRESSES, SESSIONS};
+use super::world::SESSIONS;
 use crate::wire::log::{self, Entry};
 use anyhow::Result;
 use hopgap_proto::plan::TRACE_SSID_BIT;
@@ -116,9 +116,10 @@ fn key(entry: &Entry) -> Option<(usize, u16, bool)> {
     }
     let reply = entry.stamp.echo.is_some();
     let sender = if reply { flow.destination } else { flow.source };
-    let side = ADDRESSES
-        .iter()
-        .position(|a| sender.ip().to_string() == *a)?;
+    // What is translated on its way comes back for another address.
+    let is_a = *sender.ip() == TRANSLATED;
+    let side = HOSTS.iter().position(|host| sender.ip() == host);
+    let side = side.or(is_a.then_some(0))?;
     let port = sender.port();
     // Behind NAT a reply is for another port.
     let port = if port >= PROBES + 10_000 {

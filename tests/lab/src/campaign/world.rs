@@ -2,7 +2,8 @@
 //! network under test, and the programs at the hosts.
 
 use super::clock::{HostClock, Proxies};
-use super::emulation::{HOST_MAC, PROBES, ROUTER_MAC, router};
+use super::emulation::{HOST_MAC, HOSTS, PROBES, ROUTER_MAC, TRANSLATED, router};
+use super::peers;
 use super::scenario::{Host, Scenario};
 use crate::drill::Programs;
 use crate::drill::stage::{Process, quoted};
@@ -18,9 +19,7 @@ use std::process::{Command, Output, Stdio};
 /// The wire's interfaces, in the namespace of the run itself.
 pub(super) const WIRES: [&str; 2] = ["to-a", "to-b"];
 /// The hosts.
-const NAMES: [&str; 2] = ["a", "b"];
-/// Where they are in the network under test.
-pub(super) const ADDRESSES: [&str; 2] = ["10.1.0.10", "10.2.0.10"];
+pub(super) const NAMES: [&str; 2] = ["a", "b"];
 /// Their sessions.
 pub(super) const SESSIONS: [&str; 2] = ["a-b", "b-a"];
 const GATEWAYS: [&str; 2] = ["10.1.0.1", "10.2.0.1"];
@@ -78,10 +77,11 @@ impl World {
                  link set net up\n\
                  address add {}/24 dev net\n\
                  neighbour add {gateway} lladdr {} dev net nud permanent\n\
-                 {}\n",
+                 {}\n\
+                 route add {TRANSLATED}/32 via {gateway}\n",
                 side + 1,
                 mac(HOST_MAC[side]),
-                ADDRESSES[side],
+                HOSTS[side],
                 mac(ROUTER_MAC[side]),
                 route("add", side),
                 gateway = GATEWAYS[side],
@@ -153,7 +153,7 @@ impl World {
 
     /// Starts the collector.
     pub(super) fn collector(&self) -> Result<Process> {
-        let mut command = Command::new(self.programs.collector());
+        let mut command = self.programs.run_collector();
         command.arg("serve").arg("--plan");
         command.arg(self.dir.join("etc/plan.toml"));
         self.start(0, command, "collector")
@@ -173,15 +173,39 @@ impl World {
 
     /// Starts the agent of this host.
     pub(super) fn agent(&self, side: usize) -> Result<Process> {
-        let mut command = Command::new(self.programs.agent());
+        let mut command = self.programs.run_agent();
         command.arg("run").arg("--config");
         command.arg(self.dir.join(format!("etc/{}.toml", NAMES[side])));
         self.start(side, command, &format!("agent-{}", NAMES[side]))
     }
 
+    /// The address of this host, as text.
+    pub(super) fn address(&self, side: usize) -> String {
+        HOSTS[side].to_string()
+    }
+
+    /// Where a peer of this run writes a file of this name.
+    pub(super) fn measured(&self, name: &str) -> PathBuf {
+        self.dir.join(peers::DIR).join(name)
+    }
+
+    /// Starts a peer at this host; what it says goes to a file of this name.
+    pub(super) fn measure(&self, side: usize, mut command: Command, name: &str) -> Result<Process> {
+        let path = self.measured(&format!("{name}.txt"));
+        std::fs::create_dir_all(self.measured(""))
+            .with_context(|| format!("cannot create the folder of {}", path.display()))?;
+        let write = || format!("cannot write {}", path.display());
+        let file = File::create(&path).with_context(write)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().with_context(write)?)
+            .stderr(file);
+        Ok(Process::of(self.hosts[side].spawn(&mut command)?, name))
+    }
+
     /// Asks the collector something, at its own host.
     pub(super) fn ask(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(self.programs.collector());
+        let mut command = self.programs.run_collector();
         command.args(arguments).args(["--url", HERE]);
         let output = self.hosts[0].output(&mut command)?;
         anyhow::ensure!(
@@ -210,11 +234,7 @@ pub(super) fn side_of(host: Host) -> usize {
 }
 
 fn route(verb: &str, side: usize) -> String {
-    format!(
-        "route {verb} {}/32 via {}",
-        ADDRESSES[1 - side],
-        GATEWAYS[side]
-    )
+    format!("route {verb} {}/32 via {}", HOSTS[1 - side], GATEWAYS[side])
 }
 
 /// The collector's plan: the session of `a`, that of `b`, and every path by its
@@ -224,7 +244,14 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
         "[collector]\nlisten = \"0.0.0.0:8620\"\nplain_http = true\nstore = {}\n",
         quoted(store)
     );
-    for (name, address) in NAMES.iter().zip(ADDRESSES) {
+    if let Some(objective) = scenario.objective {
+        let _ = writeln!(
+            text,
+            "[objective]\noutage = \"{}\"",
+            objective.to_config_text()
+        );
+    }
+    for (name, address) in NAMES.iter().zip(HOSTS) {
         let _ = write!(
             text,
             "[[agent]]\nname = \"{name}\"\naddress = \"{address}\"\nsecret_file = \"{name}.secret\"\n"
@@ -234,12 +261,11 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
         if side == 1 && !scenario.both {
             break;
         }
-        // Not authenticated: emulated clocks rewrite what packets say of time on their way.
         let _ = write!(
             text,
             "[[session]]\nname = \"{session}\"\nfrom = \"{}\"\nto = \"{}\"\ninterval = \"{}\"\n\
              flows = {}\nsource_port = {PROBES}\ntimeout = \"{}\"\ntrace_interval = \"{}\"\n\
-             path_mtu_interval = \"{}\"\nauthenticated = false\n",
+             path_mtu_interval = \"{}\"\nauthenticated = {}\n",
             NAMES[side],
             NAMES[1 - side],
             scenario.interval.to_config_text(),
@@ -247,6 +273,7 @@ fn plan(scenario: &Scenario, store: &Path) -> String {
             TIMEOUT.to_config_text(),
             scenario.trace_interval.to_config_text(),
             scenario.path_mtu_interval.to_config_text(),
+            scenario.authenticated,
         );
     }
     for (number, path) in scenario.paths.iter().enumerate() {

@@ -108,3 +108,53 @@ fn routers_answer_as_much_as_they_may() {
         1
     );
 }
+
+#[test]
+fn a_path_translates_the_address_of_what_a_begins_and_brings_the_answers_back() {
+    use crate::campaign::edit::{End, address, set_address, set_port};
+    use crate::campaign::emulation::{HOSTS, TRANSLATED};
+    let paths = "[[path]]\nname = \"er\"\nrouters = 4\ndelay = \"5ms\"\n\
+                 [[path]]\nname = \"vpn\"\nrouters = 2\ndelay = \"8ms\"\ntranslates = true\n\
+                 [[event]]\nat = \"1s\"\nwhat = { path = \"vpn\" }\n";
+    let mut network = network(paths);
+    let mut through = |side: usize, millis: i64, frame: Vec<u8>, end: End| {
+        let fate = carry(&mut network, side, millis, frame);
+        address(&fate.leaving[0].bytes, end)
+    };
+    let [a, b] = HOSTS;
+    assert_eq!(through(0, 0, frame(255, 72), End::Source), Some(a));
+    assert_eq!(
+        through(0, 1000, frame(255, 72), End::Source),
+        Some(TRANSLATED)
+    );
+    // The answer, whichever path it takes.
+    let mut answer = frame(255, 72);
+    set_address(&mut answer, End::Source, b);
+    set_address(&mut answer, End::Destination, TRANSLATED);
+    set_port(&mut answer, 0, 862);
+    set_port(&mut answer, 1, 50_000);
+    for millis in [0, 1000] {
+        assert_eq!(
+            through(1, millis, answer.clone(), End::Destination),
+            Some(a)
+        );
+    }
+    // What a answers keeps its address.
+    let mut reply = frame(255, 72);
+    set_port(&mut reply, 0, 862);
+    set_port(&mut reply, 1, 50_000);
+    assert_eq!(through(0, 1000, reply, End::Source), Some(a));
+}
+
+#[test]
+fn a_path_that_sets_the_ttl_still_answers_what_expires_on_it() {
+    let paths = "[[path]]\nname = \"er\"\nrouters = 4\ndelay = \"5ms\"\nsets-ttl = 64\n";
+    let mut network = network(paths);
+    let out = carry(&mut network, 0, 0, frame(255, 72));
+    assert_eq!(Frame::parse(&out.leaving[0].bytes).expect("IPv4").ttl(), 64);
+    assert_eq!(out.leaving[0].side, 1);
+    let expired = carry(&mut network, 0, 0, frame(4, 72));
+    assert_eq!(expired.leaving[0].side, 0);
+    let reached = carry(&mut network, 0, 0, frame(5, 72));
+    assert_eq!(reached.leaving[0].side, 1);
+}

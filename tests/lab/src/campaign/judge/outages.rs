@@ -213,8 +213,43 @@ impl Judgement {
                 all
             }
         };
+        let beyond = beyond(view, direction, &whole);
+        if beyond != whole {
+            if let Some(truly) = Edges::of(view, direction, &beyond) {
+                self.compare_cut(view, &label, direction, outage, &truly);
+            }
+            return;
+        }
         if let Some(truly) = Edges::of(view, direction, &whole) {
             self.compare_bounds(view, &label, direction, outage, &truly);
+        }
+    }
+
+    /// An outage in whose midst the question began or ended: what was not asked about
+    /// cannot be told, but what is told must be true.
+    fn compare_cut(
+        &mut self,
+        view: &View<'_>,
+        label: &str,
+        direction: usize,
+        outage: &Outage,
+        truly: &Edges,
+    ) {
+        let least = view.true_span(direction, outage.at_least_ns);
+        let most = outage.at_most_ns;
+        let most = most.map(|nanos| view.true_span(direction, nanos));
+        let (shortest, longest) = (
+            truly.end.earliest - truly.start.latest,
+            truly.end.latest - truly.start.earliest,
+        );
+        let inside = least <= longest + SLACK && most.is_none_or(|most| most + SLACK >= shortest);
+        self.durations.count(inside);
+        if !inside {
+            let most = most.map_or("any time".to_owned(), |most| most.to_string());
+            let what = format!(
+                "reported as {least} to {most}; truly it lasted {shortest} to {longest}, beyond the question"
+            );
+            self.wrong(label, what);
         }
     }
 
@@ -390,6 +425,21 @@ fn instant(
     let at = switch - (to - after.out.enter);
     let at = at.max(before.out.enter).min(after.out.enter);
     (between(switch, switch), between(at, at))
+}
+
+/// The whole run, if it goes on beyond the question; else this one.
+fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Run {
+    let probes = &view.truth.probes;
+    let lost = |probe: &&Probe| probe.lost(direction) == Some(true);
+    let before = probes.get(..*run.start()).unwrap_or_default();
+    let after = probes.get(*run.end() + 1..).unwrap_or_default();
+    let earlier = before.iter().rev().take_while(lost).count();
+    let later = after.iter().take_while(lost).count();
+    let (first, last) = (run.start() - earlier, run.end() + later);
+    let sent = |place: usize| probes.get(place).map(|p| view.shown(p.out.enter));
+    let goes_on = sent(first).is_some_and(|sent| sent < view.window.0 + SLACK)
+        || sent(last).is_some_and(|sent| sent > view.window.1 - SLACK);
+    if goes_on { first..=last } else { run.clone() }
 }
 
 fn overlap(a: &Run, b: &Run) -> bool {

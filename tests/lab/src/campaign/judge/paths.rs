@@ -72,14 +72,15 @@ impl Judgement {
     }
 }
 
-/// Around a change: an interval, where hop counts show it. Where they are equal, the
-/// traceroutes do, each of which takes its time.
+/// Around a change: an interval, where hop counts show it. Where they are equal or say
+/// nothing, the traceroutes do, each of which takes its time.
 fn tolerance(view: &View<'_>) -> Span {
+    let rewritten = view.scenario.paths.iter().any(|p| p.sets_ttl.is_some());
     let mut routers: Vec<u8> = view.scenario.paths.iter().map(|p| p.routers).collect();
     let all = routers.len();
     routers.sort_unstable();
     routers.dedup();
-    if routers.len() == all {
+    if routers.len() == all && !rewritten {
         view.scenario.interval
     } else {
         let trace = view.scenario.trace_interval;

@@ -13,6 +13,43 @@ pub(super) struct Report {
 pub(super) struct Findings {
     pub(super) window: Option<Window>,
     pub(super) sessions: Vec<Session>,
+    pub(super) transitions: Vec<Transition>,
+    pub(super) verdict: Verdict,
+    pub(super) coverage: Option<Coverage>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Transition {
+    pub(super) kind: String,
+    pub(super) started: Utc,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) result: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Coverage {
+    pub(super) directions: Vec<DirectionCoverage>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct DirectionCoverage {
+    pub(super) from: String,
+    pub(super) missing: Vec<Missing>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Missing {
+    pub(super) from: Utc,
+    pub(super) to: Utc,
+    pub(super) cause: Cause,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Cause {
+    pub(super) code: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,11 +1,14 @@
-use super::{Range, Scenario, What};
+use super::{Folder, Range, Scenario, What};
 use hopgap_proto::time::Span;
 
 #[test]
 fn every_scenario_of_the_lab_is_read() {
-    let all = Scenario::all().expect("they are all right");
+    let all = Scenario::all(Folder::Campaign).expect("they are all right");
     assert!(all.len() >= 20, "{} scenarios", all.len());
-    for scenario in all {
+    let for_peers = Scenario::all(Folder::Peers).expect("they are all right");
+    assert_eq!(for_peers.len(), 6);
+    let waiting = Scenario::all(Folder::Waiting).expect("they are all right");
+    for scenario in all.into_iter().chain(for_peers).chain(waiting) {
         assert!(!scenario.about.is_empty(), "{}", scenario.name);
     }
 }

@@ -69,3 +69,13 @@ fn copies_are_one_probe_and_a_number_used_again_is_another() {
     assert_eq!(probes[0].back.expect("a reply").copies, 1);
     assert_eq!(probes[1].lost(0), Some(true));
 }
+
+#[test]
+fn a_reply_to_a_translated_address_is_that_probes() {
+    let (path, mut reply) = entry(Some(1), 0, 6, Some(11));
+    reply.stamp.flow.destination = "100.64.2.1:50000".parse().expect("an address");
+    let found = flows(vec![entry(None, 1, 0, Some(5)), (path, reply)]);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].side, found[0].probes.len()), (0, 1));
+    assert_eq!(found[0].probes[0].lost(1), Some(false));
+}
