@@ -408,7 +408,10 @@ fn reflector_runs(
 ) -> Result<Vec<ReflectorRun>, QueryError> {
     let mut read = |kind, to| -> Result<BTreeMap<_, _>, QueryError> {
         let runs = records_by(reader, session, reflector, &[kind], (from, to), budget)?;
-        Ok(runs.into_iter().map(|((_, run), rows)| (run, rows)).collect())
+        Ok(runs
+            .into_iter()
+            .map(|((_, run), rows)| (run, rows))
+            .collect())
     };
     let mut rows: BTreeMap<_, RunRows> = read(Kind::Receptions, to)?;
     // What an agent tells of itself comes later: that it ended, or lost records.

@@ -68,8 +68,8 @@ fn at_reflector(
     let (from, to) = (expected(found.since) - NEAR, expected(end) + NEAR);
     let (mut arrived, mut complained) = (None, None);
     let log = session.log.events.iter();
-    for (_, kind) in log.filter(|(at, _)| from <= *at && *at <= to) {
-        match kind {
+    for event in log.filter(|event| from <= event.at && event.at <= to) {
+        match &event.kind {
             EventKind::SizeProbeArrived { flow, bytes, .. } if *flow == found.flow => {
                 arrived = arrived.max(Some(*bytes));
             }

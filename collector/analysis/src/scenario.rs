@@ -110,8 +110,6 @@ pub(crate) struct World {
     /// T3 is later than the arrival by this much, and the kernel's departure by as much
     /// again: the reflector waits for the processor.
     pub(crate) residence: Span,
-    /// The reflecting agent's events.
-    pub(crate) reflector_events: Vec<Event>,
 }
 
 pub(crate) fn world(lines: &[Line]) -> World {
@@ -131,7 +129,6 @@ pub(crate) fn world(lines: &[Line]) -> World {
         cut_back: Vec::new(),
         departures: true,
         residence: Span::from_micros(20),
-        reflector_events: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Counts of both ends, by kind.
 pub(crate) fn find(session: &Session<'_>) -> Vec<UnfitIcmpFinding> {
     let sender = session.runs.iter().flat_map(|run| &run.events);
-    let reflector = session.log.events.iter().map(|(_, kind)| kind);
+    let reflector = session.log.events.iter().map(|event| &event.kind);
     let mut counts: BTreeMap<UnfitIcmp, u64> = BTreeMap::new();
     for kind in sender.map(|event| &event.kind).chain(reflector) {
         if let EventKind::UnfitIcmp { what, count } = kind {

@@ -11,7 +11,7 @@ use hopgap_analysis::text::fault_in_brief;
 use hopgap_proto::time::Span;
 use hopgap_proto::uplink::AgentPart;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -425,7 +425,7 @@ fn sessions(
 ) -> Result<Vec<SessionBody>, StoreError> {
     let mut minutes = BTreeMap::new();
     for session in &plan.sessions {
-        if let Some(minute) = reader.newest_minute(&session.name)? {
+        if let Some(minute) = reader.newest_minute(&session.name, &session.from)? {
             minutes.insert(session.name.clone(), minute);
         }
     }

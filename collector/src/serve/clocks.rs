@@ -5,7 +5,7 @@ use crate::clock;
 use axum::http::HeaderMap;
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::{Span, Wall};
-use hopgap_proto::uplink::{EXCHANGE_HEADER, ClockExchange};
+use hopgap_proto::uplink::{ClockExchange, EXCHANGE_HEADER};
 
 /// What is said of a time longer ago is of no hello that this request follows.
 const AGO: Span = Span::from_secs(120);

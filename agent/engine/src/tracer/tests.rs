@@ -510,7 +510,7 @@ fn answer_all(tracer: &mut Tracer, ms: i64, refused_from: u8, silent: &[u8]) -> 
                 ..Quoted::default()
             },
         };
-        assert!(tracer.handle_icmp(t.flow, &error));
+        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
     }
     asked
 }

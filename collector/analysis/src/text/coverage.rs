@@ -1,6 +1,6 @@
 //! What was seen and what was not, in words.
 
-use super::{ascii, clock, date_time, percent_of_million, span, upper};
+use super::{ascii, clock, date_time, errno_name, percent_of_million, span, upper};
 use crate::findings::{
     Awaited, Coverage, DirectionCoverage, Missing, MissingCause, SessionEnd, Verdict,
     VerdictReason, VerdictResult, Window,

@@ -540,6 +540,8 @@ fn what_decoding_takes_is_known_before() {
         },
         ttl: None,
         reflector_seq: None,
+        departed: None,
+        refused: None,
     };
     let rows = (0..u32::try_from(MAX_ROWS).unwrap()).map(sent).collect();
     let bytes = block(BlockBody::Receptions(rows)).encode(UNIT).unwrap();

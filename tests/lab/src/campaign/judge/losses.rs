@@ -100,7 +100,7 @@ impl Judgement {
 
 /// Whether a probe was sent where the question began or ended, as far as stamps tell.
 fn on_edge(view: &View<'_>, probe: &Probe) -> bool {
-    let sent = view.shown(probe.out.enter);
+    let sent = probe.out.enter;
     [view.window.0, view.window.1]
         .iter()
         .any(|edge| (sent - *edge).abs() <= SLACK)

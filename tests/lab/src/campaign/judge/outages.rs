@@ -436,7 +436,7 @@ fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Run {
     let earlier = before.iter().rev().take_while(lost).count();
     let later = after.iter().take_while(lost).count();
     let (first, last) = (run.start() - earlier, run.end() + later);
-    let sent = |place: usize| probes.get(place).map(|p| view.shown(p.out.enter));
+    let sent = |place: usize| probes.get(place).map(|p| p.out.enter);
     let goes_on = sent(first).is_some_and(|sent| sent < view.window.0 + SLACK)
         || sent(last).is_some_and(|sent| sent > view.window.1 - SLACK);
     if goes_on { first..=last } else { run.clone() }
