@@ -146,7 +146,9 @@ impl<'a> Losses<'a> {
     }
 
     fn explain(&self, outage: &Outage, scene: &Scene<'_>) -> bool {
-        if outage.last_good.is_none() || outage.first_good.is_none() {
+        // Refused sends are no chance, and one that goes on may become anything.
+        let is_whole = outage.last_good.is_some() && outage.first_good.is_some();
+        if !is_whole || outage.refused > 0 || outage.loss_periods.is_empty() {
             return false;
         }
         let (sent, lost) = self.around(outage);
