@@ -307,7 +307,7 @@ mod tests {
             what: UnfitIcmp::TooBig,
             count: 128,
         };
-        let bytes = [2, 17, 3, 128, 1];
+        let bytes = [2, 19, 3, 128, 1];
         assert_eq!(postcard::to_allocvec(&event(unfit)).unwrap(), bytes);
         let error = EventKind::EchoError(EchoError {
             target: "ce".parse().unwrap(),
@@ -316,14 +316,14 @@ mod tests {
             icmp_type: 3,
             code: 1,
         });
-        let bytes = [2, 18, 2, b'c', b'e', 5, 0, 10, 0, 0, 2, 3, 1];
+        let bytes = [2, 20, 2, b'c', b'e', 5, 0, 10, 0, 0, 2, 3, 1];
         assert_eq!(postcard::to_allocvec(&event(error)).unwrap(), bytes);
         let arrived = EventKind::SizeProbeArrived {
             flow: FlowIndex(1),
             seq: Seq(2),
             bytes: 1500,
         };
-        let bytes = [2, 19, 1, 2, 220, 11];
+        let bytes = [2, 21, 1, 2, 220, 11];
         assert_eq!(postcard::to_allocvec(&event(arrived)).unwrap(), bytes);
     }
 }
