@@ -164,7 +164,9 @@ fn half_of_the_flows_hit_is_said() {
         } else {
             (&PRIMARY, &SECONDARY)
         };
-        world = world.trace(flow, 900, before).trace(flow, 1100, after);
+        // Two in a row of each: one alone confirms no path.
+        world = world.trace(flow, 800, before).trace(flow, 900, before);
+        world = world.trace(flow, 1100, after).trace(flow, 1200, after);
     }
     let found = of(&world);
     assert_eq!(found.len(), 1);
