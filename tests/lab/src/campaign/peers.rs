@@ -3,8 +3,8 @@
 //!
 //! | program | started | the outage's length, by it | its direction |
 //! |---|---|---|---|
-//! | `fping -l -o -p 10 b` | [`LEAD`] before, Ctrl-C [`TAIL`] after | `outage(ms)` of its last line | not told |
-//! | `irtt client -i 10ms b` | the same | from the first lost send of the longest loss to the next answered, in its JSON | upstream and downstream loss of its summary |
+//! | `fping -l -o -p 10 -t 1000 b` | [`LEAD`] before, Ctrl-C [`TAIL`] after | `outage(ms)` of its last line | not told |
+//! | `irtt client -i 10ms b` | the same | from the first lost send of the longest loss to the next answered, in its JSON | the larger of upstream and downstream loss of its summary |
 //! | `ping -D -O -n -i 0.01 b` | the same | between the stamps of the two answers around the longest gap, less one interval | not told |
 //! | `mtr -n -r -j -i 0.1 b` | the same, ended by its `-c` | lost of the last hop, times the interval | not told |
 //!
@@ -66,7 +66,8 @@ impl Peer {
         };
         let mut command = Command::new(program);
         match self {
-            Self::Fping => drop(command.args(["-l", "-o", "-p", "10"])),
+            // Without `-t` it waits no longer than `-p`, and loses all on a longer path.
+            Self::Fping => drop(command.args(["-l", "-o", "-p", "10", "-t", "1000"])),
             Self::Irtt => {
                 command.args(["client", "-i", "10ms", "-d", "1h", "-q", "-o"]);
                 command.arg(json);

@@ -6,6 +6,9 @@ use anyhow::{Context, Result, ensure};
 use hopgap_proto::time::Span;
 use serde::Deserialize;
 
+/// Who reads irtt's summary takes the direction that lost so many times the other's share.
+const CLEAR: f64 = 2.0;
+
 /// What a program says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said {
@@ -141,13 +144,15 @@ fn irtt(text: &str) -> Result<(Option<Span>, Option<Way>)> {
             first_lost = Some(sent(trip));
         }
     }
-    let up = irtt.stats.upstream_loss_percent > 0.0;
-    let down = irtt.stats.downstream_loss_percent > 0.0;
-    let way = match (up, down) {
-        (true, false) => Some(Way::Forward),
-        (false, true) => Some(Way::Reverse),
-        (true, true) => Some(Way::Both),
-        (false, false) => None,
+    // What was under way when it ended is counted as lost upstream.
+    let (up, down) = (
+        irtt.stats.upstream_loss_percent,
+        irtt.stats.downstream_loss_percent,
+    );
+    let way = match (up > CLEAR * down, down > CLEAR * up) {
+        (true, _) => Some(Way::Forward),
+        (_, true) => Some(Way::Reverse),
+        _ => (up > 0.0 && down > 0.0).then_some(Way::Both),
     };
     Ok((longest, way))
 }

@@ -99,6 +99,15 @@ fn irtt_tells_length_and_direction() {
         read(text(20..50, 0.0, 30.0)),
         said(Some(300), Some(Way::Reverse))
     );
+    // One that was under way at the end is in the summary, too.
+    assert_eq!(
+        read(text(20..50, 0.5, 30.0)),
+        said(Some(300), Some(Way::Reverse))
+    );
+    assert_eq!(
+        read(text(20..50, 15.0, 20.0)),
+        said(Some(300), Some(Way::Both))
+    );
     // What never ended has no length.
     assert_eq!(
         read(text(20..100, 80.0, 0.0)),
