@@ -19,7 +19,11 @@ pub(super) fn section(out: &mut String, findings: &Findings) {
         }
         out.push_str("</ul>");
         if let Some(lines) = lines {
-            out.push_str(&format!("<pre>{}</pre>", Esc(lines)));
+            out.push_str("<pre>");
+            for line in lines.lines() {
+                out.push_str(&format!("{}\n", Esc(line)));
+            }
+            out.push_str("</pre>");
         }
     }
     out.push_str("</section>\n");

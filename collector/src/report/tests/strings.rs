@@ -26,6 +26,8 @@ pub(super) fn each(findings: &mut Findings, f: &mut dyn FnMut(&mut String)) {
             mtu.forward.iter_mut().for_each(&mut *f);
             mtu.reverse.iter_mut().for_each(&mut *f);
             mtu.router.iter_mut().for_each(&mut *f);
+            mtu.out.router.iter_mut().for_each(&mut *f);
+            mtu.back.router.iter_mut().for_each(&mut *f);
         }
         for asymmetry in &mut session.asymmetries {
             asymmetry.forward.iter_mut().for_each(&mut *f);
