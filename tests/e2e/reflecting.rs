@@ -125,7 +125,14 @@ fn sends_that_the_kernel_refused_are_not_loss() {
         assert_eq!(found.count("sent"), pair.sender.counter("probes"));
         assert_eq!(found.count("answered"), found.count("sent"));
         for flow in found.flows() {
-            assert_eq!(flow["outages"], serde_json::json!([]), "{flow}");
+            // No loss, and yet an outage: the host itself says that there was no way.
+            let outages = flow["outages"].as_array().unwrap();
+            assert_eq!(outages.len(), 1, "{flow}");
+            let outage = &outages[0];
+            assert_eq!(outage["cause"]["code"], "no_route", "{flow}");
+            assert_eq!(outage["direction"], "forward", "{flow}");
+            assert_eq!(outage["lost"], 0, "{flow}");
+            assert_eq!(outage["refused"], flow["counts"]["refused"], "{flow}");
             assert_eq!(flow["background"], serde_json::json!([]), "{flow}");
         }
         let caveats = found.caveats();
