@@ -8,7 +8,7 @@
 //! Losses of unknown direction are judged on their own, against the answered probes.
 //!
 //! **Which losses are an outage.** A loss period (RFC 3357) is a run of lost probes
-//! without a good one between. Only loss periods of at least `min_lost` probes make an
+//! without a good one between, in the order in which the probes were sent. Only loss periods of at least `min_lost` probes make an
 //! outage, and two of them are one outage when fewer than `min_good` good probes lie
 //! between them; shorter loss periods between the two belong to it. Shorter loss periods
 //! beside an outage never do, however close: with 1 % of random loss one outage in ten
@@ -24,7 +24,9 @@
 //! again in milliseconds. Where the reflector's log does not say when they departed (a
 //! foreign reflector, records of old versions), the probes' send times stand for it, and
 //! the lower bound is less by as much as the residence varies between the good ones beside
-//! the outage. See [`timed`].
+//! the outage. See [`timed`]. Replies may leave in another order than their probes: the last
+//! good one is the last that left before any of the lost ones, the next good one the first
+//! that left after all of them.
 //!
 //! Where nothing tells anything of the direction for more than `min_good` intervals (the
 //! sender slept, or the other direction had failed too) the time is left out of the lower
@@ -66,20 +68,17 @@ pub(crate) fn evidence(fate: Fate, direction: Direction) -> Option<bool> {
     }
 }
 
-/// A loss period, by positions among what tells of the direction.
+/// A loss period, by positions among what tells of the direction. Which probes it has is
+/// told in the order in which they were sent (RFC 3357); replies may leave in another.
 #[derive(Clone, Copy, Debug)]
 struct Period {
-    /// First and last that did not make it, lost or refused.
+    /// Of those that did not make it, lost or refused, the ones that left first and last.
     first: usize,
     last: usize,
-    /// First and last lost one; `None` where all were refused.
+    /// The lost ones whose probes were sent first and last; `None` where all were refused.
     lost_between: Option<(usize, usize)>,
     lost: u64,
     refused: u64,
-    /// Last good one before.
-    good_before: Option<usize>,
-    /// First good one after.
-    good_after: Option<usize>,
     /// Good ones since the beginning, to count those between two periods.
     goods: u64,
 }
@@ -93,7 +92,7 @@ pub(crate) fn find(
     interval: Span,
 ) -> Losses {
     let seen = timed::line(flow, direction);
-    let periods = periods(&seen);
+    let periods = periods(&seen, &as_sent(&seen));
     let min_lost = u64::from(objective.min_lost.max(1));
     let min_good = u64::from(objective.min_good);
 
@@ -170,15 +169,22 @@ impl Line<'_> {
     }
 
     fn outage(&self, members: &[Period]) -> Option<Outage> {
-        let (first, last) = (members.first()?, members.last()?);
-        let good_before = first.good_before.and_then(|i| self.seen.get(i));
-        let good_after = last.good_after.and_then(|i| self.seen.get(i));
-        let (first_bad, last_bad) = (self.seen.get(first.first)?, self.seen.get(last.last)?);
+        let passed = members.last()?.goods - members.first()?.goods;
+        let first = members.iter().map(|p| p.first).min()?;
+        let last = members.iter().map(|p| p.last).max()?;
+        let is_good = |i: &usize| self.seen.get(*i).is_some_and(|s| s.said == Said::Good);
+        let before = (0..first).rev().find(is_good);
+        let after = (last + 1..self.seen.len()).find(is_good);
+        let good_before = before.and_then(|i| self.seen.get(i));
+        let good_after = after.and_then(|i| self.seen.get(i));
+        let (first_bad, last_bad) = (self.seen.get(first)?, self.seen.get(last)?);
         let lost_places = || members.iter().filter_map(|p| p.lost_between);
+        let sent = |place: &usize| self.seen.get(*place).map(|s| (s.sent, s.seq));
         let (first_lost, last_lost) = (
-            lost_places().next().map_or(first.first, |(a, _)| a),
-            lost_places().next_back().map_or(last.last, |(_, b)| b),
+            lost_places().map(|(a, _)| a).min_by_key(sent),
+            lost_places().map(|(_, b)| b).max_by_key(sent),
         );
+        let (first_lost, last_lost) = (first_lost.unwrap_or(first), last_lost.unwrap_or(last));
 
         let from = good_before.map_or(first_bad.sent, |s| s.sent);
         let to = good_after.map_or(last_bad.sent, |s| s.sent);
@@ -193,18 +199,18 @@ impl Line<'_> {
             .sum();
         Some(Outage {
             direction: self.direction,
-            last_good: first.good_before.and_then(|i| self.point(i)),
+            last_good: before.and_then(|i| self.point(i)),
             first_lost: self.point(first_lost)?,
             last_lost: self.point(last_lost)?,
-            first_good: last.good_after.and_then(|i| self.point(i)),
-            at_least_ns: Nanos(self.at_least(first.first, last.last, good_before, good_after)),
+            first_good: after.and_then(|i| self.point(i)),
+            at_least_ns: Nanos(self.at_least(first, last, good_before, good_after)),
             at_most_ns: good_before
                 .zip(good_after)
                 .map(|(a, b)| Nanos((b.latest - a.at).max(Span::ZERO))),
             lost: members.iter().map(|p| p.lost).sum(),
             refused: members.iter().map(|p| p.refused).sum(),
-            cause: self.cause(members),
-            passed: last.goods - first.goods,
+            cause: self.cause(first, last),
+            passed,
             loss_periods: members.iter().filter_map(|p| self.loss_period(p)).collect(),
             unsent: len(unsent) + skipped,
         })
@@ -232,8 +238,7 @@ impl Line<'_> {
     }
 
     /// What is known of why it failed.
-    fn cause(&self, members: &[Period]) -> Option<OutageCause> {
-        let (first, last) = (members.first()?.first, members.last()?.last);
+    fn cause(&self, first: usize, last: usize) -> Option<OutageCause> {
         let refusals = self.seen.get(first..=last)?.iter();
         let mut refusals = refusals.filter(|s| matches!(s.said, Said::Refused(_)));
         let first = refusals.next()?;
@@ -250,18 +255,23 @@ impl Line<'_> {
     }
 }
 
-fn periods(seen: &[Seen]) -> Vec<Period> {
+/// The positions of what tells of a direction, in the order in which the probes were sent.
+fn as_sent(seen: &[Seen]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..seen.len()).collect();
+    order.sort_by_key(|i| seen.get(*i).map(|s| (s.sent, s.seq)));
+    order
+}
+
+fn periods(seen: &[Seen], order: &[usize]) -> Vec<Period> {
     let mut periods: Vec<Period> = Vec::new();
     let mut open = false;
-    let mut good_before = None;
     let mut goods = 0;
-    for (i, s) in seen.iter().enumerate() {
+    for &i in order {
+        let Some(s) = seen.get(i) else {
+            continue;
+        };
         if s.said == Said::Good {
-            if open && let Some(period) = periods.last_mut() {
-                period.good_after = Some(i);
-            }
             open = false;
-            good_before = Some(i);
             goods += 1;
             continue;
         }
@@ -273,15 +283,14 @@ fn periods(seen: &[Seen]) -> Vec<Period> {
                 lost_between: None,
                 lost: 0,
                 refused: 0,
-                good_before,
-                good_after: None,
                 goods,
             });
         }
         let Some(period) = periods.last_mut() else {
             continue;
         };
-        period.last = i;
+        period.first = period.first.min(i);
+        period.last = period.last.max(i);
         if s.said == Said::Lost {
             let first = period.lost_between.map_or(i, |(first, _)| first);
             period.lost_between = Some((first, i));

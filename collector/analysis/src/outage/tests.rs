@@ -210,8 +210,12 @@ fn a_queue_on_the_way_out_does_not_stretch_an_outage_of_the_way_back() {
     let [outage] = found.as_slice() else {
         panic!("{found:?}")
     };
-    // Of the queue 14, and one that was sent meanwhile.
-    assert_eq!(outage.lost, 15);
+    // Of the queue 14, and one that was sent meanwhile: a loss period of its own, because
+    // others of the queue were sent between them and came through (RFC 3357).
+    assert_eq!(outage.lost, 14);
+    let flow = &queued.analyse().sessions[0].flows[0];
+    assert_eq!(flow.counts.lost_reverse, 15);
+    assert_eq!(flow.background.len(), 1);
     bound(outage, ms(14), ms(1));
     // By the times of their sending, it would have been ten times as long.
     let sent = outage.last_lost.sent.0 - outage.first_lost.sent.0;
@@ -297,4 +301,37 @@ fn replies_refused_for_want_of_a_route_are_an_outage_of_the_way_back() {
         Some(OutageCause::NoRoute { errno: 113, .. })
     ));
     assert_eq!(flow.counts.lost_reverse, 0);
+}
+
+/// Seen in the campaign: two lost replies whose probes overtook each other on the way out.
+#[test]
+fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first() {
+    use super::{Said, Seen, as_sent, periods};
+    let seen = |seq: u32, left: i64, said| Seen {
+        seq,
+        sent: sent_at(Span::from_millis(10), usize::try_from(seq).unwrap()),
+        at: hopgap_proto::time::Mono::ZERO + ms(left),
+        latest: hopgap_proto::time::Mono::ZERO + ms(left),
+        said,
+        undated: None,
+    };
+    let line = [
+        seen(299, 1, Said::Good),
+        seen(301, 2, Said::Lost),
+        seen(300, 3, Said::Lost),
+        seen(302, 4, Said::Good),
+    ];
+    let found = periods(&line, &as_sent(&line));
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].lost, found[0].lost_between), (2, Some((2, 1))));
+    // The bounds are by what left first and last.
+    assert_eq!((found[0].first, found[0].last), (1, 2));
+    // One that came through between two in the order of sending parts them.
+    let line = [
+        seen(302, 1, Said::Good),
+        seen(301, 2, Said::Lost),
+        seen(303, 3, Said::Lost),
+        seen(304, 4, Said::Good),
+    ];
+    assert_eq!(periods(&line, &as_sent(&line)).len(), 2);
 }
