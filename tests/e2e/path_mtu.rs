@@ -117,11 +117,18 @@ fn what_routers_tell_the_far_end_and_of_echoes_is_on_the_report() {
             start(world, &a, "a", "secret"),
             start(world, &b, "b", "secret-b"),
         ];
+        let drill = |arguments: &[&str]| {
+            let url = ["--url", "http://10.0.0.1:8620"];
+            let arguments = [&["drill"], arguments, &url].concat();
+            a.finish(&collector(), &arguments).success();
+        };
+        drill(&["start", "night"]);
         m.wait_for_packets("asked", 30);
         std::thread::sleep(Duration::from_secs(5));
         for agent in agents {
             agent.interrupt();
         }
+        drill(&["stop"]);
         let report = findings(&a);
         let sessions = report["findings"]["sessions"].as_array().unwrap();
         let out = sessions.iter().find(|s| s["session"] == "out").unwrap();

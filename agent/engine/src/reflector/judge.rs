@@ -11,6 +11,7 @@ use super::open::OpenKey;
 use super::replay::Freshness;
 use super::session::{self, Count, Provisioned};
 use super::{Datagram, FIRST_USER_PORT, Output, Reflector, Settings, Verdict};
+use crate::path_mtu::is_size_probe;
 use crate::sender::ssid_of;
 use hopgap_proto::plan::TRACE_SSID_BIT;
 use hopgap_proto::record::{DropReason, FlowIndex, Reception};
@@ -146,6 +147,7 @@ impl Reflector {
             counters,
             guards,
             trace_guards,
+            size_guards,
             drops,
             ..
         } = provisioned;
@@ -162,7 +164,11 @@ impl Reflector {
         };
         let packet = *request.packet();
         let traced = session::is_trace(packet.ssid);
-        let guards = if traced { trace_guards } else { guards };
+        let guards = match traced {
+            true if is_size_probe(packet.sequence) => size_guards,
+            true => trace_guards,
+            false => guards,
+        };
         let freshness = match guards.get_mut(usize::from(flow.0)) {
             Some(guard) if request.is_authenticated() => {
                 let sent = packet.timestamp.to_wall(datagram.received_wall);

@@ -130,6 +130,8 @@ pub(super) struct Provisioned {
     pub(super) guards: Vec<Guard>,
     /// One for each flow's traceroutes, which have numbers of their own.
     pub(super) trace_guards: Vec<Guard>,
+    /// One for each flow's size probes, whose numbers have nothing to do with the others'.
+    pub(super) size_guards: Vec<Guard>,
     pub(super) drops: Drops,
     /// Addresses other than the plan's that its packets come from.
     pub(super) aliases: Aliases,
@@ -146,6 +148,7 @@ impl Provisioned {
             counters: Counters::of_flows(session.flows),
             guards: vec![Guard::default(); usize::from(session.flows)],
             trace_guards: vec![Guard::default(); usize::from(session.flows)],
+            size_guards: vec![Guard::default(); usize::from(session.flows)],
             drops: Drops::default(),
             aliases: Aliases::default(),
             retired_at: None,

@@ -237,6 +237,32 @@ fn replayed_traceroutes_are_counted_and_take_nothing_from_the_sessions_own() {
     assert_eq!(receptions(&mut r), 0);
 }
 
+/// Each begins to count by chance: their numbers have nothing to do with each other.
+#[test]
+fn packets_of_a_size_between_those_of_traceroutes_are_no_replays() {
+    let keys = SessionKeys::per_direction(&key(1));
+    let beside = |seq: u32, ms: i64| {
+        let mode = Mode::Authenticated(keys.keys().request);
+        let mut bytes = vec![0; mode.base_len()];
+        let ssid = 100 | TRACE_SSID_BIT;
+        request_at(0x8000_0000 | seq, ssid, WALL + MS * ms, mode, &mut bytes);
+        bytes
+    };
+    let mut r = reflector(vec![keyed(&key(1))], None);
+    drops(&mut r, 0);
+    for n in 0..100 {
+        let ms = i64::from(n) * 10;
+        // The one of a size left a moment before the other, and arrives after it.
+        let (trace, size) = (
+            beside((400_000 + n) << 10 | 1, ms),
+            beside(n << 8 | 0xff, ms - 1),
+        );
+        assert!(ask(&mut r, &trace, FROM, ms + 5).is_ok());
+        assert!(ask(&mut r, &size, FROM, ms + 5).is_ok());
+    }
+    assert_eq!(drops(&mut r, 10_200), []);
+}
+
 #[test]
 fn a_replay_in_a_session_that_is_not_authenticated_cannot_be_told_from_a_probe() {
     let mut r = reflector(vec![session()], None);
