@@ -213,8 +213,9 @@ fn agents_join_and_deliver_and_no_secret_is_seen_anywhere() {
         );
 
         let agents = [run(world, &a, "a", "a"), run(world, &b, "b", "b")];
-        wait_for_blocks(&a, "a", 3);
-        wait_for_blocks(&a, "b", 3);
+        // An agent tells of itself in blocks of their own, beside those of its records.
+        wait_for_blocks(&a, "a", 8);
+        wait_for_blocks(&a, "b", 8);
         seen += &processes();
         let listed = ask(&a, "agent list");
         assert_eq!(listed.matches(" valid ").count(), 2, "{listed}");
