@@ -33,6 +33,8 @@ target_at_hop = 2
 const URL: [&str; 2] = ["--url", "http://10.0.0.1:8620"];
 
 fn status(a: &Host) -> Value {
+    // Below the pace at which the collector answers one address.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     let told = a.finish(&collector(), &[&["status", "--json"], &URL[..]].concat());
     serde_json::from_str(&told.success()).expect("the status is JSON")
 }
