@@ -6,6 +6,7 @@
 
 mod delays;
 mod paths;
+mod question;
 mod report;
 mod sizes;
 
@@ -63,7 +64,8 @@ impl fmt::Display for Judgement {
             writeln!(
                 f,
                 "The report agrees: every true outage lies within its bounds, none is invented, \
-                 every path change is dated to its probe, every one-way delay is within its bound, every path MTU is right."
+                 every path change is dated to its probe, every one-way delay is within its bound, every path MTU is right, \
+                 and so are the verdict and what was seen."
             )?;
         } else {
             writeln!(f, "The report is WRONG on {} points:", self.faults.len())?;
@@ -111,6 +113,7 @@ pub fn judge(
     for flow in truth.flows.values() {
         judgement.compare(&report, flow, window);
     }
+    judgement.compare_question(&report, truth, window);
     judgement.compare_delays(&report, truth);
     judgement.compare_sizes(&report, fault, tunnel);
     judgement.expect_an_effect(fault, truth);

@@ -9,8 +9,28 @@ pub(super) struct Report {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Findings {
+    pub(super) coverage: Coverage,
+    pub(super) verdict: Verdict,
     pub(super) sessions: Vec<Session>,
     pub(super) transitions: Vec<Transition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) result: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Coverage {
+    pub(super) directions: Vec<DirectionCoverage>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct DirectionCoverage {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) asked_ns: i64,
+    pub(super) seen_ns: i64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -27,7 +27,7 @@ fn epoch(path: TruePath, first: u32, last: u32) -> PathEpoch {
 }
 
 /// One flow that lost probes 100 to 149 and went from the primary circuit to the VPN.
-fn truth() -> Truth {
+pub(super) fn truth() -> Truth {
     let flow = Flow {
         source: SocketAddrV4::new(SERVER, 50_000),
         destination: SocketAddrV4::new(VM, 862),
@@ -90,7 +90,10 @@ fn judged_counted(
     let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let report = format!(
-        r#"{{"findings":{{"transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],
+        r#"{{"findings":{{"verdict":{{"result":"met"}},"coverage":{{"directions":[
+            {{"from":"onprem","to":"azure","asked_ns":60000000000,"seen_ns":2990000000}},
+            {{"from":"azure","to":"onprem","asked_ns":60000000000,"seen_ns":0}}]}},
+            "transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],
             "path_mtu":[{{"forward":"expressroute-primary","reverse":"expressroute-primary","bytes":1500}},
             {{"forward":"vpn","reverse":"vpn","bytes":{vpn_mtu}}}],"flows":[{{
             "source_port":50000,"counts":{counts},"outages":[{outages}],"forward_paths":[{paths}],"reverse_paths":[]}}]}}]}}}}"#

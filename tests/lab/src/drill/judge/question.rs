@@ -1,0 +1,101 @@
+//! The verdict, and how much of the drill was seen.
+
+use super::report::{Coverage, Report};
+use super::{Judgement, STAMP_SLACK, Window};
+use crate::topology::SERVER;
+use crate::truth::Truth;
+use hopgap_proto::plan::Objective;
+use hopgap_proto::time::{Mono, Span};
+
+/// Packets of one flow that leave a host this close to each other leave nothing unseen.
+const GRAIN: Span = Span::from_millis(100);
+/// The hosts by their names in the plan.
+const HOSTS: [&str; 2] = ["onprem", "azure"];
+
+impl Judgement {
+    /// An outage longer than the objective is *missed*; without one nothing is. What leaves
+    /// a host all the time is seen all the time.
+    pub(super) fn compare_question(&mut self, report: &Report, truth: &Truth, window: Window) {
+        self.compare_verdict(&report.findings.verdict.result, truth, window);
+        for (from, to) in [(0, 1), (1, 0)] {
+            let unseen = unseen(truth, window, from);
+            self.compare_coverage(&report.findings.coverage, (HOSTS[from], HOSTS[to]), unseen);
+        }
+    }
+
+    fn compare_verdict(&mut self, said: &str, truth: &Truth, window: Window) {
+        // The lab's plan says nothing else.
+        let objective = Objective::default().outage;
+        let outages = truth.flows.values().flat_map(|flow| &flow.outages);
+        let within: Vec<_> = outages
+            .filter(|o| o.last_lost.enter >= window.0 && o.first_lost.enter <= window.1)
+            .collect();
+        let longest = within.iter().map(|o| o.at_least()).max();
+        let most = within
+            .iter()
+            .map(|o| o.at_most())
+            .max_by_key(|most| most.unwrap_or(Span::MAX));
+        if longest.is_some_and(|longest| longest > objective + STAMP_SLACK) && said != "missed" {
+            self.faults.push(format!(
+                "the verdict is `{said}`, but an outage was longer than the objective of {objective}"
+            ));
+        }
+        let short = most.is_none_or(|most| most.is_some_and(|most| most + STAMP_SLACK < objective));
+        if short && said == "missed" {
+            self.faults.push(format!(
+                "the verdict is `{said}`, but every outage was shorter than the objective of {objective}"
+            ));
+        }
+        if !["met", "missed", "undecided"].contains(&said) {
+            self.faults.push(format!(
+                "the verdict is `{said}` after a fault that did bite"
+            ));
+        }
+    }
+
+    fn compare_coverage(&mut self, said: &Coverage, (from, to): (&str, &str), unseen: Span) {
+        let direction = said
+            .directions
+            .iter()
+            .find(|d| d.from == from && d.to == to);
+        let Some(direction) = direction else {
+            self.faults.push(format!(
+                "from {from} to {to}: the report does not say what was seen"
+            ));
+            return;
+        };
+        let missing = Span::from_nanos(direction.asked_ns - direction.seen_ns);
+        if missing > unseen + STAMP_SLACK * 2 {
+            self.faults.push(format!(
+                "from {from} to {to}: the report says that {missing} were not seen, though packets left all the time but for {unseen}"
+            ));
+        }
+    }
+}
+
+/// For how long no flow had packets leave this host.
+fn unseen(truth: &Truth, (begin, end): Window, host: usize) -> Span {
+    let mut seen: Vec<(Mono, Mono)> = Vec::new();
+    for flow in truth.flows.values() {
+        let leaves_server = *flow.flow.source.ip() == SERVER;
+        if leaves_server != (host == 0) {
+            continue;
+        }
+        let at = flow.packets.iter().map(|packet| packet.mark.enter);
+        let at: Vec<Mono> = at.filter(|at| *at >= begin && *at <= end).collect();
+        let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= GRAIN);
+        seen.extend(near.map(|pair| (pair[0], pair[1])));
+    }
+    seen.sort_unstable();
+    let (mut unseen, mut until) = (Span::ZERO, begin);
+    for (from, to) in seen.into_iter().chain([(end, end)]) {
+        if from - until > GRAIN {
+            unseen = unseen + (from - until);
+        }
+        until = until.max(to);
+    }
+    unseen
+}
+
+#[cfg(test)]
+mod tests;
