@@ -23,9 +23,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
                 "build",
                 "--profile",
                 profile,
-                "-p",
+                // Of the whole workspace: with other features everything would be compiled again.
+                "--workspace",
+                "--bin",
                 "hopgap-agent",
-                "-p",
+                "--bin",
                 "hopgap-collector",
             ],
             target_dir(),

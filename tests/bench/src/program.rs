@@ -26,8 +26,15 @@ pub fn build() -> anyhow::Result<PathBuf> {
         }
     }
     let status = cargo
-        .args(["build", "--quiet", "--profile", profile])
-        .args(["-p", "hopgap-agent", "-p", "hopgap-collector"])
+        .args(["build", "--profile", profile])
+        // Of the whole workspace: with other features everything would be compiled again.
+        .args([
+            "--workspace",
+            "--bin",
+            "hopgap-agent",
+            "--bin",
+            "hopgap-collector",
+        ])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .stdin(Stdio::null())

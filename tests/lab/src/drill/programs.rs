@@ -83,15 +83,16 @@ impl Programs {
     }
 }
 
+/// Of the whole workspace, as `cargo lab` itself: with other features everything would be
+/// compiled again.
 fn build(dir: &Path) -> Result<()> {
     let mut cargo = crate::suite::cargo();
     cargo.args([
         "build",
-        "--quiet",
         "--locked",
-        "-p",
+        "--bin",
         "hopgap-agent",
-        "-p",
+        "--bin",
         "hopgap-collector",
     ]);
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
