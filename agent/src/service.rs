@@ -6,6 +6,7 @@
 
 mod complaints;
 mod echoes;
+mod recording;
 mod reporting;
 mod room;
 mod work;
@@ -15,19 +16,20 @@ use crate::config::{Config, ConfigError};
 use crate::health::Health;
 use crate::identity::{IdentityError, IdentityStore, keep_renewed};
 use crate::privilege::{self, PrivilegeError};
-use crate::recorder::{Batch, Recorder};
+use crate::recorder::Recorder;
 use crate::secret::{self, SecretError};
 use crate::session::Stop;
 use crate::signals::{self, AlsoEnds};
-use crate::spool::{Lost, Spool, SpoolError, SpoolOptions};
-use crate::uplink::{self, Client, Delivery, PlanCache, SharedSpool, lock};
+use crate::spool::{Spool, SpoolError, SpoolOptions};
+use crate::uplink::{self, Client, Delivery, PlanCache, lock};
 use hopgap_net::clock::Clock;
 use hopgap_proto::plan::Plan;
-use hopgap_proto::record::{Block, Event, EventKind, RunId, SessionName};
-use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::record::{Block, RunId, SessionName};
+use hopgap_proto::time::Span;
 use hopgap_proto::uplink::{PlanResponse, Revision};
+use recording::Recording;
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -126,7 +128,13 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     let units = Units::default();
     let recorder = Recorder::new(config.name.clone(), run, config.block);
     let (records, batches) = sync_channel(ROOM);
-    let recording = record(recorder, batches, Arc::clone(&spool), units.clone())?;
+    let recording = Recording::start(
+        recorder,
+        (records.clone(), batches),
+        Arc::clone(&spool),
+        config.spool.max_memory,
+        units.clone(),
+    )?;
 
     let cache = PlanCache::new(&config.state_dir);
     let cached = cache.load().unwrap_or_else(|error| {
@@ -190,12 +198,12 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         "agent {} begins, run {run}, collector {}",
         config.name, config.collector
     );
-    let mut work = Work::new(config.name.clone(), records.clone(), health);
+    let mut work = Work::new(config.name.clone(), records, health);
     follow(&mut work, cached, &cache, &new_plans, &units, &stop);
     info!("agent {} ends", config.name);
     work.end();
     drop(work);
-    end_recording(records, recording);
+    recording.finish();
     after_records.request();
     match join_within(uplink, LEFT_ALONE_AFTER) {
         Some(Ok(())) => {}
@@ -298,102 +306,6 @@ impl Units {
     }
 }
 
-/// Starts the thread that gathers records into blocks and spools them. It ends when
-/// nobody holds the channel's other end any more.
-fn record(
-    mut recorder: Recorder,
-    batches: Receiver<Batch>,
-    spool: SharedSpool,
-    units: Units,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("recorder".to_owned())
-        .spawn(move || {
-            let mut complained = false;
-            loop {
-                let (blocks, ended) = match batches.recv_timeout(Duration::from_millis(100)) {
-                    Ok(batch) => (recorder.push(batch, Clock::pair()), false),
-                    Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
-                    Err(RecvTimeoutError::Disconnected) => {
-                        (recorder.close_all(Clock::pair()), true)
-                    }
-                };
-                let due = recorder.close_due(Clock::pair());
-                let mut lost = 0_u32;
-                for block in blocks.into_iter().chain(due) {
-                    match append(&spool, &units, &block) {
-                        Ok(()) => complained = false,
-                        Err(error) => {
-                            if !complained {
-                                error!("records are lost: {error}");
-                            }
-                            complained = true;
-                            lost += 1;
-                        }
-                    }
-                }
-                let missing = {
-                    let mut spool = lock(&spool);
-                    spool.sync_due(Clock::now());
-                    spool.take_lost()
-                };
-                let now = Clock::pair();
-                let mut events: Vec<Event> =
-                    missing.iter().map(|l| missing_event(l, now.mono)).collect();
-                if lost > 0 {
-                    events.push(lost_event(lost, now.mono));
-                }
-                if !events.is_empty() {
-                    let batch = Batch {
-                        events,
-                        ..Batch::default()
-                    };
-                    // In a block at once: an agent that is killed has told it.
-                    let full = recorder.push(batch, now);
-                    let own = recorder.close_own_events(now);
-                    let told = full
-                        .into_iter()
-                        .chain(own)
-                        .try_for_each(|block| append(&spool, &units, &block));
-                    match told {
-                        Ok(()) => lock(&spool).lost_is_told(),
-                        Err(error) => error!("that records were lost is not recorded: {error}"),
-                    }
-                }
-                if ended {
-                    lock(&spool).sync_at_end();
-                    return;
-                }
-            }
-        })
-}
-
-fn append(spool: &SharedSpool, units: &Units, block: &Block) -> Result<(), String> {
-    let bytes = block
-        .encode(units.of(block))
-        .map_err(|error| error.to_string())?;
-    let now = Clock::now();
-    lock(spool)
-        .append(&bytes, now)
-        .map_err(|error| error.to_string())
-}
-
-/// What the spool lost, of the time that it knows it to be of.
-fn missing_event(lost: &Lost, at: Mono) -> Event {
-    let Lost { blocks, from, to } = *lost;
-    Event {
-        at,
-        kind: EventKind::BlocksLost { blocks, from, to },
-    }
-}
-
-fn lost_event(blocks: u32, at: Mono) -> Event {
-    Event {
-        at,
-        kind: EventKind::RecordsLost { blocks },
-    }
-}
-
 /// Waits for the thread's end, at most this long.
 fn join_within(thread: JoinHandle<()>, most: Duration) -> Option<std::thread::Result<()>> {
     let end = Clock::now() + Span::from(most);
@@ -404,11 +316,4 @@ fn join_within(thread: JoinHandle<()>, most: Duration) -> Option<std::thread::Re
         std::thread::sleep(Duration::from_millis(20));
     }
     Some(thread.join())
-}
-
-fn end_recording(records: SyncSender<Batch>, recording: JoinHandle<()>) {
-    drop(records);
-    if recording.join().is_err() {
-        error!("the recorder ended by a fault of the program");
-    }
 }

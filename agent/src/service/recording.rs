@@ -1,0 +1,233 @@
+//! From records to blocks on disk.
+//!
+//! Two threads, so that a disk that hangs keeps nobody from recording: the *recorder*
+//! gathers records into blocks and never touches the disk; the *spooler* appends them to
+//! the spool and flushes it, which takes as long as the disk does. Between them waits a
+//! queue of encoded blocks, bounded in bytes. Only what finds no room there is lost, and
+//! the recorder says of which time it was.
+
+mod queue;
+
+use super::Units;
+use crate::recorder::{Batch, Recorder};
+use crate::spool::Lost;
+use crate::uplink::{SharedSpool, lock};
+use hopgap_net::clock::Clock;
+use hopgap_proto::record::{Block, Event, EventKind};
+use hopgap_proto::time::{Mono, Wall};
+use queue::{Encoded, Next, Queue};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tracing::error;
+
+/// Deadlines of blocks and flushes are looked at this often.
+const WAKE_UP: Duration = Duration::from_millis(100);
+
+/// The two threads.
+pub(super) struct Recording {
+    records: SyncSender<Batch>,
+    recorder: JoinHandle<()>,
+    spooler: JoinHandle<()>,
+}
+
+impl Recording {
+    /// Starts them. Up to `most_waiting` bytes of blocks wait for a disk that hangs. They
+    /// end when nobody holds the channel's other end any more.
+    ///
+    /// # Errors
+    /// When a thread cannot be had.
+    pub(super) fn start(
+        recorder: Recorder,
+        (records, batches): (SyncSender<Batch>, Receiver<Batch>),
+        spool: SharedSpool,
+        most_waiting: u64,
+        units: Units,
+    ) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::new(most_waiting));
+        let to_disk = Arc::clone(&queue);
+        let spooler = std::thread::Builder::new()
+            .name("spooler".to_owned())
+            .spawn(move || spool_blocks(&to_disk, &spool))?;
+        let mut gathering = Gathering {
+            recorder,
+            units,
+            queue,
+            last: None,
+            lost: None,
+        };
+        let recorder = std::thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || gathering.run(&batches))?;
+        Ok(Self {
+            records,
+            recorder,
+            spooler,
+        })
+    }
+
+    /// Waits until all that was recorded is in the spool.
+    pub(super) fn finish(self) {
+        drop(self.records);
+        for (thread, name) in [(self.recorder, "recorder"), (self.spooler, "spooler")] {
+            if thread.join().is_err() {
+                error!("the {name} ended by a fault of the program");
+            }
+        }
+    }
+}
+
+/// The recorder's side.
+struct Gathering {
+    recorder: Recorder,
+    units: Units,
+    queue: Arc<Queue>,
+    /// When the last block was closed that found room in the queue.
+    last: Option<Wall>,
+    /// Blocks that found none, until a block tells it.
+    lost: Option<Lost>,
+}
+
+impl Gathering {
+    fn run(&mut self, batches: &Receiver<Batch>) {
+        loop {
+            let (blocks, ended) = match batches.recv_timeout(WAKE_UP) {
+                Ok(batch) => (self.recorder.push(batch, Clock::pair()), false),
+                Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
+                Err(RecvTimeoutError::Disconnected) => {
+                    (self.recorder.close_all(Clock::pair()), true)
+                }
+            };
+            let due = self.recorder.close_due(Clock::pair());
+            for block in blocks.into_iter().chain(due) {
+                self.hand_over(&block);
+            }
+            self.tell_what_is_lost();
+            if ended {
+                self.queue.close();
+                return;
+            }
+        }
+    }
+
+    /// Puts a block into the queue, or counts it.
+    fn hand_over(&mut self, block: &Block) {
+        let closed = block.header.closed.wall;
+        let queued = encode(block, &self.units, false)
+            .and_then(|encoded| self.queue.push(encoded).map_err(|full| full.to_string()));
+        match queued {
+            Ok(()) => self.last = Some(closed),
+            Err(why) => {
+                if self.lost.is_none() {
+                    error!("records are lost: {why}");
+                }
+                let lost = self.lost.get_or_insert(Lost {
+                    blocks: 0,
+                    from: self.last,
+                    to: closed,
+                });
+                lost.blocks = lost.blocks.saturating_add(1);
+                lost.to = lost.to.max(closed);
+            }
+        }
+    }
+
+    /// Records what the spool lost and what found no room, once there is room to say it: in
+    /// a block at once, so that an agent that is killed afterwards has told it.
+    fn tell_what_is_lost(&mut self) {
+        if !self.queue.has_room() {
+            return;
+        }
+        let now = Clock::pair();
+        let by_the_spool = self.queue.take_lost();
+        let refused = self.queue.take_refused();
+        let mut events: Vec<Event> = by_the_spool
+            .iter()
+            .chain(self.lost.take().as_ref())
+            .map(|lost| missing_event(lost, now.mono))
+            .collect();
+        if refused > 0 {
+            let kind = EventKind::RecordsLost { blocks: refused };
+            events.push(Event { at: now.mono, kind });
+        }
+        if events.is_empty() {
+            return;
+        }
+        let batch = Batch {
+            events,
+            ..Batch::default()
+        };
+        let full = self.recorder.push(batch, now);
+        let own = self.recorder.close_own_events(now);
+        self.queue_events(full.into_iter().chain(own), !by_the_spool.is_empty());
+    }
+
+    /// Whatever room is left: these are small, and few.
+    fn queue_events(&self, blocks: impl Iterator<Item = Block>, tells_spool: bool) {
+        let mut blocks = blocks.peekable();
+        while let Some(block) = blocks.next() {
+            let tells = tells_spool && blocks.peek().is_none();
+            match encode(&block, &self.units, tells) {
+                Ok(encoded) => self.queue.push_beyond(encoded),
+                Err(why) => error!("that records were lost is not recorded: {why}"),
+            }
+        }
+    }
+}
+
+fn encode(block: &Block, units: &Units, tells_spool: bool) -> Result<Encoded, String> {
+    let bytes = block.encode(units.of(block));
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    Ok(Encoded { bytes, tells_spool })
+}
+
+/// The spooler's side.
+fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
+    // What was taken from the spool's account is in no block on the disk yet.
+    let mut telling = false;
+    let mut complained = false;
+    loop {
+        let next = queue.next(WAKE_UP);
+        let mut spool = lock(spool);
+        match next {
+            Next::Block(encoded) => match spool.append(&encoded.bytes, Clock::now()) {
+                Ok(()) => {
+                    complained = false;
+                    if encoded.tells_spool {
+                        spool.lost_is_told();
+                        telling = false;
+                    }
+                }
+                Err(error) => {
+                    if !complained {
+                        error!("records are lost: {error}");
+                    }
+                    complained = true;
+                    queue.refuse();
+                }
+            },
+            Next::Nothing => {}
+            Next::End => {
+                spool.sync_at_end();
+                return;
+            }
+        }
+        spool.sync_due(Clock::now());
+        if !telling {
+            let lost = spool.take_lost();
+            telling = !lost.is_empty();
+            queue.tell(lost);
+        }
+    }
+}
+
+/// What was lost, of the time that it is known to be of.
+fn missing_event(lost: &Lost, at: Mono) -> Event {
+    let Lost { blocks, from, to } = *lost;
+    let kind = EventKind::BlocksLost { blocks, from, to };
+    Event { at, kind }
+}
+
+#[cfg(test)]
+mod tests;
