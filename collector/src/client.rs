@@ -11,13 +11,19 @@ use hopgap_proto::uplink::{ErrorBody, bearer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use ureq::http::Response;
 use ureq::http::header::AUTHORIZATION;
 use ureq::{Agent, Body, RequestBuilder};
 
-/// How long a request may take.
+/// How long a question may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a command may take: longer than it holds at the collector, so that nothing is
+/// done after this gave up.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(65);
+/// After this long without an answer it is said that a command waits.
+const SAY_SO_AFTER: Duration = Duration::from_secs(3);
 
 /// Why the collector could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -177,10 +183,13 @@ impl Client {
             what: error.to_string(),
         };
         let body = serde_json::to_vec(body).map_err(strange)?;
+        let request = self.agent.post(&url).config();
+        let request = request.timeout_global(Some(COMMAND_PATIENCE)).build();
         let request = self
-            .identified(self.agent.post(&url))
+            .identified(request)
             .header(OURS_HEADER, "1")
             .content_type("application/json");
+        let _answered = say_so_after(SAY_SO_AFTER);
         self.read(url.clone(), request.send(&body))
     }
 
@@ -230,4 +239,18 @@ impl Client {
             }),
         }
     }
+}
+
+/// Says on standard error that the collector is waited for, unless what this returns is
+/// dropped before.
+fn say_so_after(time: Duration) -> Sender<()> {
+    let (answered, wait) = channel();
+    std::thread::spawn(move || {
+        if wait.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+            eprintln!(
+                "hopgap-collector: no answer yet; the collector's disk may be busy. The command holds for a minute, and counts from when it was given."
+            );
+        }
+    });
+    answered
 }

@@ -53,8 +53,9 @@ pub(crate) const MARKERS_PATH: &str = "/api/v1/markers";
 /// Path of [`ClockBody`].
 pub(crate) const CLOCK_PATH: &str = "/api/v1/clock";
 
-/// How long a command may wait for the writer where it does not say.
-pub(crate) const COMMAND_TIME: Span = Span::from_secs(10);
+/// How long a command may wait for the writer where it does not say: a disk that is busy
+/// with something else may hang for many seconds.
+pub(crate) const COMMAND_TIME: Span = Span::from_secs(60);
 
 /// An instant of UTC as RFC 3339 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
