@@ -8,7 +8,6 @@
 
 pub mod cli;
 pub mod config;
-mod descriptors;
 pub mod destination;
 pub mod echo;
 pub mod health;

@@ -87,7 +87,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .log_internal_errors(false)
         .fmt_fields(crate::output::one_line_fields())
         .init();
-    crate::descriptors::raise_limit();
+    hopgap_process::descriptors::raise_limit();
     let config = Config::load(&args.config)?;
     let rights = privilege::keep_for_sockets()?;
     if !rights.raw_sockets {

@@ -6,14 +6,12 @@
 
 use crate::output::Stream;
 use crate::session::Stop;
+use hopgap_process::hang_up;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often it is looked whether whoever reads the output is still there.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Where Linux says which signals a process ignores (proc(5)).
-const STATUS: &str = "/proc/self/status";
 
 /// What asks for the end beside signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ pub fn end_in_order(stop: &Stop, also: AlsoEnds) -> std::io::Result<()> {
         Handlers {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: match hang_up_is_ignored() {
+            hang_up: match hang_up::is_ignored() {
                 true => None,
                 false => Some(signal(SignalKind::hangup())?),
             },
@@ -130,37 +128,6 @@ impl Handlers {
                 *also = AlsoEnds::Nothing;
                 Asked::LeftAlone
             }
-        }
-    }
-}
-
-/// Whether the process was started with SIGHUP ignored. Where the kernel does not say, it
-/// was not: to end in order is right then.
-fn hang_up_is_ignored() -> bool {
-    std::fs::read_to_string(STATUS).is_ok_and(|status| ignores_hang_up(&status))
-}
-
-/// What a `/proc/PID/status` says of SIGHUP: the lowest bit of the mask of ignored signals.
-fn ignores_hang_up(status: &str) -> bool {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ignores_hang_up;
-
-    #[test]
-    fn whether_sighup_is_ignored_stands_in_the_status() {
-        let status = |mask: &str| format!("Name:\ta\nSigBlk:\t0001\nSigIgn:\t{mask}\nSigCgt:\t1\n");
-        // As under nohup, and with SIGPIPE, which Rust ignores.
-        assert!(ignores_hang_up(&status("0000000000001001")));
-        assert!(!ignores_hang_up(&status("0000000000001000")));
-        for unreadable in ["", "SigIgn:\t\n", "SigIgn:\tx\n"] {
-            assert!(!ignores_hang_up(unreadable), "{unreadable}");
         }
     }
 }

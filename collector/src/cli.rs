@@ -230,7 +230,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .log_internal_errors(false)
         .fmt_fields(one_line_fields())
         .init();
-    crate::descriptors::raise_limit();
+    hopgap_process::descriptors::raise_limit();
     // One thread for all connections: what costs time is done by the store's own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -9,7 +9,6 @@
 pub mod cli;
 mod client;
 mod clock;
-mod descriptors;
 pub mod identity;
 pub mod plan;
 pub mod query;

@@ -37,6 +37,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bodies::Bodies;
 use delivery::{Accounts, DECODERS};
+use hopgap_process::descriptors;
 use hopgap_proto::time::Wall;
 use hopgap_proto::uplink::{
     BLOCKS_PATH, HELLO_PATH, JOIN_PATH, MAX_BATCH_BYTES, PLAN_PATH, RENEW_PATH, REPORT_PATH,
@@ -280,7 +281,7 @@ impl Service {
             paths: PathsInUse::default(),
             identities,
         });
-        let bounds = Bounds::within_files(open_files());
+        let bounds = Bounds::within_files(descriptors::limit().unwrap_or(u64::MAX));
         let connections = || Connections::new(Arc::clone(&limits), bounds);
         let (done_in, done) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
@@ -333,12 +334,6 @@ impl Service {
         writing.finish();
         outcome
     }
-}
-
-/// How many files this process may have open.
-fn open_files() -> u64 {
-    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        .map_or(u64::MAX, |(soft, _)| soft)
 }
 
 /// What agents ask.

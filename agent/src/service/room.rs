@@ -2,7 +2,7 @@
 //! plan. A plan may want more sockets than the process may have open; what does not fit
 //! waits, and says so, and what was measured is delivered all the same.
 
-use rustix::process::{Resource, getrlimit};
+use hopgap_process::descriptors;
 
 /// So many are left for everything that is no session.
 const KEPT: u64 = 64;
@@ -22,7 +22,7 @@ pub(super) fn for_sockets(wanted: u8) -> Result<(), NoRoom> {
     // Where it cannot be told the kernel's own refusal has to do.
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let open = u64::try_from(open).unwrap_or(u64::MAX);
-    fits(wanted.into(), open, getrlimit(Resource::Nofile).current)
+    fits(wanted.into(), open, descriptors::limit())
 }
 
 fn fits(wanted: u64, open: u64, most: Option<u64>) -> Result<(), NoRoom> {

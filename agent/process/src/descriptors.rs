@@ -3,9 +3,14 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
+/// How many there may be now: the soft limit; `None` for any number.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raises the soft limit of open files to the hard one. The soft limit is low for programs
-/// that use `select(2)` (by default 1024), which this is not.
-pub(crate) fn raise_limit() {
+/// that use `select(2)` (by default 1024), which these are not.
+pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;
@@ -36,7 +41,8 @@ mod tests {
             maximum: hard,
         };
         setrlimit(Resource::Nofile, low).unwrap();
+        assert_eq!(limit(), Some(200));
         raise_limit();
-        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+        assert_eq!(limit(), hard);
     }
 }
