@@ -1,9 +1,12 @@
 //! What was recorded, held against what is stored.
 
+mod audit;
+
 use super::faults::Counts;
-use super::hostile::MADE_UP;
+use super::hostile::{HOSTILE, MADE_UP};
 use super::world::{Program, World};
 use anyhow::{Context, Result};
+use audit::Audit;
 use hopgap_proto::record::{Block, BlockBody, BlockKey, FlowIndex, Probe, RunId, SessionName};
 use hopgap_proto::time::{Span, Wall};
 use rusqlite::{Connection, OpenFlags};
@@ -50,9 +53,7 @@ pub(super) struct Judgement {
     sealed_wrong: u64,
     /// An hour ended during the run: some must be sealed.
     seals: bool,
-    audit: String,
-    audit_whole: bool,
-    waiting: u64,
+    audit: Audit,
 }
 
 impl Judgement {
@@ -67,11 +68,11 @@ impl Judgement {
             && self.changed == 0
             && self.unreadable == 0
             && self.counts.undelivered == 0
-            && self.waiting == 0
+            && self.audit.waiting == 0
             && self.sealed_wrong == 0
             && (!self.seals || self.sealed_blocks > 0)
             && self.counts.beside.is_none_or(|beside| beside.holds())
-            && self.audit_whole
+            && self.audit.faults.is_empty()
     }
 
     /// For people.
@@ -161,8 +162,28 @@ impl Judgement {
                 row(what, n);
             }
         }
+        if let Some(claimed) = self.audit.claimed {
+            row(
+                "blocks that the hostile agent numbered and never sent",
+                claimed.missing,
+            );
+            row("frames of it that nobody can use", claimed.kept_aside);
+        }
         let mut out = out.replace("| what | 0 |", "| | |\n|---|---:|");
-        let _ = writeln!(out, "\n`hopgap-collector audit`: {}", self.audit);
+        let _ = writeln!(out, "\n`hopgap-collector audit`: {}", self.audit.verdict);
+        if self.audit.claimed.is_some() {
+            let beside = match self.audit.faults.is_empty() {
+                true => "nothing is wrong",
+                false => "THIS IS WRONG:",
+            };
+            let _ = writeln!(
+                out,
+                "Beside the hostile agent's own numbers and frames {beside}"
+            );
+        }
+        for fault in &self.audit.faults {
+            let _ = writeln!(out, "- {fault}");
+        }
         for (what, keys) in [
             ("lost", &self.lost),
             ("different", &self.different),
@@ -259,17 +280,8 @@ pub(super) fn judge(world: &World, counts: Counts, seals: bool) -> Result<Judgem
         .filter(|(id, rows)| sealed.get(id) != Some(rows));
     it.sealed_wrong = u64::try_from(wrong.count())?;
 
-    let output = world.audit()?;
-    let audit: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| {
-        format!(
-            "the audit failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )
-    })?;
-    it.audit_whole = output.status.success() && audit["whole"] == true;
-    it.audit = audit["verdict"].as_str().unwrap_or_default().to_owned();
-    let spools = audit["spools"].as_array().context("no spools")?;
-    it.waiting = spools.iter().filter_map(|s| s["waiting"].as_u64()).sum();
+    let turned = it.counts.beside.is_some().then_some(HOSTILE);
+    it.audit = Audit::read(&world.audit()?, turned)?;
     Ok(it)
 }
 
