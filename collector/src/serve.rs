@@ -19,6 +19,7 @@ mod health;
 mod join;
 mod keeper;
 mod limits;
+mod metrics;
 mod peer;
 mod refusals;
 mod reply;
@@ -68,6 +69,7 @@ use health::{DiskTrouble, PathsInUse, Reports};
 pub use limits::RefusedBody;
 pub use refusals::RefusalBody;
 pub use tls::TlsBody;
+pub use writer::WriterBody;
 
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);

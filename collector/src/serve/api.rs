@@ -3,6 +3,7 @@
 //! | request | body | success |
 //! |---|---|---|
 //! | `GET /api/v1/status` | none | [`Status`] |
+//! | `GET /metrics` | none | [`super::metrics`] |
 //! | `GET /api/v1/clock` | none | [`ClockBody`] |
 //! | `GET /api/v1/drills` | none | an array of [`DrillBody`], the newest first |
 //! | `POST /api/v1/drills` | [`DrillRequest`] | [`DrillBody`] |
@@ -22,9 +23,11 @@ use super::health::{
     AgentState, DiskBody, Heard, InUseBody, SessionState, Tally, judge_agent, judge_session,
 };
 use super::limits::RefusedBody;
+use super::metrics::{METRICS_PATH, metrics};
 use super::refusals::RefusalBody;
 use super::reply::Failure;
 use super::tls::TlsBody;
+use super::writer::WriterBody;
 use super::{App, Shared, access};
 use crate::clock;
 use crate::store::{Asked, CommandId, Drill, Marker, MarkerKind, Reader, Store, StoreError};
@@ -190,6 +193,9 @@ pub struct Status {
     /// Requests and connections that were refused since the start, by their cause.
     #[serde(default)]
     pub refused: RefusedBody,
+    /// The thread that owns the store.
+    #[serde(default)]
+    pub writer: WriterBody,
     /// The store's disk.
     #[serde(default)]
     pub disk: DiskBody,
@@ -300,6 +306,7 @@ pub struct AgentBody {
 pub(super) fn router(app: &App) -> Router<App> {
     Router::new()
         .route(STATUS_PATH, get(status))
+        .route(METRICS_PATH, get(metrics))
         .route(CLOCK_PATH, get(now))
         .route(DRILLS_PATH, get(drills).post(start))
         .route(STOP_PATH, post(stop))
@@ -357,13 +364,14 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         refusals: app.refusals.list(),
         tls: app.identities.as_ref().map(|i| i.counts.body()),
         refused: app.limits.refused(),
+        writer: app.writer.body(),
         disk,
         ok,
     })
 }
 
 /// The agents of the plan, and others that were heard of, by name.
-fn agents(
+pub(super) fn agents(
     app: &Shared,
     reader: &Reader,
     plan: &Plan,
@@ -566,7 +574,7 @@ fn refused(error: StoreError) -> Failure {
 }
 
 /// Runs what reads the disk beside the server's own thread.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(read).await {

@@ -10,6 +10,7 @@ pub(super) use connections::{Bounds, Connections, Ends, Seat, Visit};
 pub(super) use places::{Place, Places};
 
 use super::App;
+use super::metrics::METRICS_PATH;
 use super::reply::Failure;
 use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
@@ -196,7 +197,8 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let paced = if request.uri().path().starts_with("/api/") {
+    let path = request.uri().path();
+    let paced = if path.starts_with("/api/") || path == METRICS_PATH {
         Ok(())
     } else {
         pace(&app.limits.uplink, ends.peer.ip())

@@ -1,7 +1,11 @@
 //! The thread that owns the store.
 
 use crate::store::Store;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 type Job = Box<dyn FnOnce(&mut Store) + Send>;
@@ -24,6 +28,33 @@ pub(super) struct Writer {
     orders: mpsc::Sender<Order>,
     /// What people ask for and wait for.
     urgent: mpsc::Sender<Job>,
+    counts: Arc<Counts>,
+}
+
+/// What the thread has done.
+#[derive(Debug, Default)]
+struct Counts {
+    jobs: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+impl Counts {
+    fn did(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        self.busy_ns.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+/// The thread that owns the store, since the start: how much it had to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterBody {
+    /// Jobs that are done: deliveries, commands, sealing, and what they look up first.
+    pub jobs: u64,
+    /// How long they took in all, in nanoseconds.
+    pub busy_ns: u64,
+    /// Jobs that wait.
+    pub waiting: u64,
 }
 
 /// The thread itself.
@@ -33,13 +64,17 @@ pub(super) struct Writing(JoinHandle<()>);
 pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
     let (orders_in, mut orders) = mpsc::channel::<Order>(QUEUE);
     let (urgent_in, mut urgent) = mpsc::channel::<Job>(QUEUE);
+    let counts = Arc::new(Counts::default());
+    let done = Arc::clone(&counts);
     // Only to wait for two queues at once.
     let waiting = tokio::runtime::Builder::new_current_thread().build()?;
     let thread = std::thread::Builder::new()
         .name("store".to_owned())
         .spawn(move || {
             while let Some(job) = waiting.block_on(next(&mut urgent, &mut orders)) {
+                let begun = Instant::now();
                 job(&mut store);
+                done.did(begun.elapsed());
             }
             // Whoever still waits is told by what it waits for being gone.
             while let Ok(job) = urgent.try_recv() {
@@ -49,6 +84,7 @@ pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
     let writer = Writer {
         orders: orders_in,
         urgent: urgent_in,
+        counts,
     };
     Ok((writer, Writing(thread)))
 }
@@ -63,6 +99,17 @@ async fn next(urgent: &mut mpsc::Receiver<Job>, orders: &mut mpsc::Receiver<Orde
 }
 
 impl Writer {
+    /// What the thread has done, and what waits for it.
+    pub(super) fn body(&self) -> WriterBody {
+        let urgent = self.urgent.max_capacity() - self.urgent.capacity();
+        let orders = self.orders.max_capacity() - self.orders.capacity();
+        WriterBody {
+            jobs: self.counts.jobs.load(Ordering::Relaxed),
+            busy_ns: self.counts.busy_ns.load(Ordering::Relaxed),
+            waiting: u64::try_from(urgent + orders).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Runs a job on the store; its result. A job that was handed over runs even when
     /// nobody waits for it any more.
     pub(super) async fn run<T: Send + 'static>(

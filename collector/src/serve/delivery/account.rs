@@ -72,6 +72,8 @@ impl Work {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TakenBody {
+    /// Bodies of frames.
+    pub deliveries: u64,
     /// Bytes of bodies.
     pub bytes: u64,
     /// Frames.
@@ -98,7 +100,18 @@ pub struct TakenBody {
 impl TakenBody {
     /// Frames that were not stored.
     pub fn refused(&self) -> u64 {
-        self.unreadable + self.foreign + self.no_part + self.time + self.different
+        self.by_cause().iter().map(|(_, n)| n).sum()
+    }
+
+    /// Frames that were not stored, by the name of their cause here.
+    pub(in crate::serve) fn by_cause(&self) -> [(&'static str, u64); 5] {
+        [
+            ("unreadable", self.unreadable),
+            ("foreign", self.foreign),
+            ("no_part", self.no_part),
+            ("time", self.time),
+            ("different", self.different),
+        ]
     }
 
     fn count(&mut self, cause: FrameCause) {
@@ -179,6 +192,7 @@ impl Accounts {
         let account = account(&mut accounts, agent);
         account.paid_at = account.paid_at.max(Instant::now()) + work.time();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        account.taken.deliveries += 1;
         account.taken.bytes += count(work.bytes);
         account.taken.frames += count(work.frames);
         account.taken.rows += count(work.rows);
