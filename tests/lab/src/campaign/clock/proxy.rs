@@ -4,7 +4,11 @@
 use super::HostClock;
 use super::rewrite::{HOST, Rewriter};
 use anyhow::{Context, Result, ensure};
-use hopgap_proto::uplink::{AGENT_HEADER, Ack, BLOCKS_PATH, CLOCK_HEADER, ClockExchange};
+use hopgap_proto::time::Wall;
+use hopgap_proto::uplink::{
+    AGENT_HEADER, Ack, AgentReport, BLOCKS_PATH, CLOCK_HEADER, ClockExchange, EXCHANGE_HEADER,
+    REPORT_PATH,
+};
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,17 +77,19 @@ impl Proxies {
             let delivery = request.begins_with(&format!("POST {BLOCKS_PATH}"));
             if !delivery {
                 let clock = self.state().clock;
-                request.with_clocks(&clock).write(&mut collector)?;
+                let request = request.with_clocks(&clock).with_report(&clock)?;
+                request.write(&mut collector)?;
                 let Some(response) = Message::read(&mut collector)? else {
                     return Ok(());
                 };
                 response.write(&mut agent)?;
                 continue;
             }
-            let rewritten = {
+            let (request, rewritten) = {
                 let mut state = self.state();
                 let clock = state.clock;
-                state.rewriter.body(&clock, &request.body)?
+                let body = state.rewriter.body(&clock, &request.body)?;
+                (request.with_clocks(&clock), body)
             };
             request.with_body(&rewritten.body).write(&mut collector)?;
             let Some(response) = Message::read(&mut collector)? else {
@@ -150,7 +156,7 @@ impl Message {
             return self;
         }
         for line in &mut self.lines {
-            let said = value_of(line, CLOCK_HEADER).and_then(|text| text.parse().ok());
+            let said = value_of(line, EXCHANGE_HEADER).and_then(|text| text.parse().ok());
             if let Some(said) = said {
                 let ClockExchange {
                     run,
@@ -164,10 +170,26 @@ impl Message {
                     collector,
                     received: clock.pair(received),
                 };
+                *line = format!("{EXCHANGE_HEADER}: {shown}");
+            }
+            let read = value_of(line, CLOCK_HEADER).and_then(|text| text.parse().ok());
+            if let Some(nanos) = read {
+                let shown = clock.wall(Wall::from_nanos(nanos)).as_nanos();
                 *line = format!("{CLOCK_HEADER}: {shown}");
             }
         }
         self
+    }
+
+    /// How `b` is, it says at a time of this clock.
+    fn with_report(self, clock: &HostClock) -> Result<Self> {
+        let of_host = header(&self.lines, AGENT_HEADER) == Some(HOST);
+        if !of_host || !self.begins_with(&format!("POST {REPORT_PATH}")) {
+            return Ok(self);
+        }
+        let mut report: AgentReport = serde_json::from_slice(&self.body).context("no report")?;
+        report.at_ns = clock.wall(report.at_ns);
+        Ok(self.with_body(&serde_json::to_vec(&report)?))
     }
 
     fn with_body(&self, body: &[u8]) -> Self {

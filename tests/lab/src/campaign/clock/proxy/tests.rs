@@ -1,4 +1,6 @@
+use super::super::HostClock;
 use super::Message;
+use hopgap_proto::uplink::AgentReport;
 
 fn read(text: &str) -> anyhow::Result<Option<Message>> {
     Message::read(&mut text.as_bytes())
@@ -33,4 +35,52 @@ fn what_cannot_be_passed_on_is_said() {
     ] {
         assert!(read(text).is_err(), "{text}");
     }
+}
+
+/// Two hours ahead from the beginning.
+fn ahead() -> HostClock {
+    let spec: super::super::ClockSpec = toml::from_str("offset-s = 7200").expect("a clock");
+    spec.draw(7, hopgap_net::clock::Clock::pair()).0
+}
+
+#[test]
+fn all_that_the_host_says_of_its_clocks_is_of_the_other_clock() {
+    let head = |agent| {
+        format!(
+            "GET /x HTTP/1.1\r\nHopgap-Agent: {agent}\r\n\
+             hopgap-clock: 7 1000 5000000000 2000 6000000000\r\n\
+             hopgap-clock-ns: 6000000000\r\n\r\n"
+        )
+    };
+    let shown = |agent| {
+        let message = read(&head(agent)).expect("right").expect("one");
+        message.with_clocks(&ahead()).lines
+    };
+    assert_eq!(
+        shown("b")[2..],
+        [
+            "hopgap-clock: 7 1000 5000000000 2000 7206000000000",
+            "hopgap-clock-ns: 7206000000000"
+        ]
+    );
+    let other = read(&head("a")).expect("right").expect("one").lines;
+    assert_eq!(shown("a"), other);
+}
+
+#[test]
+fn the_hosts_report_is_of_the_other_clock() {
+    let report = |agent| {
+        let body = r#"{"run":7,"at_ns":6000000000,"block":10000000000,
+            "spool":{"waiting":0,"in_memory":0,"most":1,"free":null}}"#;
+        let text = format!(
+            "POST /uplink/v1/report HTTP/1.1\r\nhopgap-agent: {agent}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let message = read(&text).expect("right").expect("one");
+        let passed = message.with_report(&ahead()).expect("a report");
+        let report: AgentReport = serde_json::from_slice(&passed.body).expect("a report");
+        report.at_ns.as_nanos()
+    };
+    assert_eq!(report("b"), 7_206_000_000_000);
+    assert_eq!(report("a"), 6_000_000_000);
 }
