@@ -1,5 +1,6 @@
 //! Which flows are silent, and how far the ends are: the state behind the live line.
 
+use hopgap_proto::hops::{self, Distance, Reflector};
 use hopgap_proto::record::{FlowIndex, Reply};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
@@ -98,20 +99,17 @@ impl Watch {
             return;
         }
         state.last = Some(at);
+        // Whose the reflector is, nobody has said.
+        let out = |ttl| hops::forward(ttl, Reflector::Foreign);
+        let back = |ttl| hops::reverse(ttl, Reflector::Foreign);
         let hops = [
-            (
-                Way::Out,
-                reply.forward_ttl.map(|ttl| (255 - ttl).saturating_add(1)),
-            ),
-            (
-                Way::Back,
-                reply
-                    .reverse_ttl
-                    .map(|ttl| (initial_ttl(ttl) - ttl).saturating_add(1)),
-            ),
+            (Way::Out, reply.forward_ttl.and_then(out)),
+            (Way::Back, reply.reverse_ttl.and_then(back)),
         ];
         for ((way, now), before) in hops.into_iter().zip(&mut state.hops) {
-            let Some(to) = now else { continue };
+            let Some(to) = now.and_then(Distance::hop) else {
+                continue;
+            };
             if let Some(from) = before.replace(to).filter(|from| *from != to) {
                 let waiting = self.paths.entry((way, from, to));
                 waiting.or_insert((turned, at, 0)).2 += 1;
@@ -211,10 +209,5 @@ impl Watch {
     }
 }
 
-/// The TTL that a reply most likely set out with.
-fn initial_ttl(seen: u8) -> u8 {
-    [64, 128]
-        .into_iter()
-        .find(|initial| seen <= *initial)
-        .unwrap_or(255)
-}
+#[cfg(test)]
+mod tests;
