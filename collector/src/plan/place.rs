@@ -59,6 +59,12 @@ pub(super) fn of_plan_error(error: &PlanError) -> Item<'_> {
         PlanError::SendsFromReflector { session: s, .. } => session(s.as_str(), "source_port"),
         PlanError::Value { of, key, .. } => phrase(of, key),
         PlanError::MixedFamilies { session: s, .. } => session(s.as_str(), "to"),
+        PlanError::EchoFamilies { echo, .. } => Item::Entry {
+            kind: "echo",
+            name: echo.as_str(),
+            key: "target",
+            last: false,
+        },
         PlanError::NoSession => Item::Unknown,
         PlanError::ToItself(s) => session(s.as_str(), "to"),
         PlanError::Overlap { second, key, .. } => session(second.as_str(), key),

@@ -118,6 +118,18 @@ pub enum PlanError {
         /// The reflector's address.
         to: IpAddr,
     },
+    /// An echo's target has an address of another family than its agent.
+    #[error(
+        "echo `{echo}` goes from {from} to {to}, but no packet goes from an {} to an {} address; name an address of the target of the agent's family", family(*from), family(*to)
+    )]
+    EchoFamilies {
+        /// The echo.
+        echo: TargetName,
+        /// The agent's address.
+        from: IpAddr,
+        /// The target's.
+        to: IpAddr,
+    },
 }
 
 fn family(address: IpAddr) -> &'static str {

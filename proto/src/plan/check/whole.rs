@@ -4,7 +4,7 @@
 //! what it cannot. A collector gives out no plan of which a part could never run.
 
 use super::{PlanError, Where};
-use crate::plan::{Destination, Plan, SessionPlan};
+use crate::plan::{Destination, EchoPlan, Plan, SessionPlan};
 use core::net::IpAddr;
 
 impl Plan {
@@ -17,6 +17,9 @@ impl Plan {
         plan.names_single_hosts()?;
         for session in &plan.sessions {
             plan.is_of_one_family(session)?;
+        }
+        for echo in &plan.echoes {
+            plan.asks_its_own_family(echo)?;
         }
         plan.shares_no_port()?;
         for path in &plan.paths {
@@ -94,6 +97,18 @@ impl Plan {
                     to,
                 })
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// An echo leaves from its agent's address.
+    fn asks_its_own_family(&self, echo: &EchoPlan) -> Result<(), PlanError> {
+        match self.agent(&echo.from).map(|a| a.address) {
+            Some(from) if from.is_ipv4() != echo.target.is_ipv4() => Err(PlanError::EchoFamilies {
+                echo: echo.name.clone(),
+                from,
+                to: echo.target,
+            }),
             _ => Ok(()),
         }
     }

@@ -33,6 +33,7 @@ fn a_good_plan_is_good() {
         p["agent"][0]["address"] = json!("fd00::1");
         p["agent"][1]["address"] = json!("fd00:1::2");
         p["session"][0]["to"] = json!("[fe80::1%2]:862");
+        p["echo"][0]["target"] = json!("fd00::2");
         p["path"][0]["passes"] = json!(["fe80::1"]);
     })
     .checked_whole()
@@ -93,6 +94,24 @@ fn both_ends_are_of_one_family() {
     );
     let said = refusal(|p| p["session"][1]["to"] = json!("[fd00::1]:862"));
     assert!(said.contains("from 10.0.1.2 to fd00::1"), "{said}");
+}
+
+#[test]
+fn an_echo_asks_a_target_of_its_agents_family() {
+    assert_eq!(
+        refusal(|p| p["echo"][0]["target"] = json!("fd00::2")),
+        "echo `r` goes from 10.0.0.1 to fd00::2, but no packet goes from an IPv4 to an IPv6 \
+         address; name an address of the target of the agent's family"
+    );
+    // The other agents' families are no matter.
+    plan(|p| {
+        let c = json!({"name": "c", "address": "fd00::3"});
+        p["agent"].as_array_mut().unwrap().push(c);
+        let echo = json!({"name": "s", "from": "c", "target": "fd00::2"});
+        p["echo"].as_array_mut().unwrap().push(echo);
+    })
+    .checked_whole()
+    .unwrap();
 }
 
 #[test]
