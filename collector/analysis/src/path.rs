@@ -19,14 +19,14 @@
 //! **Observation before inference.** A device on the way may set TTLs. A hop count that no
 //! route has, or that contradicts the traceroutes that reached the target meanwhile, is
 //! no hop count: then the traceroutes alone say how far the target is, each change of
-//! path rests on two of them, and the way back over the same device has no hop count.
-//! That a TTL changed remains a change of path.
+//! path rests on two of them, and the way back over the same device has no hop count: it
+//! is the way out of the session in the other direction whose probes arrived meanwhile with
+//! the same TTL. That a TTL changed remains a change of path.
 //!
 //! **Without traceroutes** the hop count names the path if only one declared path has
 //! it. Nobody traces the way back on the probes' own 5-tuple, so where several paths have
 //! its hop count, the traceroutes of the session in the other direction decide if those of
-//! that time name only one of them; else the flow's own way out if in that time it took
-//! only one of them. Otherwise the epoch has no name.
+//! that time name only one of them. Otherwise the epoch has no name.
 
 mod name;
 mod rewritten;

@@ -3,6 +3,7 @@
 use super::{Epoch, PathId, Paths, SessionEpochs, samples_of};
 use crate::align::Session;
 use crate::findings::NamedBy;
+use hopgap_proto::hops::Distance;
 use hopgap_proto::plan::{Destination, PathPlan, PathRole};
 use hopgap_proto::record::Trace;
 use hopgap_proto::time::Wall;
@@ -92,22 +93,23 @@ pub(super) fn name_reverse(
         for (flow, reverse) in reverse {
             for epoch in reverse {
                 by_hop_count(epoch, paths);
-                if epoch.path.is_some() {
+                if epoch.path.is_some() || samples_of(session, epoch.run, *flow).is_none() {
+                    continue;
+                }
+                if epoch.rewritten {
+                    by_the_same_ttl(epoch, &traced, paths);
                     continue;
                 }
                 let fitting: BTreeSet<PathId> =
                     candidates(paths, epoch.hop).map(|(id, _)| id).collect();
-                let at_that_time =
-                    |(from, to): (Wall, Wall)| from <= epoch.span.1 && epoch.span.0 <= to;
                 let by_traces = traced
                     .iter()
-                    .filter(|(_, span)| at_that_time(*span))
-                    .map(|(id, _)| *id);
-                let run = epoch.run;
+                    .filter(|t| t.is_meanwhile(epoch))
+                    .map(|t| t.path);
                 // That the way back is the way out is not taken for granted: each
                 // direction is hashed on its own.
                 let path = only(by_traces, &fitting);
-                if path.is_some() && samples_of(session, run, *flow).is_some() {
+                if path.is_some() {
                     epoch.path = path;
                     epoch.among.clear();
                     epoch.named_by = NamedBy::HopCount;
@@ -115,6 +117,32 @@ pub(super) fn name_reverse(
                 }
             }
         }
+    }
+}
+
+/// Names a way back on which TTLs are set by the ways out of the opposite sessions: the
+/// probes that arrived meanwhile with the same TTL passed the same device, and traceroutes
+/// say which way they went and how far it is.
+fn by_the_same_ttl(epoch: &mut Epoch, traced: &[Traced], paths: Paths<'_>) {
+    let same: Vec<&Traced> = traced
+        .iter()
+        .filter(|t| t.rewritten && t.distance == epoch.distance && t.is_meanwhile(epoch))
+        .collect();
+    let found: BTreeSet<PathId> = same.iter().map(|t| t.path).collect();
+    let hops: BTreeSet<Option<u8>> = same.iter().map(|t| t.hop).collect();
+    let fitting: Vec<(PathId, &PathPlan)> = found
+        .iter()
+        .filter_map(|id| Some((*id, paths.plan(Some(*id))?)))
+        .collect();
+    epoch.role = common_role(&fitting);
+    match fitting.as_slice() {
+        [] => return,
+        [(only, _)] => epoch.path = Some(*only),
+        several => epoch.among = several.iter().map(|(id, _)| *id).collect(),
+    }
+    epoch.named_by = NamedBy::Trace;
+    if hops.len() == 1 {
+        epoch.hop = hops.first().copied().flatten();
     }
 }
 
@@ -127,12 +155,27 @@ fn only(ids: impl Iterator<Item = PathId>, fitting: &BTreeSet<PathId>) -> Option
     }
 }
 
+/// What traceroutes of an opposite session named.
+struct Traced {
+    path: PathId,
+    distance: Option<Distance>,
+    hop: Option<u8>,
+    rewritten: bool,
+    span: (Wall, Wall),
+}
+
+impl Traced {
+    fn is_meanwhile(&self, epoch: &Epoch) -> bool {
+        self.span.0 <= epoch.span.1 && epoch.span.0 <= self.span.1
+    }
+}
+
 /// What traceroutes of the opposite sessions named, and when.
 fn traced_the_other_way(
     session: &Session<'_>,
     sessions: &[Session<'_>],
     epochs: &[SessionEpochs],
-) -> Vec<(PathId, (Wall, Wall))> {
+) -> Vec<Traced> {
     let Destination::Agent(to) = &session.plan.to else {
         return Vec::new();
     };
@@ -145,6 +188,14 @@ fn traced_the_other_way(
         })
         .flat_map(|(_, e)| e.forward.values().flatten())
         .filter(|e| e.named_by == NamedBy::Trace)
-        .filter_map(|e| Some((e.path?, e.span)))
+        .filter_map(|e| {
+            Some(Traced {
+                path: e.path?,
+                distance: e.distance,
+                hop: e.hop,
+                rewritten: e.rewritten,
+                span: e.span,
+            })
+        })
         .collect()
 }

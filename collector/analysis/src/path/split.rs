@@ -192,9 +192,6 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
         .map(|o| o.hop)
         .collect();
     opinions.retain(|o| by_address(o) || !at.contains(&o.hop));
-    if epoch.rewritten {
-        leave_out_lone(&mut opinions);
-    }
     opinions
 }
 
@@ -225,25 +222,6 @@ fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'
         .flatten()
         .copied()
         .collect()
-}
-
-/// Leaves out what a single traceroute says between others: it may have missed an answer,
-/// and no hop count of the probes agrees with it.
-fn leave_out_lone(opinions: &mut Vec<Opinion<'_>>) {
-    if opinions.len() < 3 {
-        return;
-    }
-    let lone: Vec<bool> = (0..opinions.len())
-        .map(|i| {
-            let same = |other: Option<usize>| {
-                let pair = other.and_then(|o| opinions.get(o)).zip(opinions.get(i));
-                pair.is_some_and(|(a, b)| a.agrees(b))
-            };
-            !same(i.checked_sub(1)) && !same(Some(i + 1))
-        })
-        .collect();
-    let mut lone = lone.into_iter();
-    opinions.retain(|_| !lone.next().unwrap_or(false));
 }
 
 #[derive(Clone, Copy)]

@@ -2,14 +2,36 @@
 
 use super::{forward, reverse};
 use crate::findings::{Direction, Findings, MarkerKind, NamedBy, TransitionKind};
+use crate::input::Input;
 use crate::note::{Note, RewrittenTtl};
 use crate::scenario::{PRIMARY, VPN, World, line, world};
-use hopgap_proto::record::ProbeFate;
+use hopgap_proto::plan::Destination;
+use hopgap_proto::record::{ProbeFate, RunId};
 use hopgap_proto::time::Span;
 
 /// What is found where the packets of slots from `from` on arrive with these TTLs.
 fn arriving(world: &World, from: u32, out: Option<u8>, back: Option<u8>) -> Findings {
+    found(world.input(), from, out, back)
+}
+
+/// The same where the other host probes, too, and finds the same.
+fn arriving_both_ways(world: &World, from: u32, ttl: u8) -> Findings {
     let mut input = world.input();
+    let mut session = input.sessions[0].clone();
+    let mut plan = input.plan.sessions[0].clone();
+    session.session = "back".parse().unwrap();
+    plan.name = session.session.clone();
+    let (onprem, azure) = (plan.from.clone(), session.reflector[0].agent.clone());
+    plan.from = azure.clone();
+    plan.to = Destination::Agent(onprem.clone());
+    (session.sender[0].agent, session.sender[0].run) = (azure, RunId(12));
+    (session.reflector[0].agent, session.reflector[0].run) = (onprem, RunId(13));
+    input.plan.sessions.push(plan);
+    input.sessions.push(session);
+    found(input, from, Some(ttl), Some(ttl))
+}
+
+fn found(mut input: Input, from: u32, out: Option<u8>, back: Option<u8>) -> Findings {
     for session in &mut input.sessions {
         for probe in session.sender.iter_mut().flat_map(|r| &mut r.probes) {
             if let ProbeFate::Answered(reply) = &mut probe.fate
@@ -185,4 +207,51 @@ fn a_way_back_without_routers_is_doubted_where_the_way_out_has_some() {
         (back.direction, &back.ttls[..]),
         (Direction::Reverse, &[64][..])
     );
+}
+
+/// Nobody traces the replies' way on their own ports: the other host's probes go it.
+#[test]
+fn a_way_back_with_a_rewritten_ttl_is_named_by_the_other_sides_traceroutes() {
+    let found = arriving_both_ways(&failover(), 1090, 64);
+    let back = reverse(&found);
+    assert_eq!((back[0].2, back[0].3, back[0].4), (Some(5), 0, 999));
+    assert_eq!(
+        back[1..],
+        [(Some("vpn"), NamedBy::Trace, Some(3), 1090, 2089)]
+    );
+    let notes = rewritten(&found);
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(notes.iter().all(|n| n.reached_at == [3] && n.ttls == [64]));
+    let [transition] = found.transitions.as_slice() else {
+        panic!("{:?}", found.transitions)
+    };
+    assert_eq!(transition.kind, TransitionKind::Failover);
+}
+
+/// Where both paths set the same TTL, nothing dates a change of the way back.
+#[test]
+fn a_way_back_that_may_be_either_path_is_said_to_be_either() {
+    let found = arriving_both_ways(&failover(), 0, 64);
+    assert_eq!(
+        reverse(&found),
+        [(
+            Some("expressroute-primary or vpn"),
+            NamedBy::Trace,
+            None,
+            0,
+            2089
+        )]
+    );
+}
+
+#[test]
+fn a_traceroute_alone_between_others_has_no_say() {
+    let mut world = world(&[line(&".".repeat(900))]);
+    for slot in (50..800).step_by(100) {
+        let hops = if slot == 350 { &VPN[..] } else { &PRIMARY[..] };
+        world = world.trace(0, slot, hops);
+    }
+    let found = arriving(&world, 0, Some(64), None);
+    let names: Vec<_> = forward(&found).iter().map(|e| (e.0, e.2)).collect();
+    assert_eq!(names, [(Some("expressroute-primary"), Some(5))]);
 }
