@@ -223,7 +223,7 @@ fn append(
     now: Wall,
 ) -> Result<Appended, StoreError> {
     let mut appended = Appended::default();
-    let mut by_agent: BTreeMap<i64, (Appended, Wall)> = BTreeMap::new();
+    let mut by_agent: BTreeMap<i64, (Appended, Option<Wall>)> = BTreeMap::new();
     let mut catalogue = tx.prepare_cached(
         "INSERT INTO block (run, number, kind, session, closed_mono, closed_wall,
                             first, last, hour, records, answered, unanswered, refused, received,
@@ -262,10 +262,7 @@ fn append(
             now.as_nanos(),
             block.crc,
         ])?;
-        let (sum, newest) = by_agent
-            .entry(agent)
-            .or_insert((Appended::default(), Wall::MIN));
-        *newest = (*newest).max(block.header.closed.wall);
+        let (sum, newest) = by_agent.entry(agent).or_insert((Appended::default(), None));
         if inserted == 0 {
             if other.exists(params![run, key.number.cast_signed(), block.crc])? {
                 appended.different.push(index);
@@ -277,11 +274,13 @@ fn append(
         payload.execute(params![tx.last_insert_rowid(), &block.payload[..]])?;
         sum.new += 1;
         sum.records += u64::from(tally.records);
+        // The last that came: its agent's wall clock may have been set back.
+        *newest = Some(block.header.closed.wall);
     }
     for (agent, (sum, newest)) in by_agent {
         tx.prepare_cached(
             "UPDATE agent SET last_seen = ?2, blocks = blocks + ?3, duplicates = duplicates + ?4,
-                    records = records + ?5, newest = max(coalesce(newest, ?6), ?6) WHERE id = ?1",
+                    records = records + ?5, newest = coalesce(?6, newest) WHERE id = ?1",
         )?
         .execute(params![
             agent,
@@ -289,7 +288,7 @@ fn append(
             sum.new.cast_signed(),
             sum.duplicate.cast_signed(),
             sum.records.cast_signed(),
-            newest.as_nanos()
+            newest.map(Wall::as_nanos)
         ])?;
         appended.new += sum.new;
         appended.duplicate += sum.duplicate;

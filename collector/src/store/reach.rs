@@ -1,8 +1,8 @@
 //! How far the records of an agent are in.
 
 use super::{Kind, Reader, StoreError};
-use hopgap_proto::record::{AgentName, SessionName};
-use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::record::{AgentName, RunId, SessionName};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use rusqlite::{OptionalExtension, params};
 
 /// An agent that says nothing else keeps records for so long before it ships them: 10 s by
@@ -12,14 +12,17 @@ const HELD: Span = Span::from_secs(12);
 /// An agent closes a block this much later than it is due.
 const LATE: Span = Span::from_secs(1);
 
+/// So many of a run's newest blocks are looked through for one of a session and kind.
+const LOOKED_AT: i64 = 4_096;
+
 /// So many blocks show how long the agent keeps one open.
 const ENOUGH: i64 = 8;
 
 /// How far the records of one end of a session are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// What was recorded until then, on the agent's wall clock, is in.
-    pub until: Option<Wall>,
+    /// What was recorded until then, on the clocks of this run of the agent, is in.
+    pub until: Option<(RunId, ClockPair)>,
     /// When the agent was last heard of, on the collector's clock.
     pub heard: Option<Wall>,
 }
@@ -43,48 +46,82 @@ impl Reader {
     ) -> Result<Reach, StoreError> {
         let row = self
             .db
-            .prepare_cached("SELECT id, last_seen, newest FROM agent WHERE name = ?1")?
+            .prepare_cached("SELECT id, last_seen FROM agent WHERE name = ?1")?
             .query_row([agent.as_str()], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    Wall::from_nanos(row.get(1)?),
-                    row.get::<_, Option<i64>>(2)?.map(Wall::from_nanos),
-                ))
+                Ok((row.get::<_, i64>(0)?, Wall::from_nanos(row.get(1)?)))
             })
             .optional()?;
-        let Some((id, heard, newest)) = row else {
+        let Some((id, heard)) = row else {
             return Ok(Reach::default());
         };
-        let own: Option<i64> = self
-            .db
-            .prepare_cached(
-                "SELECT closed_wall FROM block JOIN run ON run.id = block.run
-                 WHERE session = (SELECT id FROM session WHERE name = ?1) AND kind = ?2
-                 AND run.agent = ?3 ORDER BY last DESC LIMIT 1",
-            )?
-            .query_row(params![session.as_str(), kind.code(), id], |row| row.get(0))
-            .optional()?;
-        let of_any = match newest {
-            Some(newest) => Some(newest - self.held(id)?),
-            None => None,
+        let heard = Some(heard);
+        let Some((run, number)) = self.newest_run(id)? else {
+            return Ok(Reach { until: None, heard });
         };
+        let newest = self.newest_block(run, None)?;
+        let own = self.newest_block(run, Some((session, kind)))?;
+        let held = self.held(run)?;
+        let of_any = newest.map(|closed| ClockPair {
+            mono: closed.mono - held,
+            wall: closed.wall - held,
+        });
+        let until = own.into_iter().chain(of_any).max_by_key(|pair| pair.mono);
         Ok(Reach {
-            until: own.map(Wall::from_nanos).max(of_any),
-            heard: Some(heard),
+            until: until.map(|pair| (number, pair)),
+            heard,
         })
     }
 
-    /// How long the agent keeps a block open, as its newest blocks show.
-    fn held(&self, agent: i64) -> Result<Span, StoreError> {
+    /// The run whose blocks came last: an agent delivers them in the order in which it closed
+    /// them, whatever its wall clock said.
+    fn newest_run(&self, agent: i64) -> Result<Option<(i64, RunId)>, StoreError> {
+        Ok(self
+            .db
+            .prepare_cached(
+                "SELECT id, started FROM run WHERE agent = ?1 ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row([agent], |row| {
+                Ok((row.get(0)?, RunId(row.get::<_, i64>(1)?.cast_unsigned())))
+            })
+            .optional()?)
+    }
+
+    /// The clocks when a run's newest block was closed, of a session and kind or of any.
+    fn newest_block(
+        &self,
+        run: i64,
+        of: Option<(&SessionName, Kind)>,
+    ) -> Result<Option<ClockPair>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT closed_mono, closed_wall FROM (
+               SELECT number, kind, session, closed_mono, closed_wall FROM block
+               WHERE run = ?1 ORDER BY number DESC LIMIT ?2)
+             WHERE ?3 IS NULL
+                OR (kind = ?3 AND session = (SELECT id FROM session WHERE name = ?4))
+             ORDER BY number DESC LIMIT 1",
+        )?;
+        let (session, kind) = (of.map(|of| of.0.as_str()), of.map(|of| of.1.code()));
+        let closed = |row: &rusqlite::Row<'_>| {
+            Ok(ClockPair {
+                mono: Mono::from_nanos(row.get(0)?),
+                wall: Wall::from_nanos(row.get(1)?),
+            })
+        };
+        Ok(statement
+            .query_row(params![run, LOOKED_AT, kind, session], closed)
+            .optional()?)
+    }
+
+    /// How long a run keeps a block open, as its newest blocks show.
+    fn held(&self, run: i64) -> Result<Span, StoreError> {
         let (blocks, longest): (i64, Option<i64>) = self
             .db
             .prepare_cached(
                 "SELECT count(*), max(closed_wall - first) FROM (
                    SELECT closed_wall, first FROM block
-                   WHERE run = (SELECT id FROM run WHERE agent = ?1 ORDER BY started DESC LIMIT 1)
-                   ORDER BY closed_wall DESC LIMIT 50)",
+                   WHERE run = ?1 ORDER BY number DESC LIMIT 50)",
             )?
-            .query_row([agent], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let longest = longest.map_or(Span::ZERO, Span::from_nanos) + LATE;
         Ok(if blocks < ENOUGH {
             longest.max(HELD)

@@ -19,7 +19,7 @@ const APPLICATION: i64 = 0x6867_6170;
 /// All times are nanoseconds: `*_wall`, `first`, `last`, `received`, `at`, `since` and
 /// `started` since 1970 UTC, `*_mono` since the agent's boot.
 ///
-/// `agent.newest` is the latest closing time of a block, on the agent's own clock.
+/// `agent.newest` is when the block that came last was closed, on the agent's own clock.
 /// `refused` keeps frames aside that are whole but cannot be used.
 /// `block.crc` is the CRC-32 (IEEE) of the payload as it came, null where version 1 took it in.
 /// `segment.digest` is the SHA-256 of the sealed file, null where an older version sealed it.

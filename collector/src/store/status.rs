@@ -5,8 +5,10 @@ use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, params};
 
-/// What is newer than this when it comes was set ahead of its time, and is not the newest.
-const AHEAD: i64 = 2 * 86_400_000_000_000;
+/// A record may be stamped so long after its block was closed.
+const AFTER_CLOSING: i64 = 60_000_000_000;
+/// What came longer before the last was recorded before a wall clock was set back.
+const TOGETHER: i64 = 120_000_000_000;
 /// Blocks that a session's newest minute is told by, at most.
 const BLOCKS: i64 = 4_096;
 
@@ -21,8 +23,8 @@ pub struct AgentStatus {
     pub last_seen: Wall,
     /// The version of its program, as it said.
     pub version: Option<String>,
-    /// When its newest block was closed, on its own clock: what it recorded since is
-    /// still on its way.
+    /// When its block that came last was closed, on its own clock: what it recorded since
+    /// is still on its way.
     pub newest: Option<Wall>,
     /// Blocks stored.
     pub blocks: u64,
@@ -87,7 +89,8 @@ pub struct Minute {
 
 impl Reader {
     /// The newest minute of the probes that `sender` sent in a session; `None` where it has
-    /// none. What others delivered, or what was dated far ahead when it came, counts not.
+    /// none. What others delivered counts not, nor what is dated later than the block of `sender`
+    /// that came last: its wall clock was set back since.
     ///
     /// # Errors
     ///
@@ -99,22 +102,25 @@ impl Reader {
     ) -> Result<Option<Minute>, StoreError> {
         let mut statement = self.db.prepare_cached(
             "WITH newest AS (
-               SELECT last, answered, unanswered, refused FROM block
+               SELECT last, answered, unanswered, refused, received FROM block
                WHERE session = (SELECT id FROM session WHERE name = ?1) AND kind = ?2
                  AND run IN (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
                              WHERE agent.name = ?3)
-                 AND last <= received + ?4
-               ORDER BY last DESC LIMIT ?5)
-             SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM newest
-             WHERE last > (SELECT max(last) FROM newest) - 60000000000",
+                 AND last <= (SELECT newest FROM agent WHERE name = ?3) + ?4
+               ORDER BY last DESC LIMIT ?5),
+             together AS (
+               SELECT * FROM newest WHERE received > (SELECT max(received) FROM newest) - ?6)
+             SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM together
+             WHERE last > (SELECT max(last) FROM together) - 60000000000",
         )?;
         let minute = statement.query_row(
             params![
                 session.as_str(),
                 Kind::Probes.code(),
                 sender.as_str(),
-                AHEAD,
-                BLOCKS
+                AFTER_CLOSING,
+                BLOCKS,
+                TOGETHER
             ],
             |row| {
                 let Some(last) = row.get::<_, Option<i64>>(0)? else {

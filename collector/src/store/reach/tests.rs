@@ -1,7 +1,7 @@
 use super::{HELD, Reach};
 use crate::store::tests::{Dir, Session, TWO, both, name};
 use crate::store::{Kind, Reader, Store};
-use hopgap_proto::time::Span;
+use hopgap_proto::time::{Span, Wall};
 
 #[test]
 fn how_far_records_are_in_is_known_by_the_newest_blocks() {
@@ -16,16 +16,17 @@ fn how_far_records_are_in_is_known_by_the_newest_blocks() {
             .append(&both(&blocks), TWO + Span::from_secs(30))
             .unwrap();
     }
-    let newest = newest.unwrap();
+    let newest: Wall = newest.unwrap();
     assert!(newest >= TWO + Span::from_secs(20));
     let reader = Reader::open(&dir.0).unwrap();
     let reach = |agent, kind| reader.reach(&name(agent), &name("out"), kind).unwrap();
+    let wall = |reach: Reach| reach.until.map(|(_, closed)| closed.wall);
     let sender = reach("onprem", Kind::Probes);
-    assert_eq!(sender.until, Some(newest));
+    assert_eq!(wall(sender), Some(newest));
     assert!(sender.heard.is_some());
-    assert_eq!(reach("azure", Kind::Receptions).until, Some(newest));
+    assert_eq!(wall(reach("azure", Kind::Receptions)), Some(newest));
     // What it recorded lately of another kind may still be in an open block.
-    let other = reach("azure", Kind::Probes).until.unwrap();
+    let other = wall(reach("azure", Kind::Probes)).unwrap();
     assert!(other <= newest - HELD, "{other:?}");
     assert!(other >= newest - HELD * 2, "{other:?}");
     // Of an agent that never came there is nothing.
