@@ -1,14 +1,15 @@
 //! Reads a stretch of time back for analysis.
 
-use crate::store::{ClockRow, Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
+mod clocks;
+
+use crate::store::{Kind, Marker, MarkerKind, Reader, RunRows, Runs, Size, StoreError};
+use clocks::{Clocks, Levels};
 use hopgap_analysis::findings;
 use hopgap_analysis::findings::SessionEnd;
-use hopgap_analysis::input::{
-    ClockReading, EchoRecords, End, Input, ReflectorRun, SenderRun, SessionRecords,
-};
+use hopgap_analysis::input::{EchoRecords, End, Input, ReflectorRun, SenderRun, SessionRecords};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::plan::{Destination, Plan, SessionPlan};
-use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, SessionName};
+use hopgap_proto::record::{AgentName, Event, EventKind, SessionName};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
@@ -173,7 +174,7 @@ pub fn read(
     (from, to): (Wall, Wall),
     most: u64,
 ) -> Result<Read, QueryError> {
-    let clocks = Clocks(reader.clocks(from, to)?);
+    let clocks = Clocks::read(reader, from, to)?;
     let mut budget = Budget {
         asked: (from, to),
         most,
@@ -185,7 +186,7 @@ pub fn read(
         .iter()
         .map(|session| session_records(reader, session, &clocks, (from, to), &mut budget))
         .collect::<Result<_, QueryError>>()?;
-    let echoes = echo_records(reader, plan, (from, to), &mut budget)?;
+    let echoes = echo_records(reader, plan, &clocks, (from, to), &mut budget)?;
     let markers = reader.markers(from, to)?;
     let input = Input {
         plan: plan.clone(),
@@ -206,6 +207,7 @@ pub fn read(
 fn echo_records(
     reader: &Reader,
     plan: &Plan,
+    clocks: &Clocks,
     (from, to): (Wall, Wall),
     budget: &mut Budget,
 ) -> Result<Vec<EchoRecords>, QueryError> {
@@ -216,31 +218,34 @@ fn echo_records(
     }
     let mut found = Vec::new();
     for (agent, planned) in planned {
-        let size = reader.echoes_size(agent, from, to)?;
-        if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
-            continue;
+        for (from, to) in clocks.levels(agent).stretches((from, to), Span::ZERO) {
+            let size = reader.echoes_size(agent, from, to)?;
+            if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
+                continue;
+            }
+            let rows = reader.echoes_by(agent, from, to)?;
+            found.extend(rows.into_iter().map(|rows| EchoRecords {
+                target: rows.target,
+                agent: rows.agent,
+                run: rows.run,
+                clocks: rows.clocks,
+                echoes: rows.echoes,
+            }));
         }
-        let rows = reader.echoes_by(agent, from, to)?;
-        found.extend(rows.into_iter().map(|rows| EchoRecords {
-            target: rows.target,
-            agent: rows.agent,
-            clocks: rows.clocks,
-            echoes: rows.echoes,
-        }));
     }
     Ok(found)
 }
 
-/// Records of one agent for a session, where they can be read.
+/// Records of one agent for a session in some stretches of its own time, where they can be
+/// read.
 fn records_by(
     reader: &Reader,
     session: &SessionPlan,
     agent: &AgentName,
     kinds: &[Kind],
-    (from, to): (Wall, Wall),
+    stretches: &[(Wall, Wall)],
     budget: &mut Budget,
 ) -> Result<Runs, QueryError> {
-    let size = reader.size_by(&session.name, agent, kinds, (from, to))?;
     let (asked_from, asked_to) = budget.asked;
     let planned = made_in(
         asked_from - AROUND_PROBES,
@@ -248,12 +253,23 @@ fn records_by(
         session.interval,
         session.flows,
     );
-    let of = || (Whose::Session(session.name.clone()), agent.clone());
-    if budget.admit(size, planned, of)? {
-        Ok(reader.records_by(&session.name, agent, kinds, (from, to))?)
-    } else {
-        Ok(Runs::new())
+    let mut runs = Runs::new();
+    for stretch in stretches {
+        let size = reader.size_by(&session.name, agent, kinds, *stretch)?;
+        let of = || (Whose::Session(session.name.clone()), agent.clone());
+        if !budget.admit(size, planned, of)? {
+            continue;
+        }
+        for (run, read) in reader.records_by(&session.name, agent, kinds, *stretch)? {
+            let rows = runs.entry(run).or_default();
+            rows.clocks.extend(read.clocks);
+            rows.probes.extend(read.probes);
+            rows.receptions.extend(read.receptions);
+            rows.traces.extend(read.traces);
+            rows.events.extend(read.events);
+        }
     }
+    Ok(runs)
 }
 
 /// How far the records of both ends of each session of the plan are in, for a question
@@ -267,17 +283,21 @@ pub fn ends(
     plan: &Plan,
     (from, to): (Wall, Wall),
 ) -> Result<Vec<End>, StoreError> {
-    let clocks = Clocks(reader.clocks(from, to)?);
+    let clocks = Clocks::read(reader, from, to)?;
     let mut ends = Vec::new();
     for session in &plan.sessions {
         let mut add = |agent: &AgentName, end: SessionEnd, kind: Kind| {
             let reach = reader.reach(agent, &session.name, kind)?;
-            // The most that its clock may be ahead: what is in is not overstated.
-            let (_, ahead) = clocks.ahead(agent);
+            let until = reach.until.map(|(run, until)| {
+                let told = clocks.collectors(agent, run, until.mono);
+                // The most that its clock may be ahead: what is in is not overstated.
+                let most = || until.wall - clocks.levels(agent).most();
+                told.map_or_else(most, |(least, _)| least)
+            });
             ends.push(End {
                 session: session.name.clone(),
                 end,
-                until: reach.until.map(|until| until - ahead),
+                until,
                 heard: reach.heard,
             });
             Ok::<(), StoreError>(())
@@ -296,89 +316,38 @@ pub fn ends(
 ///
 /// When the store fails.
 pub fn has_records(reader: &Reader, from: Wall, to: Wall) -> Result<bool, QueryError> {
-    let clocks = Clocks(reader.clocks(from, to)?);
-    Ok(clocks.count(reader, from, to)? > 0)
-}
-
-/// How the agents' clocks stood to the collector's at that time.
-struct Clocks(Vec<ClockRow>);
-
-impl Clocks {
-    /// From and to on an agent's wall clock. Records are kept by it, and it may be hours off.
-    fn stretch(&self, agent: &AgentName, from: Wall, to: Wall) -> (Wall, Wall) {
-        let (low, high) = self.ahead(agent);
-        (from + low, to + high)
-    }
-
-    /// How far the second's wall clock is ahead of the first's, at least and at most.
-    fn difference(&self, first: &AgentName, second: &AgentName) -> (Span, Span) {
-        let (first, second) = (self.ahead(first), self.ahead(second));
-        (second.0 - first.1, second.1 - first.0)
-    }
-
-    /// How far an agent's wall clock was ahead of the collector's, at least and at most;
-    /// nothing where nothing is known.
-    fn ahead(&self, agent: &AgentName) -> (Span, Span) {
-        let ahead = self.0.iter().filter(|row| row.agent == *agent);
-        let mut range: Option<(Span, Span)> = None;
-        for (ahead, bound) in ahead.map(ClockRow::ahead) {
-            let (low, high) = range.unwrap_or((ahead - bound, ahead + bound));
-            range = Some((low.min(ahead - bound), high.max(ahead + bound)));
+    let clocks = Clocks::read(reader, from, to)?;
+    for agent in reader.agents()? {
+        let levels = clocks.levels(&agent.agent);
+        for (from, to) in levels.stretches((from, to), Span::ZERO) {
+            if reader.has_records(&agent.agent, from, to)? {
+                return Ok(true);
+            }
         }
-        range.unwrap_or_default()
     }
-
-    /// How many records there are of that time, the most that any agent's clock gives.
-    fn count(&self, reader: &Reader, from: Wall, to: Wall) -> Result<u64, StoreError> {
-        let mut most = reader.count(from, to)?;
-        let mut agents: Vec<&AgentName> = self.0.iter().map(|row| &row.agent).collect();
-        agents.dedup();
-        for agent in agents {
-            let (from, to) = self.stretch(agent, from, to);
-            most = most.max(reader.count(from, to)?);
-        }
-        Ok(most)
-    }
-
-    fn readings(self) -> Vec<ClockReading> {
-        let readings = self.0.into_iter().map(|row| ClockReading {
-            agent: row.agent,
-            run: row.run,
-            at: row.at.mono,
-            earliest: row.earliest,
-            latest: row.latest,
-        });
-        readings.collect()
-    }
+    Ok(false)
 }
 
 fn session_records(
     reader: &Reader,
     session: &SessionPlan,
     clocks: &Clocks,
-    (from, to): (Wall, Wall),
+    asked: (Wall, Wall),
     budget: &mut Budget,
 ) -> Result<SessionRecords, QueryError> {
     let name = &session.name;
-    let (from, to) = clocks.stretch(&session.from, from, to);
     let kinds = [Kind::Probes, Kind::Traces, Kind::Events];
-    let around = (from - AROUND_PROBES, to + AROUND_PROBES);
-    let mut sent = records_by(reader, session, &session.from, &kinds, around, budget)?;
+    let levels = clocks.levels(&session.from);
+    let stretches = levels.stretches(asked, AROUND_PROBES);
+    let mut sent = records_by(reader, session, &session.from, &kinds, &stretches, budget)?;
     sent.retain(|_, rows| !is_bare(rows));
 
     let reflector = match &session.to {
         Destination::Foreign(_) => Vec::new(),
         Destination::Agent(agent) => {
-            // Without a reply only what the two told of their clocks relates them.
-            let (early, late) =
-                clock_difference(&sent).unwrap_or_else(|| clocks.difference(&session.from, agent));
-            let from = from + early - AROUND_RECEPTIONS;
-            // What arrived after the newest probe on record belongs to probes that are
-            // still on their way here.
-            let newest = newest_probe(&sent).unwrap_or(to);
-            let arrived = (to + AROUND_RECEPTIONS).min(newest) + late;
-            let told = to + AROUND_RECEPTIONS + late;
-            reflector_runs(reader, session, agent, (from, arrived, told), budget)?
+            let levels = clocks.levels(agent).and(clocks.by_replies(&sent));
+            let newest = clocks.newest_probe(&sent);
+            reflector_runs(reader, session, agent, (asked, newest), &levels, budget)?
         }
     };
     let sender = sent
@@ -399,23 +368,31 @@ fn session_records(
     })
 }
 
+/// The reflector's log of what was sent in the time that is asked about, the newest of it
+/// at `newest`, where the reflector's wall clock had these levels.
 fn reflector_runs(
     reader: &Reader,
     session: &SessionPlan,
     reflector: &AgentName,
-    (from, to, told): (Wall, Wall, Wall),
+    ((from, to), newest): ((Wall, Wall), Option<Wall>),
+    levels: &Levels,
     budget: &mut Budget,
 ) -> Result<Vec<ReflectorRun>, QueryError> {
-    let mut read = |kind, to| -> Result<BTreeMap<_, _>, QueryError> {
-        let runs = records_by(reader, session, reflector, &[kind], (from, to), budget)?;
+    let late = to + AROUND_RECEPTIONS;
+    // What arrived after the newest probe on record belongs to probes that are still on
+    // their way here.
+    let arrived = newest.map_or(late, |newest| newest.min(late));
+    let until = |end| levels.stretches((from - AROUND_RECEPTIONS, end), Span::ZERO);
+    let mut read = |kind, end| -> Result<BTreeMap<_, _>, QueryError> {
+        let runs = records_by(reader, session, reflector, &[kind], &until(end), budget)?;
         Ok(runs
             .into_iter()
             .map(|((_, run), rows)| (run, rows))
             .collect())
     };
-    let mut rows: BTreeMap<_, RunRows> = read(Kind::Receptions, to)?;
+    let mut rows: BTreeMap<_, RunRows> = read(Kind::Receptions, arrived)?;
     // What an agent tells of itself comes later: that it ended, or lost records.
-    for (run, told) in read(Kind::Events, told)? {
+    for (run, told) in read(Kind::Events, late)? {
         let run = rows.entry(run).or_insert_with(|| RunRows {
             clocks: told.clocks,
             ..RunRows::default()
@@ -424,11 +401,13 @@ fn reflector_runs(
         run.events.extend(told.events);
     }
     // An agent that ran and received nothing is evidence, too: of loss on the way out.
-    for (run, clocks) in reader.runs(reflector, from, to)? {
-        rows.entry(run).or_insert_with(|| RunRows {
-            clocks,
-            ..RunRows::default()
-        });
+    for (from, to) in until(arrived) {
+        for (run, clocks) in reader.runs(reflector, from, to)? {
+            rows.entry(run).or_insert_with(|| RunRows {
+                clocks,
+                ..RunRows::default()
+            });
+        }
     }
     Ok(rows
         .into_iter()
@@ -453,36 +432,6 @@ fn is_bare(rows: &RunRows) -> bool {
         )
     };
     rows.probes.is_empty() && rows.traces.is_empty() && !rows.events.iter().any(says)
-}
-
-/// How far the reflector's wall clock is ahead of the sender's, at least and at most, as
-/// the replies tell; `None` where there is none. Hosts may be hours apart.
-fn clock_difference(sent: &Runs) -> Option<(Span, Span)> {
-    let mut range: Option<(Span, Span)> = None;
-    for rows in sent.values() {
-        let Some(clock) = rows.clocks.first() else {
-            continue;
-        };
-        for probe in &rows.probes {
-            if let ProbeFate::Answered(reply) = probe.fate {
-                let ahead = reply.reflector_received - clock.wall_of(probe.sent.at);
-                let (low, high) = range.unwrap_or((ahead, ahead));
-                range = Some((low.min(ahead), high.max(ahead)));
-            }
-        }
-    }
-    range
-}
-
-/// When the newest probe was sent, on the sender's wall clock.
-fn newest_probe(sent: &Runs) -> Option<Wall> {
-    sent.values()
-        .filter_map(|rows| {
-            let clock = rows.clocks.last()?;
-            let newest = rows.probes.iter().map(|p| p.sent.at).max()?;
-            Some(clock.wall_of(newest))
-        })
-        .max()
 }
 
 fn marker(marker: Marker) -> findings::Marker {

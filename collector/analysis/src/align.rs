@@ -20,12 +20,12 @@ mod steady;
 mod timeline;
 
 pub(crate) use join::{Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
+pub(crate) use reference::Placed;
 pub(crate) use stalls::{STALL, Stalls};
 pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};
 use crate::loss::Fate;
-use crate::note::Note;
 use crate::path::PathId;
 use hopgap_proto::plan::{Destination, SessionPlan};
 use hopgap_proto::record::{
@@ -197,9 +197,8 @@ impl Session<'_> {
     }
 }
 
-/// Puts the records of every session of the plan together, on one clock; what is to be
-/// said of clocks that were not on it.
-pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Vec<Note>) {
+/// Puts the records of every session of the plan together, on one clock.
+pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
     let mut sessions: Vec<Session<'_>> = input
         .plan
         .sessions
@@ -213,7 +212,7 @@ pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Vec<Note>) {
             session(plan, &records, input.window)
         })
         .collect();
-    let notes = reference::place(&mut sessions, &input.clocks);
+    let placed = reference::place(&mut sessions, input);
     if let Some((from, to)) = input.window {
         for session in &mut sessions {
             for run in &mut session.runs {
@@ -221,7 +220,7 @@ pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Vec<Note>) {
             }
         }
     }
-    (sessions, notes)
+    (sessions, placed)
 }
 
 fn session<'a>(
@@ -293,7 +292,11 @@ pub(crate) fn stretch_of(event: &Event, timeline: &Timeline) -> (Wall, Wall) {
         | EventKind::NotRunning { since, .. }
         | EventKind::AddressTranslated { since, .. } => (timeline.utc(since), at),
         EventKind::StrayReplies { .. } => (at - TOLD_WITHIN, at),
-        EventKind::BlocksLost { from, to, .. } => (from.unwrap_or(Wall::MIN), to),
+        EventKind::BlocksLost { from, to, .. } => {
+            // By the wall clock, as far off as it was when this was told.
+            let behind = at - timeline.wall(event.at);
+            (from.map_or(Wall::MIN, |from| from + behind), to + behind)
+        }
         _ => (at, at),
     }
 }

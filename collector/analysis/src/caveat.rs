@@ -4,7 +4,7 @@ mod asked;
 mod session;
 mod stamps;
 
-use crate::align::Session;
+use crate::align::{Placed, Session};
 use crate::findings::SessionFindings;
 use crate::input::Input;
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 /// plan's order, and those on clocks last.
 pub(crate) fn all(
     input: &Input,
+    placed: &Placed,
     sessions: &[Session<'_>],
     found: &[SessionFindings],
 ) -> Vec<String> {
@@ -32,7 +33,7 @@ pub(crate) fn all(
     for (session, found) in sessions.iter().zip(found) {
         session::add(session, found, &mut caveats);
     }
-    caveats.extend(stamps::find(input).iter().map(ToString::to_string));
+    caveats.extend(stamps::find(input, placed).iter().map(ToString::to_string));
     // Last: a clock changes no length of time, unlike all else here.
     for session in sessions {
         session::clocks(session, &mut caveats);

@@ -24,7 +24,7 @@ mod flow;
 
 pub(crate) use awaited::Ends;
 
-use crate::align::Session;
+use crate::align::{Placed, Session};
 use crate::findings::{Coverage, DirectionCoverage, Missing, Window};
 use crate::input::Input;
 use crate::schema::{Nanos, Utc};
@@ -55,7 +55,12 @@ pub(crate) struct UnseenFlow {
 }
 
 /// How much of `question` was seen.
-pub(crate) fn find(input: &Input, sessions: &[Session<'_>], question: Option<Stretch>) -> Seen {
+pub(crate) fn find(
+    input: &Input,
+    placed: &Placed,
+    sessions: &[Session<'_>],
+    question: Option<Stretch>,
+) -> Seen {
     let Some(question) = question else {
         return Seen {
             coverage: Coverage::default(),
@@ -67,7 +72,7 @@ pub(crate) fn find(input: &Input, sessions: &[Session<'_>], question: Option<Str
         .iter()
         .map(|s| Ends::of(input, s, question))
         .collect();
-    let lost = LostRecords::of(input);
+    let lost = LostRecords::of(input, placed);
     let mut directions: Vec<Building<'_>> = Vec::new();
     let mut unseen_flow: Option<UnseenFlow> = None;
     for (session, ends) in sessions.iter().zip(&ends) {

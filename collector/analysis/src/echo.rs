@@ -1,14 +1,14 @@
 //! ICMP echo of targets without an agent.
 
-use crate::align::Timeline;
+use crate::align::{Placed, Timeline};
 use crate::drill::icmp;
 use crate::findings::{EchoErrorFinding, EchoFindings, Window};
 use crate::input::{EchoRecords, Input};
 use crate::latency;
 use crate::loss::len;
 use crate::schema::Utc;
-use hopgap_proto::record::{AgentName, Echo, Event, EventKind, TargetName};
-use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use hopgap_proto::record::{AgentName, Echo, Event, EventKind, RunId, TargetName};
+use hopgap_proto::time::{ClockPair, Span, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ struct Request {
 
 /// One entry for each target and asking agent, in the plan's order of targets; targets
 /// that the plan lacks come last.
-pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
+pub(crate) fn find(input: &Input, placed: &Placed) -> Vec<EchoFindings> {
     let mut by_target: BTreeMap<(usize, &TargetName, &AgentName), Vec<&EchoRecords>> =
         BTreeMap::new();
     for records in &input.echoes {
@@ -39,7 +39,7 @@ pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
         .into_iter()
         .map(|((place, target, agent), parts)| {
             let address = input.plan.echoes.get(place).map(|e| e.target.to_string());
-            let requests = requests(input, &parts);
+            let requests = requests(input, placed, &parts);
             let mut round_trips: Vec<Span> = requests.iter().filter_map(|r| r.round_trip).collect();
             EchoFindings {
                 target: target.to_string(),
@@ -49,7 +49,7 @@ pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
                 answered: len(round_trips.len()),
                 round_trip: latency::of(&mut round_trips),
                 silent: silent(&requests, input.plan.objective.min_lost.max(1)),
-                errors: errors(input, target, agent),
+                errors: errors(input, placed, target, agent),
             }
         })
         .collect()
@@ -57,10 +57,16 @@ pub(crate) fn find(input: &Input) -> Vec<EchoFindings> {
 
 /// ICMP errors that the agent's requests to the target provoked, by who sent them and
 /// what they said. Every session's records hold the agent's own events.
-fn errors(input: &Input, target: &TargetName, agent: &AgentName) -> Vec<EchoErrorFinding> {
+fn errors(
+    input: &Input,
+    placed: &Placed,
+    target: &TargetName,
+    agent: &AgentName,
+) -> Vec<EchoErrorFinding> {
     let mut seen: BTreeMap<(Wall, u16), (IpAddr, String)> = BTreeMap::new();
-    let mut take = |clocks: &[ClockPair], events: &[Event]| {
-        let timeline = Timeline::new(clocks.to_vec(), events);
+    let mut take = |run: RunId, clocks: &[ClockPair], events: &[Event]| {
+        let mut timeline = Timeline::new(clocks.to_vec(), events);
+        placed.set(agent, run, &mut timeline);
         for event in events {
             if let EventKind::EchoError(error) = &event.kind
                 && error.target == *target
@@ -73,10 +79,10 @@ fn errors(input: &Input, target: &TargetName, agent: &AgentName) -> Vec<EchoErro
     };
     for session in &input.sessions {
         for run in session.sender.iter().filter(|r| r.agent == *agent) {
-            take(&run.clocks, &run.events);
+            take(run.run, &run.clocks, &run.events);
         }
         for run in session.reflector.iter().filter(|r| r.agent == *agent) {
-            take(&run.clocks, &run.events);
+            take(run.run, &run.clocks, &run.events);
         }
     }
     if let Some((from, to)) = input.window {
@@ -104,31 +110,23 @@ fn errors(input: &Input, target: &TargetName, agent: &AgentName) -> Vec<EchoErro
 }
 
 /// The requests in the order of time, each once, with its best answer.
-///
-/// Records do not name their run: those that came with the same clock readings are of
-/// one run, and each set is placed on UTC by its own readings.
-fn requests(input: &Input, parts: &[&EchoRecords]) -> Vec<Request> {
-    let mut by_clocks: BTreeMap<Vec<(Mono, i64)>, Vec<&Echo>> = BTreeMap::new();
+fn requests(input: &Input, placed: &Placed, parts: &[&EchoRecords]) -> Vec<Request> {
+    let mut by_run: BTreeMap<(&AgentName, RunId), Vec<&EchoRecords>> = BTreeMap::new();
     for part in parts {
-        let mut clocks: Vec<_> = part
-            .clocks
-            .iter()
-            .map(|c| (c.mono, c.wall.as_nanos()))
-            .collect();
-        clocks.sort_unstable();
-        clocks.dedup();
-        by_clocks.entry(clocks).or_default().extend(&part.echoes);
+        by_run
+            .entry((&part.agent, part.run))
+            .or_default()
+            .push(part);
     }
     let mut requests = Vec::new();
-    for (clocks, mut echoes) in by_clocks {
-        let pairs = clocks
-            .into_iter()
-            .map(|(mono, wall)| ClockPair {
-                mono,
-                wall: Wall::from_nanos(wall),
-            })
+    for ((agent, run), parts) in by_run {
+        let pairs = parts
+            .iter()
+            .flat_map(|p| p.clocks.iter().copied())
             .collect();
-        let timeline = Timeline::new(pairs, &[]);
+        let mut timeline = Timeline::new(pairs, &[]);
+        placed.set(agent, run, &mut timeline);
+        let mut echoes: Vec<&Echo> = parts.iter().flat_map(|p| &p.echoes).collect();
         // An answer sorts before silence, and the quickest before the others.
         let key = |e: &Echo| (e.sent.at, e.seq, e.round_trip.is_none(), e.round_trip);
         echoes.sort_by_key(|e| key(e));

@@ -110,6 +110,8 @@ pub struct EchoRecords {
     pub target: TargetName,
     /// The agent that sent.
     pub agent: AgentName,
+    /// Its run.
+    pub run: RunId,
     /// That agent's clocks, read together at different times.
     pub clocks: Vec<ClockPair>,
     /// The records.

@@ -48,7 +48,7 @@ use hopgap_proto::time::Wall;
 pub fn analyse(input: &Input) -> Findings {
     let plan = &input.plan;
     let paths = Paths(&plan.paths);
-    let (mut sessions, mut notes) = align::sessions(input);
+    let (mut sessions, placed) = align::sessions(input);
     let epochs = path::find(&mut sessions, plan);
     let found: Vec<SessionFindings> = sessions
         .iter()
@@ -65,7 +65,7 @@ pub fn analyse(input: &Input) -> Findings {
         objective: &plan.objective,
     });
     let question = input.window.or_else(|| extent(&sessions));
-    let seen = coverage::find(input, &sessions, question);
+    let seen = coverage::find(input, &placed, &sessions, question);
     let verdict = verdict::judge(&verdict::Case {
         sessions: &sessions,
         epochs: &epochs,
@@ -75,9 +75,10 @@ pub fn analyse(input: &Input) -> Findings {
         objective: &plan.objective,
         seen: &seen,
     });
+    let mut notes = placed.notes.clone();
     notes.extend(path::notes(&sessions, &epochs));
     notes.extend(drill.notes);
-    let mut caveats = caveat::all(input, &sessions, &found);
+    let mut caveats = caveat::all(input, &placed, &sessions, &found);
     caveats.extend(notes.iter().map(note::sentence));
     Findings {
         window: question.map(|(from, to)| Window {
@@ -89,7 +90,7 @@ pub fn analyse(input: &Input) -> Findings {
         markers,
         sessions: found,
         transitions: drill.transitions,
-        echoes: echo::find(input),
+        echoes: echo::find(input, &placed),
         unnamed_routes: path::unnamed::find(&sessions, &epochs, plan),
         verdict,
         notes,

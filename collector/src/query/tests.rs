@@ -1,12 +1,13 @@
-use super::{LeftOut, QueryError, Whose, read};
+use super::{LeftOut, QueryError, Whose, has_records, read};
 use crate::store::tests::{Dir, Session, encoded};
 use crate::store::{Incoming, Reader, Store};
 use hopgap_proto::plan::Plan;
 use hopgap_proto::record::{
-    BlockBody, Event, EventKind, FlowIndex, MAX_ROWS, Probe, ProbeFate, Stamp, StampSource,
+    BlockBody, Echo, Event, EventKind, FlowIndex, MAX_ROWS, Probe, ProbeFate, Stamp, StampSource,
 };
 use hopgap_proto::stamp::Seq;
-use hopgap_proto::time::{Mono, Span, Wall};
+use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
+use hopgap_proto::uplink::ClockExchange;
 
 const FROM: Wall = Wall::from_nanos(1_795_399_200_000_000_000);
 
@@ -181,4 +182,158 @@ fn another_agents_own_events_cost_a_session_nothing() {
     // They are read with its own session alone.
     assert_eq!(read.left_out.len(), 1, "{:?}", read.left_out);
     assert_eq!(read.left_out[0].of, Whose::Session("own".parse().unwrap()));
+}
+
+/// The two agents of session `out`.
+const BOTH: [&str; 2] = ["onprem", "azure"];
+
+/// Two times ten seconds of an honest session, where wall clocks of agents are ahead by so
+/// much: those of `onprem` and of `azure` in the first ten seconds, and in the second.
+fn off(store: &mut Store, ahead: [[Span; 2]; 2]) {
+    let mut session = Session::new(FROM);
+    for ahead in ahead {
+        let mut blocks = session.ten_seconds();
+        for (block, ahead) in blocks.iter_mut().zip(ahead) {
+            block.header.closed.wall += ahead;
+        }
+        if let BlockBody::Probes(probes) = &mut blocks[0].body {
+            for probe in probes {
+                if let ProbeFate::Answered(reply) = &mut probe.fate {
+                    reply.reflector_received += ahead[1];
+                    reply.reflector_sent += ahead[1];
+                }
+            }
+        }
+        let blocks: Vec<Incoming> = blocks.iter().map(encoded).collect();
+        store.append(&blocks, FROM + Span::from_secs(30)).unwrap();
+    }
+}
+
+/// What an agent tells of its clocks as the session begins.
+fn tell(store: &mut Store, agent: &str, ahead: Span) {
+    let [first, _] = Session::new(FROM).ten_seconds();
+    let then = first.header.closed.mono - Span::from_secs(10);
+    let exchange = ClockExchange {
+        run: first.header.key.run,
+        sent: then,
+        collector: FROM,
+        received: ClockPair {
+            mono: then + Span::from_millis(10),
+            wall: FROM + Span::from_millis(10) + ahead,
+        },
+    };
+    let agent = agent.parse().unwrap();
+    store.clock(&agent, &exchange, FROM).unwrap();
+}
+
+/// How far clocks are off in the tests, in seconds.
+const FAR: [i64; 6] = [30, 7_200, -7_200, 259_200, -259_200, -34_560_000];
+
+#[test]
+fn records_are_read_whole_however_far_a_clock_is_off() {
+    for ahead in FAR.map(Span::from_secs) {
+        for whose in [[true, false], [false, true], [true, true]] {
+            let dir = Dir::new();
+            let mut store = Store::open(&dir.0).unwrap();
+            let of = whose.map(|off| if off { ahead } else { Span::ZERO });
+            off(&mut store, [of, of]);
+            for (agent, ahead) in BOTH.iter().zip(of) {
+                tell(&mut store, agent, ahead);
+            }
+            let read = ask(&dir, 50_000_000).unwrap();
+            assert!(is_whole(&read), "{ahead} {whose:?}");
+            assert_eq!(read.left_out, []);
+            // Where both ends are in, on the collector's clock.
+            let ends = read
+                .input
+                .ends
+                .iter()
+                .filter(|e| e.session.as_str() == "out");
+            let ends: Vec<Wall> = ends.filter_map(|e| e.until).collect();
+            assert_eq!(ends.len(), 2);
+            for until in ends {
+                let late = until - (FROM + Span::from_secs(20));
+                assert!(late.abs() < Span::from_secs(2), "{ahead} {whose:?}: {late}");
+            }
+            let reader = Reader::open(&dir.0).unwrap();
+            let has = |from: Wall| has_records(&reader, from, from + Span::from_secs(20)).unwrap();
+            assert!(has(FROM));
+            assert!(!has(FROM + ahead * 2), "{ahead} {whose:?}");
+        }
+    }
+}
+
+/// The agent could not tell of it: it is known by what its blocks say of its clocks.
+#[test]
+fn records_are_read_whole_where_a_clock_was_set_meanwhile() {
+    for ahead in FAR.map(Span::from_secs) {
+        for (first, second) in [(ahead, Span::ZERO), (Span::ZERO, ahead), (ahead, -ahead)] {
+            let dir = Dir::new();
+            let mut store = Store::open(&dir.0).unwrap();
+            off(&mut store, [[first; 2], [second; 2]]);
+            for agent in BOTH {
+                tell(&mut store, agent, first);
+            }
+            let read = ask(&dir, 50_000_000).unwrap();
+            assert!(is_whole(&read), "{first} {second}");
+            for end in read
+                .input
+                .ends
+                .iter()
+                .filter(|e| e.session.as_str() == "out")
+            {
+                let late = end.until.unwrap() - (FROM + Span::from_secs(20));
+                assert!(late.abs() < Span::from_secs(2), "{first} {second}: {late}");
+            }
+        }
+    }
+}
+
+/// Replies alone tell how the reflector's clock stands to that of the sender.
+#[test]
+fn the_log_of_a_reflector_that_told_nothing_is_found_by_the_replies() {
+    for ahead in FAR.map(Span::from_secs) {
+        let dir = Dir::new();
+        let mut store = Store::open(&dir.0).unwrap();
+        off(&mut store, [[Span::ZERO, ahead], [Span::ZERO, -ahead]]);
+        assert!(is_whole(&ask(&dir, 50_000_000).unwrap()), "{ahead}");
+    }
+}
+
+#[test]
+fn echoes_of_a_clock_that_is_off_are_read() {
+    let ahead = Span::from_secs(7_200);
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    let [mut block, _] = Session::new(FROM).ten_seconds();
+    let echo = |second| Echo {
+        seq: 1,
+        sent: Stamp {
+            at: block.header.closed.mono - Span::from_secs(second),
+            source: StampSource::User,
+        },
+        round_trip: None,
+    };
+    let echoes = (1..10).map(echo).collect();
+    block.body = BlockBody::Echoes("msee".parse().unwrap(), echoes);
+    block.header.session = None;
+    block.header.closed.wall += ahead;
+    store.append(&[encoded(&block)], FROM).unwrap();
+    tell(&mut store, "onprem", ahead);
+    let mut plan = plan();
+    plan.echoes = toml::from_str::<Plan>(
+        "[[agent]]\nname = \"onprem\"\naddress = \"10.0.0.1\"\n\
+         [[echo]]\nname = \"msee\"\nfrom = \"onprem\"\ntarget = \"10.0.0.9\"\n",
+    )
+    .unwrap()
+    .echoes;
+    let reader = Reader::open(&dir.0).unwrap();
+    let asked = (FROM, FROM + Span::from_secs(20));
+    let read = super::read(&reader, &plan, asked, 50_000_000).unwrap();
+    let found = hopgap_analysis::analyse(&read.input).echoes;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].sent, 9);
+    // On the collector's clock.
+    let silent = found[0].silent[0];
+    assert!((silent.from.0 - FROM - Span::from_secs(1)).abs() < Span::from_millis(100));
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 
 /// Made beside the tables of every version: older programs do not look at it.
 ///
-/// One row for each agent, run and minute of the collector's clock, the narrowest of it:
+/// An index of what blocks say of both clocks of their agent, and one row for each agent, run and minute of the collector's clock, the narrowest of it:
 /// when the agent's clocks showed `at_mono` and `at_wall`, the collector's showed at least
 /// `earliest` and at most `latest`.
 const TABLE: &str = "
@@ -24,12 +24,16 @@ CREATE TABLE IF NOT EXISTS clock (
   latest INTEGER NOT NULL,
   PRIMARY KEY (agent, minute, run)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS block_by_clocks ON block (run, closed_mono, closed_wall);
 ";
 
 const MINUTE: i64 = 60_000_000_000;
 
 /// Rows kept of an agent: a year of one each ten minutes.
 const KEPT: i64 = 52_560;
+
+/// So many differences of its clocks are looked at of a run.
+const MOST_OFFSETS: i64 = 4_096;
 
 /// What is read beside a stretch of time.
 const AROUND: Span = Span::from_secs(900);
@@ -129,6 +133,45 @@ impl Reader {
         let rows =
             statement.query_map(params![minute(from - AROUND), minute(to + AROUND)], row_of)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How far the wall clock of a run was ahead of its monotonic one when it closed blocks
+    /// between two instants of the latter, at least and at most: to two seconds, each once.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn clock_offsets(
+        &self,
+        agent: &AgentName,
+        run: RunId,
+        (from, to): (Mono, Mono),
+    ) -> Result<Vec<(Span, Span)>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            // Each to the second first: no difference of what an agent may say is too large.
+            "SELECT DISTINCT closed_wall / 1000000000 - closed_mono / 1000000000 AS seconds
+             FROM block
+             WHERE run = (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
+                          WHERE agent.name = ?1 AND run.started = ?2)
+               AND closed_mono BETWEEN ?3 AND ?4
+             LIMIT ?5",
+        )?;
+        let rows = statement.query_map(
+            params![
+                agent.as_str(),
+                run.0.cast_signed(),
+                from.as_nanos(),
+                to.as_nanos(),
+                MOST_OFFSETS
+            ],
+            |row| row.get::<_, i64>(0),
+        )?;
+        let rows = rows.map(|seconds| {
+            let seconds = seconds?;
+            let at = |seconds: i64| Span::from_nanos(seconds.saturating_mul(1_000_000_000));
+            Ok::<_, StoreError>((at(seconds - 1), at(seconds + 1)))
+        });
+        rows.collect()
     }
 
     /// The newest for each agent, by name.

@@ -152,6 +152,20 @@ impl Reader {
         Ok(count.cast_unsigned())
     }
 
+    /// Whether an agent has records of the time from `from` to `to`, on its own clock.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn has_records(&self, agent: &AgentName, from: Wall, to: Wall) -> Result<bool, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT 1 FROM block WHERE run IN (
+               SELECT run.id FROM run JOIN agent ON agent.id = run.agent WHERE agent.name = ?1)
+             AND records > 0 AND last >= ?2 AND first <= ?3 LIMIT 1",
+        )?;
+        Ok(statement.exists(params![agent.as_str(), from.as_nanos(), to.as_nanos()])?)
+    }
+
     /// The runs of an agent that closed a block from `from` to `to`, with its clocks
     /// then: it ran, whether or not it recorded anything of a session.
     ///

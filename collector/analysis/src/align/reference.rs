@@ -15,11 +15,11 @@
 //! where it contradicts it, its instants are set on the reference, and that is said.
 
 use super::{Session, Timeline};
-use crate::input::ClockReading;
+use crate::input::{ClockReading, EchoRecords, Input};
 use crate::note::{ClockDifference, Note, ReferenceClock};
 use crate::schema::Nanos;
 use hopgap_proto::record::{AgentName, RunId};
-use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
 /// Exchanges of this much time are looked at together.
@@ -124,12 +124,39 @@ struct Known<'a> {
     first: Option<Node<'a>>,
 }
 
-/// Sets all senders' runs on one clock; what is to be said of those that were not.
-pub(super) fn place(sessions: &mut [Session<'_>], readings: &[ClockReading]) -> Vec<Note> {
-    let (corrected, notes) = {
-        let known = Known::of(sessions, readings);
+/// Where clocks were set on the reference.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Placed {
+    /// What is to be said of those that were not on it.
+    pub(crate) notes: Vec<Note>,
+    /// How far the reference is ahead of a run's monotonic clock from some instants on, where
+    /// its own wall clock contradicts the reference.
+    offsets: BTreeMap<(AgentName, RunId), Vec<(Mono, Span)>>,
+    /// How far such an agent's wall clock was ahead, at least and at most.
+    ahead: BTreeMap<AgentName, (Span, Span)>,
+}
+
+impl Placed {
+    /// Shows UTC by the reference, where the run's own wall clock contradicts it.
+    pub(crate) fn set(&self, agent: &AgentName, run: RunId, timeline: &mut Timeline) {
+        if let Some(offsets) = self.offsets.get(&(agent.clone(), run)) {
+            timeline.set_on(offsets);
+        }
+    }
+
+    /// What an agent's wall clock showed from one time to another, on the reference: no less.
+    pub(crate) fn on_reference(&self, agent: &AgentName, (from, to): (Wall, Wall)) -> (Wall, Wall) {
+        let (low, high) = self.ahead.get(agent).copied().unwrap_or_default();
+        (from - high, to - low)
+    }
+}
+
+/// Sets all senders' runs on one clock.
+pub(super) fn place(sessions: &mut [Session<'_>], input: &Input) -> Placed {
+    let placed = {
+        let known = Known::of(sessions, &input.echoes, &input.clocks);
         let (references, of) = known.references();
-        let mut corrected: BTreeMap<(AgentName, RunId), Vec<(Mono, Span)>> = BTreeMap::new();
+        let mut placed = Placed::default();
         let mut apart: BTreeMap<&AgentName, (Span, Span)> = BTreeMap::new();
         for (node, reference) in &references {
             let Some(own) = known.own.get(node) else {
@@ -137,14 +164,19 @@ pub(super) fn place(sessions: &mut [Session<'_>], readings: &[ClockReading]) -> 
             };
             if let Some((ahead, bound)) = contradiction(own, reference) {
                 let offsets = reference.0.iter().map(|a| (a.from, a.middle())).collect();
-                corrected.insert((node.0.clone(), node.1), offsets);
+                placed.offsets.insert((node.0.clone(), node.1), offsets);
                 let most = apart.entry(node.0).or_insert((ahead, bound));
                 if ahead.abs() > most.0.abs() {
                     *most = (ahead, bound);
                 }
+                for (ahead, bound) in differences(own, reference) {
+                    let range = placed.ahead.entry(node.0.clone());
+                    let range = range.or_insert((ahead - bound, ahead + bound));
+                    *range = (range.0.min(ahead - bound), range.1.max(ahead + bound));
+                }
             }
         }
-        let notes: Vec<Note> = apart
+        let notes = apart
             .into_iter()
             .filter(|(_, (ahead, bound))| ahead.abs() - *bound >= WORTH_TELLING)
             .map(|(agent, (ahead, bound))| {
@@ -154,37 +186,44 @@ pub(super) fn place(sessions: &mut [Session<'_>], readings: &[ClockReading]) -> 
                     bound_ns: Nanos(bound),
                     reference: of.clone(),
                 })
-            })
-            .collect();
-        (corrected, notes)
+            });
+        placed.notes.extend(notes);
+        placed
     };
     for run in sessions.iter_mut().flat_map(|s| &mut s.runs) {
-        if let Some(offsets) = corrected.get(&(run.agent.clone(), run.id)) {
-            run.timeline.set_on(offsets);
-        }
+        placed.set(&run.agent, run.id, &mut run.timeline);
     }
-    notes
+    placed
 }
 
 /// By how much a wall clock is ahead of the reference where the two contradict each other
 /// most, and how well that is known; `None` where they do not.
 fn contradiction(own: &Timeline, reference: &Relation) -> Option<(Span, Span)> {
+    differences(own, reference)
+        .filter(|(ahead, bound)| ahead.abs() > *bound + NOISE)
+        .max_by_key(|(ahead, bound)| (ahead.abs() - *bound, *ahead))
+}
+
+/// By how much a wall clock is ahead of the reference, and how well that is known, at all
+/// instants at which either may have changed.
+fn differences(own: &Timeline, reference: &Relation) -> impl Iterator<Item = (Span, Span)> {
     let ends = own.first_reading().into_iter().chain(own.last_reading());
     let instants = ends
         .chain(own.steps().map(|(at, _)| at))
         .chain(reference.0.iter().map(|a| a.from));
-    instants
-        .filter_map(|at| {
-            let known = reference.at(at)?;
-            let ahead = own.offset(at)? - known.middle();
-            let bound = known.width() / 2;
-            (ahead.abs() > bound + NOISE).then_some((ahead, bound))
-        })
-        .max_by_key(|(ahead, bound)| (ahead.abs() - *bound, *ahead))
+    instants.filter_map(|at| {
+        let known = reference.at(at)?;
+        let ahead = own.offset(at)? - known.middle();
+        Some((ahead, known.width() / 2))
+    })
 }
 
 impl<'a> Known<'a> {
-    fn of(sessions: &'a [Session<'_>], readings: &'a [ClockReading]) -> Self {
+    fn of(
+        sessions: &'a [Session<'_>],
+        echoes: &'a [EchoRecords],
+        readings: &'a [ClockReading],
+    ) -> Self {
         let mut known = Self {
             own: BTreeMap::new(),
             pairs: BTreeMap::new(),
@@ -208,6 +247,11 @@ impl<'a> Known<'a> {
                 exchanges(session, run, &mut seen);
             }
         }
+        // An agent may send nothing else.
+        for records in echoes {
+            let own = known.own.entry((&records.agent, records.run));
+            own.or_insert_with(|| Timeline::new(records.clocks.clone(), &[]));
+        }
         known.pairs = seen
             .into_iter()
             .map(|(pair, seen)| (pair, Relation::of(seen)))
@@ -215,7 +259,7 @@ impl<'a> Known<'a> {
         let mut told: BTreeMap<Node<'a>, Vec<Ahead>> = BTreeMap::new();
         for reading in readings.iter().filter(|r| r.earliest <= r.latest) {
             let since = Span::from_nanos(reading.at.as_nanos());
-            let offset = |wall: hopgap_proto::time::Wall| Span::from_nanos(wall.as_nanos()) - since;
+            let offset = |wall: Wall| Span::from_nanos(wall.as_nanos()) - since;
             told.entry((&reading.agent, reading.run))
                 .or_default()
                 .push(Ahead {

@@ -2,7 +2,7 @@ use super::Timeline;
 use crate::findings::MarkerKind;
 use crate::input::{EchoRecords, Input};
 use crate::scenario::{BEGIN, UTC, line, pair, utc_at, world};
-use hopgap_proto::record::{Echo, Event, EventKind, Stamp, StampSource};
+use hopgap_proto::record::{Echo, Event, EventKind, RunId, Stamp, StampSource};
 use hopgap_proto::time::{ClockPair, Span};
 
 fn json(input: &Input) -> String {
@@ -166,6 +166,7 @@ fn stretches_without_echo_are_listed() {
     input.echoes.push(EchoRecords {
         target: "msee".parse().unwrap(),
         agent: "onprem".parse().unwrap(),
+        run: RunId(1),
         clocks: vec![pair(Span::ZERO)],
         echoes: (0..20)
             .map(|i| echo(i, !(5..9).contains(&i) && i != 15))

@@ -1,9 +1,10 @@
 //! Times that are the program's own and not the kernel's.
 
 use super::counted;
+use crate::align::{Placed, Timeline};
 use crate::input::{Input, SessionRecords};
-use hopgap_proto::record::{AgentName, ProbeFate, SessionName, Stamp, StampSource};
-use hopgap_proto::time::{ClockPair, Wall};
+use hopgap_proto::record::{AgentName, ProbeFate, RunId, SessionName, Stamp, StampSource};
+use hopgap_proto::time::Wall;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -61,18 +62,23 @@ impl fmt::Display for OwnTimes {
 }
 
 /// Whose times are not the kernel's, in the stretch that is judged.
-pub(super) fn find(input: &Input) -> Vec<OwnTimes> {
+pub(super) fn find(input: &Input, placed: &Placed) -> Vec<OwnTimes> {
     input
         .sessions
         .iter()
-        .flat_map(|records| of_session(input.window, records))
+        .flat_map(|records| of_session(input.window, placed, records))
         .collect()
 }
 
-fn of_session(window: Option<(Wall, Wall)>, records: &SessionRecords) -> Vec<OwnTimes> {
+fn of_session(
+    window: Option<(Wall, Wall)>,
+    placed: &Placed,
+    records: &SessionRecords,
+) -> Vec<OwnTimes> {
     let mut counts: BTreeMap<(What, AgentName), (u64, u64)> = BTreeMap::new();
     for run in &records.sender {
-        let within = Within::new(window, &run.clocks);
+        let timeline = Timeline::new(run.clocks.clone(), &run.events);
+        let within = Within::new(window, placed, (&run.agent, run.run), timeline);
         let mut count = |what, stamp: Stamp| within.count(&mut counts, what, &run.agent, stamp);
         for probe in &run.probes {
             match probe.fate {
@@ -87,7 +93,8 @@ fn of_session(window: Option<(Wall, Wall)>, records: &SessionRecords) -> Vec<Own
         }
     }
     for run in &records.reflector {
-        let within = Within::new(window, &run.clocks);
+        let timeline = Timeline::new(run.clocks.clone(), &run.events);
+        let within = Within::new(window, placed, (&run.agent, run.run), timeline);
         for reception in &run.receptions {
             within.count(
                 &mut counts,
@@ -113,21 +120,24 @@ fn of_session(window: Option<(Wall, Wall)>, records: &SessionRecords) -> Vec<Own
 /// What of a run is judged; which side of its edges a probe falls is no matter here.
 struct Within {
     window: Option<(Wall, Wall)>,
-    clock: Option<ClockPair>,
+    timeline: Timeline,
 }
 
 impl Within {
-    fn new(window: Option<(Wall, Wall)>, clocks: &[ClockPair]) -> Self {
-        Self {
-            window,
-            clock: clocks.first().copied(),
-        }
+    fn new(
+        window: Option<(Wall, Wall)>,
+        placed: &Placed,
+        (agent, run): (&AgentName, RunId),
+        mut timeline: Timeline,
+    ) -> Self {
+        placed.set(agent, run, &mut timeline);
+        Self { window, timeline }
     }
 
     fn holds(&self, stamp: Stamp) -> bool {
-        match (self.window, self.clock) {
-            (Some((from, to)), Some(clock)) => {
-                let at = clock.wall + (stamp.at - clock.mono);
+        match self.window {
+            Some((from, to)) if self.timeline.is_known() => {
+                let at = self.timeline.utc(stamp.at);
                 from <= at && at <= to
             }
             _ => true,

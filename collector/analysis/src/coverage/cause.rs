@@ -2,12 +2,12 @@
 
 use super::flow::Point;
 use super::{Ends, Stretch};
-use crate::align::{FlowRun, Run, Sample, Session};
+use crate::align::{FlowRun, Placed, Run, Sample, Session};
 use crate::findings::{Missing, MissingCause, SessionEnd};
 use crate::input::Input;
 use crate::loss::Fate;
 use crate::schema::{Nanos, Utc};
-use hopgap_proto::record::{Event, EventKind};
+use hopgap_proto::record::{AgentName, Event, EventKind};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
@@ -59,24 +59,26 @@ pub(super) struct LostRecords(Vec<(String, Stretch)>);
 
 impl LostRecords {
     /// From all events, whenever they were told: losses are told after the fact.
-    pub(super) fn of(input: &Input) -> Self {
+    pub(super) fn of(input: &Input, placed: &Placed) -> Self {
         let mut lost = Self::default();
         for session in &input.sessions {
             for run in &session.sender {
-                lost.take(run.agent.as_str(), &run.events);
+                lost.take(placed, &run.agent, &run.events);
             }
             for run in &session.reflector {
-                lost.take(run.agent.as_str(), &run.events);
+                lost.take(placed, &run.agent, &run.events);
             }
         }
         lost
     }
 
-    fn take(&mut self, agent: &str, events: &[Event]) {
+    fn take(&mut self, placed: &Placed, agent: &AgentName, events: &[Event]) {
         for event in events {
             if let EventKind::BlocksLost { from, to, .. } = event.kind {
-                let from = from.unwrap_or(Wall::MIN);
-                self.0.push((agent.to_owned(), (from, to)));
+                let (begin, to) = placed.on_reference(agent, (from.unwrap_or(to), to));
+                // Nothing may be known of its beginning.
+                let from = from.map_or(Wall::MIN, |_| begin);
+                self.0.push((agent.to_string(), (from, to)));
             }
         }
     }
