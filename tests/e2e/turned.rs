@@ -202,7 +202,7 @@ fn an_agent_that_turned_forges_no_status() {
         assert!(refused.contains("does not let agent `m`"), "{refused}");
         let refused = one("own", far);
         assert!(
-            refused.contains("after its agent's clock at the delivery"),
+            refused.contains("after this delivery, by its agent's clock"),
             "{refused}"
         );
         let taken = stage.agent("m")["taken"].clone();

@@ -34,14 +34,13 @@ use std::sync::{Arc, PoisonError};
 /// largest block.
 pub(super) const DECODERS: usize = 2;
 
-/// How far an agent's clock may be ahead of the collector's before nothing of it is taken,
-/// and how far a block's time may be ahead of its agent's clock at the delivery. A clock
-/// may be wrong and be set right meanwhile; what lies further ahead would be the newest for
-/// too long.
-pub(super) const AHEAD: Span = Span::from_secs(86_400);
+/// How far an agent's clock may be ahead of the collector's before nothing of it is taken:
+/// a century. A clock may be wrong by days or years, and be set right meanwhile; what it says
+/// is read by how it stood to the collector's. Beyond is the end of what a time can say.
+pub(super) const AHEAD: Span = Span::from_secs(36_525 * 86_400);
 
 /// Why nothing is taken of an agent whose wall clock says `reading` now: it is far ahead of
-/// the collector's, one of the two is wrong, and what it has would be the newest for as long.
+/// the collector's, and one of the two is wrong.
 pub(super) fn is_ahead(asker: &Asker, reading: Option<Wall>, now: Wall) -> Option<Failure> {
     let ahead = reading.map(|r| r - now).filter(|ahead| *ahead > AHEAD)?;
     Some(Failure::new(
@@ -54,28 +53,26 @@ pub(super) fn is_ahead(asker: &Asker, reading: Option<Wall>, now: Wall) -> Optio
     ))
 }
 
-/// Judges and stores a body of `asker`, whose wall clock said `reading` when it was sent.
+/// Judges and stores a body of `asker`.
 ///
 /// # Errors
 /// When the body was damaged on its way, or when it cannot be stored: then nothing of it
 /// was.
-pub(super) async fn take(
-    app: &App,
-    asker: Asker,
-    reading: Option<Wall>,
-    body: Bytes,
-) -> Result<Ack, Failure> {
+pub(super) async fn take(app: &App, asker: Asker, body: Bytes) -> Result<Ack, Failure> {
     let now = clock::now();
-    let decoder = Arc::clone(&app.decoders).acquire_owned().await;
-    let decoder = decoder.map_err(|_| Stopped)?;
+    let (bytes, whose) = (body.clone(), asker.clone());
+    let bears_strange_name = decode(app, move || judge::bears_strange_name(&bytes, &whose));
+    let asker = match bears_strange_name.await? {
+        // Only then it matters who was ever heard of: the writer has more to do.
+        true => asker.among(app.writer.run(|store| store.known_agents()).await??),
+        false => asker,
+    };
     let (roles, bytes, whose) = (Arc::clone(&app.roles), body.clone(), asker.clone());
-    let judging = tokio::task::spawn_blocking(move || {
-        let _decoder = decoder;
+    let judging = decode(app, move || {
         let roles = roles.read().unwrap_or_else(PoisonError::into_inner);
-        let times = judge::Times { now, reading };
-        judge::judge(&bytes, &whose, &roles, times)
+        judge::judge(&bytes, &whose, &roles, now)
     });
-    let (judged, work) = judging.await.map_err(|_| Stopped)?;
+    let (judged, work) = judging.await?;
     app.accounts.charge(&asker.name, &work);
     let judged = judged?;
     let name = asker.name.clone();
@@ -85,6 +82,20 @@ pub(super) async fn take(
         .await??;
     app.accounts.took(&name, &ack, &refused);
     Ok(ack)
+}
+
+/// Works on a body on a thread of its own, when its turn has come.
+async fn decode<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stopped> {
+    let decoder = Arc::clone(&app.decoders).acquire_owned().await;
+    let decoder = decoder.map_err(|_| Stopped)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _decoder = decoder;
+        work()
+    });
+    working.await.map_err(|_| Stopped)
 }
 
 /// Stores what was judged; the acknowledgement, and why frames were refused.

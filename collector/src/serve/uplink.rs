@@ -162,8 +162,7 @@ pub(super) async fn blocks(
     app.accounts.wait(&asker.name).await?;
     let _place = app.bodies.place(own).await?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
-    let known = app.writer.run(|store| store.known_agents()).await??;
-    let taken = delivery::take(&app, asker.among(known), reading, body).await;
+    let taken = delivery::take(&app, asker, body).await;
     note_disk(&app, &taken);
     taken.map(Json)
 }
@@ -228,9 +227,14 @@ impl Asker {
     }
 
     /// Knows of these agents, too.
-    fn among(mut self, known: impl IntoIterator<Item = AgentName>) -> Self {
+    pub(super) fn among(mut self, known: impl IntoIterator<Item = AgentName>) -> Self {
         self.others.extend(known);
         self
+    }
+
+    /// Whether this is none of its names, and nobody's as far as is known.
+    pub(super) fn is_strange(&self, name: &AgentName) -> bool {
+        *name != self.name && !self.former.contains(name) && self.is_nobodys(name)
     }
 
     /// Whether no agent has, or had, this name: a block under it was recorded while the

@@ -14,9 +14,8 @@ pub struct Expired {
 }
 
 impl Store {
-    /// Deletes the blocks and sealed files whose records all lie before `before` and
-    /// came before it: an agent whose clock is far behind loses nothing. Drills and
-    /// markers stay.
+    /// Deletes the blocks and sealed files whose records all came before `before`, and so
+    /// were recorded before it, whatever their agent's clock said. Drills and markers stay.
     ///
     /// # Errors
     ///
@@ -26,7 +25,7 @@ impl Store {
         let tx = self.db.transaction()?;
         // Files first into the list of garbage: a crash leaves none that nobody knows.
         tx.execute(
-            "INSERT OR IGNORE INTO garbage (path) SELECT path FROM segment WHERE last < ?1 AND sealed < ?1",
+            "INSERT OR IGNORE INTO garbage (path) SELECT path FROM segment WHERE sealed < ?1",
             [before],
         )?;
         // What is deleted is not missing: runs of numbers, each as one row.
@@ -34,28 +33,25 @@ impl Store {
             "INSERT INTO expired (run, first, last)
              SELECT run, min(number), max(number) FROM (
                SELECT run, number, number - row_number() OVER (PARTITION BY run ORDER BY number) AS island
-               FROM block WHERE last < ?1 AND received < ?1 AND
+               FROM block WHERE received < ?1 AND
                (segment IS NULL OR segment IN
-                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1)))
+                 (SELECT id FROM segment WHERE sealed < ?1)))
              GROUP BY run, island",
             [before],
         )?;
         tx.execute(
-            "DELETE FROM payload WHERE block IN (SELECT id FROM block WHERE last < ?1 AND received < ?1 AND
+            "DELETE FROM payload WHERE block IN (SELECT id FROM block WHERE received < ?1 AND
                (segment IS NULL OR segment IN
-                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1)))",
+                 (SELECT id FROM segment WHERE sealed < ?1)))",
             [before],
         )?;
         let blocks = tx.execute(
-            "DELETE FROM block WHERE last < ?1 AND received < ?1 AND
+            "DELETE FROM block WHERE received < ?1 AND
                (segment IS NULL OR segment IN
-                 (SELECT id FROM segment WHERE last < ?1 AND sealed < ?1))",
+                 (SELECT id FROM segment WHERE sealed < ?1))",
             [before],
         )?;
-        let files = tx.execute(
-            "DELETE FROM segment WHERE last < ?1 AND sealed < ?1",
-            params![before],
-        )?;
+        let files = tx.execute("DELETE FROM segment WHERE sealed < ?1", params![before])?;
         tx.commit()?;
         self.sweep()?;
         let count = |n| u64::try_from(n).unwrap_or(u64::MAX);

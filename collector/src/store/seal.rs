@@ -52,6 +52,9 @@ pub struct Encoded {
     pub damaged: Vec<i64>,
 }
 
+/// Of an hour of a clock that is ahead nothing more comes when nothing came for so long.
+const OVER: Span = Span::from_secs(3_600);
+
 /// The oldest hour that is over and of which nothing came for `quiet`.
 ///
 /// # Errors
@@ -63,10 +66,14 @@ pub fn due(reader: &Reader, now: Wall, quiet: Span) -> Result<Option<Due>, Store
         .query_row(
             "SELECT kind, session, hour FROM block
              WHERE segment IS NULL AND damaged = 0 AND kind IN (1, 2) AND session IS NOT NULL
-               AND hour < ?1
-             GROUP BY kind, session, hour HAVING max(received) < ?2
+             GROUP BY kind, session, hour
+             HAVING max(received) < ?2 AND (hour < ?1 OR max(received) < ?3)
              ORDER BY hour, kind, session LIMIT 1",
-            params![hour_of(now - quiet), (now - quiet).as_nanos()],
+            params![
+                hour_of(now - quiet),
+                (now - quiet).as_nanos(),
+                (now - quiet.max(OVER)).as_nanos()
+            ],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;

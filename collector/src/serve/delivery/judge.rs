@@ -63,29 +63,23 @@ pub(in crate::serve) struct Judged {
     pub(in crate::serve) bytes: usize,
 }
 
-/// When a body came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// By the collector's clock.
-    pub(super) now: Wall,
-    /// By the agent's own clock, when it sent it.
-    pub(super) reading: Option<Wall>,
+/// Whether a block of a body bears a name that is none of its deliverer's and of no agent of
+/// the plan.
+pub(super) fn bears_strange_name(body: &[u8], asker: &Asker) -> bool {
+    FrameReader::new(body)
+        .take(MOST_FRAMES)
+        .flatten()
+        .filter_map(|frame| Block::peek(frame.payload).ok())
+        .any(|summary| asker.is_strange(&summary.header.key.agent))
 }
 
-impl Times {
-    /// The latest that a block of that agent may say it was closed.
-    fn latest(self) -> Wall {
-        self.reading.unwrap_or(self.now).max(self.now) + AHEAD
-    }
-}
-
-/// Judges the frames of a body, as far as its bounds reach. The work is done, whatever
+/// Judges the frames of a body that came at `now`, as far as its bounds reach. The work is done, whatever
 /// comes of it.
 pub(super) fn judge(
     body: &[u8],
     asker: &Asker,
     roles: &Roles,
-    times: Times,
+    now: Wall,
 ) -> (Result<Judged, Failure>, Work) {
     let mut work = Work::default();
     let frames: Vec<_> = FrameReader::new(body).take(MOST_FRAMES).collect();
@@ -108,7 +102,7 @@ pub(super) fn judge(
     for frame in frames {
         let at = range_of(&frame);
         let verdict = match frame {
-            Ok(frame) => match claim(&frame, asker, roles, times) {
+            Ok(frame) => match claim(&frame, asker, roles, now) {
                 Ok((claimed, own_name)) => {
                     let next = work.with(claimed);
                     // One is always taken, or nothing would ever pass.
@@ -163,7 +157,7 @@ fn claim(
     frame: &Frame<'_>,
     asker: &Asker,
     roles: &Roles,
-    times: Times,
+    now: Wall,
 ) -> Result<(Claim, bool), Refusal> {
     let unreadable = |error: BlockError| (FrameCause::Unreadable, error.to_string());
     let summary = Block::peek(frame.payload).map_err(unreadable)?;
@@ -183,19 +177,19 @@ fn claim(
     }
     let names: Vec<_> = std::iter::once(&asker.name).chain(&asker.former).collect();
     roles
-        .may_deliver(&names, &summary, times.now)
+        .may_deliver(&names, &summary, now)
         .map_err(|why: NoPart| {
             let remedy = "correct the plan, or see to that agent's host";
             (FrameCause::NoPart, format!("{why}; {remedy}"))
         })?;
     let closed = summary.header.closed.wall;
-    if closed > times.latest() {
+    if closed > now + AHEAD {
         return Err((
             FrameCause::Time,
             format!(
-                "the block at byte {} was closed {} after its agent's clock at the delivery; set that clock right",
+                "the block at byte {} was closed {} after this delivery, by its agent's clock; set that clock right",
                 frame.offset,
-                closed - times.reading.unwrap_or(times.now)
+                closed - now
             ),
         ));
     }

@@ -1,5 +1,5 @@
 use super::AHEAD;
-use super::judge::{FrameCause, Judged, MOST_FRAMES, MOST_ROWS, Times, judge};
+use super::judge::{FrameCause, Judged, MOST_FRAMES, MOST_ROWS, bears_strange_name, judge};
 use crate::plan::Roles;
 use crate::serve::uplink::Asker;
 use crate::store::tests::Session;
@@ -21,11 +21,7 @@ fn asker(name: &str) -> Asker {
 fn judged(agent: &str, body: &[u8]) -> Judged {
     let mut roles = Roles::default();
     roles.adopt(&toml::from_str(PLAN).unwrap(), NOW);
-    let times = Times {
-        now: NOW,
-        reading: None,
-    };
-    judge(body, &asker(agent), &roles, times).0.unwrap()
+    judge(body, &asker(agent), &roles, NOW).0.unwrap()
 }
 
 fn framed(blocks: &[Block]) -> Vec<u8> {
@@ -93,11 +89,12 @@ fn a_time_that_cannot_be_is_refused() {
         causes(&judged("onprem", &framed(&[block])))
     };
     assert_eq!(with(&|_| {}), []);
-    // 2262, and a clock that is an hour ahead.
+    // 2262, and clocks that are an hour and three years ahead.
     let far = Wall::from_nanos(i64::MAX - 1_000);
     assert_eq!(with(&|b| b.header.closed.wall = far), [FrameCause::Time]);
     let hour = Span::from_secs(3_600);
     assert_eq!(with(&|b| b.header.closed.wall += hour), []);
+    assert_eq!(with(&|b| b.header.closed.wall += hour * 26_280), []);
     assert_eq!(
         with(&|b| b.header.closed.wall = NOW + AHEAD + hour),
         [FrameCause::Time]
@@ -153,11 +150,27 @@ fn of_very_many_frames_a_prefix_is_taken() {
 fn a_damaged_body_costs_no_decoding() {
     let mut body = framed(&[dense(0), dense(1)]);
     body.pop();
-    let times = Times {
-        now: NOW,
-        reading: None,
-    };
-    let (judged, work) = judge(&body, &asker("onprem"), &Roles::default(), times);
+    let (judged, work) = judge(&body, &asker("onprem"), &Roles::default(), NOW);
     assert!(judged.is_err());
     assert_eq!((work.rows, work.decoded, work.bytes), (0, 0, body.len()));
+}
+
+#[test]
+fn only_a_name_that_nobody_has_is_asked_after() {
+    let [own, _] = Session::new(NOW - Span::from_secs(10)).ten_seconds();
+    let named = |name: &str| {
+        let mut block = own.clone();
+        block.header.key.agent = name.parse().unwrap();
+        block
+    };
+    let strange = |names: &[&str]| {
+        let blocks: Vec<_> = names.iter().map(|name| named(name)).collect();
+        let plan = toml::from_str(PLAN).unwrap();
+        let former = vec!["onprem-old".parse().unwrap()];
+        let asker = Asker::new("onprem".parse().unwrap(), former, &plan);
+        bears_strange_name(&framed(&blocks), &asker)
+    };
+    assert!(!strange(&["onprem", "onprem-old", "azure"]));
+    assert!(strange(&["onprem", "onprme"]));
+    assert!(!strange(&[]));
 }
