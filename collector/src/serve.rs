@@ -57,8 +57,8 @@ use tokio::sync::watch as channel;
 
 pub(crate) use access::OURS_HEADER;
 pub use api::{
-    AgentBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus, SessionBody, Status,
-    StopRequest, TimeText,
+    AgentBody, ClockDifferenceBody, DrillBody, DrillRequest, MarkerRequest, PlanStatus,
+    SessionBody, Status, StopRequest, TimeText,
 };
 pub(crate) use api::{
     CLOCK_PATH, COMMAND_TIME, ClockBody, DRILLS_PATH, MARKERS_PATH, STATUS_PATH, STOP_PATH,

@@ -3,7 +3,8 @@
 use super::show::{table, time};
 use super::{Failure, ServerArgs, print};
 use crate::serve::{
-    AgentBody, AgentState, DiskBody, InUseBody, RefusalBody, SessionBody, SessionState, Status,
+    AgentBody, AgentState, ClockDifferenceBody, DiskBody, InUseBody, RefusalBody, SessionBody,
+    SessionState, Status,
 };
 use clap::Args;
 use hopgap_analysis::schema::Nanos;
@@ -19,6 +20,9 @@ use std::time::Duration;
 const WIDTH: usize = 80;
 /// With `--watch` it is drawn anew this often.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Clocks that differ by more are told.
+const APART: Span = Span::from_secs(1);
 
 const EXIT: &str = "Exit status: 0 when all is OK; 1 when an agent is stale or down, a session does not run or gets no replies, the plan file is not in force, or the collector's disk is full or fails, and also when the collector does not answer; 2 for a command line that is wrong. With --json it is 0 whenever the collector answers: `ok` in what is printed says the rest";
 
@@ -186,6 +190,9 @@ fn agents(page: &mut Page, agents: &[AgentBody]) {
                 fault_in_brief(fault.why)
             ));
         }
+        if let Some(clock) = agent.clock {
+            clock_of(page, &agent.name, clock);
+        }
         if let Some(spool) = agent.spool.filter(|s| s.in_memory > 0) {
             page.line(&format!(
                 "agent `{}`: its disk takes nothing; {} wait in its memory",
@@ -194,6 +201,28 @@ fn agents(page: &mut Page, agents: &[AgentBody]) {
             ));
         }
     }
+}
+
+/// A clock that is off by more than [`APART`].
+fn clock_of(page: &mut Page, agent: &str, clock: ClockDifferenceBody) {
+    let (Nanos(ahead), Nanos(bound)) = (clock.ahead_ns, clock.bound_ns);
+    if ahead.abs() - bound <= APART {
+        return;
+    }
+    let way = if ahead.is_negative() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    let short = brief(ahead.abs());
+    let in_short = match short.ends_with(" s") {
+        true => String::new(),
+        false => format!(" ({short})"),
+    };
+    page.line(&format!(
+        "agent `{agent}`: its clock is {}{in_short} {way} the collector's; synchronise them (NTP)",
+        ahead.abs()
+    ));
 }
 
 fn agent_state(agent: &AgentBody) -> String {

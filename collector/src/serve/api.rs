@@ -30,7 +30,9 @@ use super::tls::TlsBody;
 use super::writer::WriterBody;
 use super::{App, Shared, access};
 use crate::clock;
-use crate::store::{Asked, CommandId, Drill, Marker, MarkerKind, Reader, Store, StoreError};
+use crate::store::{
+    Asked, ClockRow, CommandId, Drill, Marker, MarkerKind, Reader, Store, StoreError,
+};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
@@ -301,6 +303,31 @@ pub struct AgentBody {
     /// What was taken of it since the collector was started, and what was refused why.
     #[serde(default)]
     pub taken: TakenBody,
+    /// How its wall clock stood to the collector's; `null` where it never said.
+    #[serde(default)]
+    pub clock: Option<ClockDifferenceBody>,
+}
+
+/// How an agent's wall clock stood to the collector's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockDifferenceBody {
+    /// How far it was ahead; less than 0: behind.
+    pub ahead_ns: Nanos,
+    /// It was so much more or less, at most.
+    pub bound_ns: Nanos,
+    /// When that was, on the collector's clock.
+    pub at: TimeText,
+}
+
+impl From<&ClockRow> for ClockDifferenceBody {
+    fn from(row: &ClockRow) -> Self {
+        let (ahead, bound) = row.ahead();
+        Self {
+            ahead_ns: Nanos(ahead),
+            bound_ns: Nanos(bound),
+            at: TimeText(row.latest),
+        }
+    }
 }
 
 pub(super) fn router(app: &App) -> Router<App> {
@@ -378,6 +405,7 @@ pub(super) fn agents(
     now: Wall,
 ) -> Result<Vec<AgentBody>, StoreError> {
     let known = reader.agents()?;
+    let clocks = reader.newest_clocks()?;
     let mut names: Vec<&str> = plan.agents.iter().map(|a| a.name.as_str()).collect();
     names.extend(known.iter().map(|a| a.agent.as_str()));
     names.sort_unstable();
@@ -420,6 +448,10 @@ pub(super) fn agents(
             spool: report.as_ref().map(|r| r.spool),
             faults: report.map(|r| r.faults).unwrap_or_default(),
             taken: app.accounts.taken(name),
+            clock: clocks
+                .iter()
+                .find(|row| row.agent.as_str() == name)
+                .map(ClockDifferenceBody::from),
         }
     };
     Ok(names.into_iter().map(body).collect())

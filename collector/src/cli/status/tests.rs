@@ -175,3 +175,31 @@ fn lengths_and_sizes_are_short() {
         ]
     );
 }
+
+#[test]
+fn a_clock_that_is_off_is_told_with_its_difference() {
+    let with = |ahead: i64, bound: i64| {
+        shown(|status| {
+            status["agents"][1]["clock"] = json!({
+                "ahead_ns": ahead, "bound_ns": bound, "at": "2026-11-26T17:00:00Z"
+            });
+        })
+    };
+    const SECOND: i64 = 1_000_000_000;
+    for (ahead, said) in [
+        (1_500_000_000, "1.50 s ahead of"),
+        (-30 * SECOND, "30 s behind"),
+        (7_200 * SECOND + 1_000_000, "7200 s (2 h) ahead of"),
+        (-259_200 * SECOND, "259200 s (3 d) behind"),
+    ] {
+        let page = with(ahead, 500_000).replace("\n  ", " ");
+        let said =
+            format!("agent `b`: its clock is {said} the collector's; synchronise them (NTP)\n");
+        assert!(page.contains(&said), "{page}");
+    }
+    // Within a second, as far as is known.
+    for (ahead, bound) in [(900_000_000, 0), (3 * SECOND, 2 * SECOND)] {
+        let page = with(ahead, bound);
+        assert!(!page.contains("its clock"), "{page}");
+    }
+}
