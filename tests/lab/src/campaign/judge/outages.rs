@@ -213,8 +213,7 @@ impl Judgement {
                 all
             }
         };
-        let beyond = beyond(view, direction, &whole);
-        if beyond != whole {
+        if let Some(beyond) = beyond(view, direction, &whole) {
             if let Some(truly) = Edges::of(view, direction, &beyond) {
                 self.compare_cut(view, &label, direction, outage, &truly);
             }
@@ -427,19 +426,22 @@ fn instant(
     (between(switch, switch), between(at, at))
 }
 
-/// The whole run, if it goes on beyond the question; else this one.
-fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Run {
+/// The whole run, if the question ends or begins before any probe tells of its direction
+/// again: it may go on beyond, or only nothing within says that it does not, as where replies
+/// are lost first and then all probes. `None` for one within the question.
+fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Option<Run> {
     let probes = &view.truth.probes;
     let lost = |probe: &&Probe| probe.lost(direction) == Some(true);
+    let tells = |probe: &&Probe| probe.lost(direction).is_some();
     let before = probes.get(..*run.start()).unwrap_or_default();
     let after = probes.get(*run.end() + 1..).unwrap_or_default();
+    let told_before = before.iter().rfind(tells);
+    let told_after = after.iter().find(tells);
+    let is_cut = told_before.is_some_and(|probe| probe.out.enter < view.window.0 + SLACK)
+        || told_after.is_some_and(|probe| probe.out.enter > view.window.1 - SLACK);
     let earlier = before.iter().rev().take_while(lost).count();
     let later = after.iter().take_while(lost).count();
-    let (first, last) = (run.start() - earlier, run.end() + later);
-    let sent = |place: usize| probes.get(place).map(|p| p.out.enter);
-    let goes_on = sent(first).is_some_and(|sent| sent < view.window.0 + SLACK)
-        || sent(last).is_some_and(|sent| sent > view.window.1 - SLACK);
-    if goes_on { first..=last } else { run.clone() }
+    is_cut.then(|| run.start() - earlier..=run.end() + later)
 }
 
 fn overlap(a: &Run, b: &Run) -> bool {

@@ -345,3 +345,20 @@ fn an_unknown_direction_is_excused_only_where_the_reflector_was_not_there() {
         assert!(said.contains("the direction of 1 lost"), "{said}");
     }
 }
+
+/// What comes after the question cannot be told, and what comes within must be.
+#[test]
+fn an_outage_has_an_end_where_a_probe_within_the_question_tells_of_it() {
+    let wants_an_end = |window_ms: i64| {
+        let judgement = judged(&[
+            ("/findings/window/to", json!(utc(window_ms * MILLI))),
+            (&of_outage("first_good"), Value::Null),
+            (&of_outage("at_most_ns"), Value::Null),
+        ]);
+        let faults = judgement.faults.iter();
+        faults.filter(|f| f.contains("it had both")).count() > 0
+    };
+    // Probe 90 is the last that was lost, and 91 the first that came through.
+    assert!(!wants_an_end(905));
+    assert!(wants_an_end(930));
+}
