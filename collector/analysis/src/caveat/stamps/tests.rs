@@ -1,4 +1,5 @@
 use super::find;
+use crate::align::Placed;
 use crate::analyse;
 use crate::input::Input;
 use crate::scenario::{UTC, line, world};
@@ -14,12 +15,15 @@ fn input() -> Input {
 }
 
 fn told(input: &Input) -> Vec<String> {
-    find(input).iter().map(ToString::to_string).collect()
+    find(input, &Placed::default())
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
 fn kernel_times_need_no_word() {
-    assert_eq!(find(&input()), []);
+    assert_eq!(find(&input(), &Placed::default()), []);
 }
 
 #[test]
