@@ -435,13 +435,13 @@ fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Option<Run> {
     let tells = |probe: &&Probe| probe.lost(direction).is_some();
     let before = probes.get(..*run.start()).unwrap_or_default();
     let after = probes.get(*run.end() + 1..).unwrap_or_default();
-    let told_before = before.iter().rfind(tells);
-    let told_after = after.iter().find(tells);
+    let first = run.start() - before.iter().rev().take_while(lost).count();
+    let last = run.end() + after.iter().take_while(lost).count();
+    let told_before = probes.get(..first)?.iter().rfind(tells);
+    let told_after = probes.get(last + 1..)?.iter().find(tells);
     let is_cut = told_before.is_some_and(|probe| probe.out.enter < view.window.0 + SLACK)
         || told_after.is_some_and(|probe| probe.out.enter > view.window.1 - SLACK);
-    let earlier = before.iter().rev().take_while(lost).count();
-    let later = after.iter().take_while(lost).count();
-    is_cut.then(|| run.start() - earlier..=run.end() + later)
+    is_cut.then_some(first..=last)
 }
 
 fn overlap(a: &Run, b: &Run) -> bool {
