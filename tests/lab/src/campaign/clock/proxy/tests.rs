@@ -70,7 +70,7 @@ fn all_that_the_host_says_of_its_clocks_is_of_the_other_clock() {
 #[test]
 fn the_hosts_report_is_of_the_other_clock() {
     let report = |agent| {
-        let body = r#"{"run":7,"at_ns":6000000000,"block":10000000000,
+        let body = r#"{"run":7,"at_ns":6000000000,"block":"10s",
             "spool":{"waiting":0,"in_memory":0,"most":1,"free":null}}"#;
         let text = format!(
             "POST /uplink/v1/report HTTP/1.1\r\nhopgap-agent: {agent}\r\ncontent-length: {}\r\n\r\n{body}",
