@@ -53,7 +53,7 @@ pub struct Encoded {
 }
 
 /// Of an hour of a clock that is ahead nothing more comes when nothing came for so long.
-const OVER: Span = Span::from_secs(3_600);
+const OVER: Span = Span::from_secs(86_400);
 
 /// The oldest hour that is over and of which nothing came for `quiet`.
 ///

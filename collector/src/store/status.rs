@@ -5,6 +5,8 @@ use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, params};
 
+/// What is dated later than this when it comes cannot be: a century.
+const AHEAD: i64 = 36_525 * 86_400_000_000_000;
 /// A record may be stamped so long after its block was closed.
 const AFTER_CLOSING: i64 = 60_000_000_000;
 /// What came longer before the last was recorded before a wall clock was set back.
@@ -107,6 +109,7 @@ impl Reader {
                  AND run IN (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
                              WHERE agent.name = ?3)
                  AND last <= (SELECT newest FROM agent WHERE name = ?3) + ?4
+                 AND last <= received + ?7
                ORDER BY last DESC LIMIT ?5),
              together AS (
                SELECT * FROM newest WHERE received > (SELECT max(received) FROM newest) - ?6)
@@ -120,7 +123,8 @@ impl Reader {
                 sender.as_str(),
                 AFTER_CLOSING,
                 BLOCKS,
-                TOGETHER
+                TOGETHER,
+                AHEAD
             ],
             |row| {
                 let Some(last) = row.get::<_, Option<i64>>(0)? else {
