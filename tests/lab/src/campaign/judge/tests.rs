@@ -355,8 +355,8 @@ fn an_outage_has_an_end_where_a_probe_within_the_question_tells_of_it() {
             (&of_outage("first_good"), Value::Null),
             (&of_outage("at_most_ns"), Value::Null),
         ]);
-        let faults = judgement.faults.iter();
-        faults.filter(|f| f.contains("it had both")).count() > 0
+        let mut faults = judgement.faults.iter();
+        faults.any(|f| f.contains("it had both"))
     };
     // Probe 90 is the last that was lost, and 91 the first that came through.
     assert!(!wants_an_end(905));
