@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const READ: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const READ: &str = "0123456789abcdef0123456789abcdef";
 const OPERATE: &str = "fedcba9876543210fedcba9876543210";
 const WRONG: &str = "fedcba9876543210fedcba9876543211";
 const STATUS: &str = "GET /api/v1/status";
@@ -21,15 +21,20 @@ fn collector() -> PathBuf {
     program("hopgap-collector")
 }
 
-/// A collector on `server` that others reach at 10.0.0.1, with these settings.
-fn serve(world: &World, server: &Host, settings: &str) -> Running {
+/// A plan of a collector that others reach at 10.0.0.1, with these settings.
+pub(crate) fn settings_of(world: &World, settings: &str) -> PathBuf {
     world.file("read", READ);
     world.file("operate", OPERATE);
     world.file("wrong", WRONG);
     let plan = format!(
         "[collector]\nlisten = \"0.0.0.0:8620\"\nplain_http = true\nstore = \"/run/scratch/store\"\n{settings}"
     );
-    let plan = world.file("plan.toml", &plan);
+    world.file("plan.toml", &plan)
+}
+
+/// A collector on `server` with these settings.
+pub(crate) fn serve(world: &World, server: &Host, settings: &str) -> Running {
+    let plan = settings_of(world, settings);
     let plan = plan.to_str().unwrap();
     let mut serving = server.start(&collector(), &["serve", "--plan", plan]);
     wait_until("the collector answers", || {
@@ -39,7 +44,7 @@ fn serve(world: &World, server: &Host, settings: &str) -> Running {
     serving
 }
 
-const TOKENS: &str = "read_token_file = \"read\"\noperate_token_file = \"operate\"\n";
+pub(crate) const TOKENS: &str = "read_token_file = \"read\"\noperate_token_file = \"operate\"\n";
 
 /// The words of a command that asks the collector from another host.
 fn from_there<'a>(command: &[&'a str], token: Option<&'a str>) -> Vec<&'a str> {
@@ -61,7 +66,7 @@ fn connect(host: &Host, to: &str) -> TcpStream {
 }
 
 /// The status of the answer to one request on a connection of its own.
-fn ask(host: &Host, to: &str, first: &str, lines: &[&str], body: &str) -> u16 {
+pub(crate) fn ask(host: &Host, to: &str, first: &str, lines: &[&str], body: &str) -> u16 {
     let mut stream = connect(host, to);
     let mut text = format!("{first} HTTP/1.1\r\nconnection: close\r\n");
     if !lines.iter().any(|line| line.starts_with("host: ")) {

@@ -9,6 +9,7 @@
 mod api;
 mod bad_input;
 mod collecting;
+mod crowded;
 mod deployment;
 mod dissected;
 mod environment;
@@ -24,6 +25,7 @@ mod question;
 mod reflecting;
 mod replanned;
 mod routes;
+mod scraped;
 mod scripted;
 mod serviced;
 mod stalled;

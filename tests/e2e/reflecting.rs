@@ -1,5 +1,6 @@
 //! `reflect` under what should not come, and `measure` when its own kernel refuses.
 
+use crate::guarded::attacker::{Raw, packet};
 use crate::measured::{Measured, Mode, Pair, REFLECTOR};
 use crate::programs::program;
 use crate::world::{STAMP, sealed};
@@ -137,5 +138,61 @@ fn sends_that_the_kernel_refused_are_not_loss() {
         }
         let caveats = found.caveats();
         assert!(caveats.iter().any(|c| c.contains("refused")), "{caveats:?}");
+    });
+}
+
+/// Senders that somebody makes up, one packet each, of as many networks as they like.
+fn made_up(count: u16) -> Vec<Vec<u8>> {
+    let of = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let from = format!("198.18.{high}.{low}:{}", 20_000 + n);
+        packet(&from, &format!("{REFLECTOR}:{STAMP}"), &probe(0))
+    };
+    (0..count).map(of).collect()
+}
+
+/// 4,200 spoofed packets locked newcomers out for ten minutes, and cost a running session 855
+/// probes, which were called forward loss.
+#[test]
+fn a_crowd_of_made_up_senders_shuts_nobody_out_and_costs_no_probe() {
+    sealed(&[&agent], |world| {
+        let [here, between, there] = world.row(["here", "between", "there"]);
+        // What is answered to the crowd goes nowhere.
+        there.ip("route add 198.18.0.0/15 via 10.0.1.1");
+        between.ip("route add blackhole 198.18.0.0/15");
+        let reflect = there.serve(&agent(), &["reflect"], STAMP);
+        let measure = |ports: &str, duration: &str| {
+            let line = format!(
+                "measure {REFLECTOR} --flows 2 --source-port {ports} --interval 10ms --duration {duration} --json"
+            );
+            let words: Vec<&str> = line.split(' ').collect();
+            here.start(&agent(), &words)
+        };
+        let staying = measure("50000", "9s");
+        // Until it is one that goes on.
+        std::thread::sleep(Duration::from_secs(4));
+        let raw = Raw::on(&between);
+        let crowd = made_up(6_000);
+        for some in crowd.chunks(40) {
+            for packet in some {
+                raw.send(packet).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Nobody has a place for them, and each is answered.
+        let newcomer = here.socket("10.0.0.1:60000");
+        for seq in [3, 8, 9] {
+            assert_eq!(ask(&newcomer, &probe(seq)), Some(seq));
+        }
+        let late = Measured::of(&measure("52000", "1s").finish().success());
+        let staying = Measured::of(&staying.finish().success());
+        for (found, direction, least) in [(&staying, "reflector_counter", 800), (&late, "none", 80)]
+        {
+            assert!(found.count("sent") >= least, "{}", found.0);
+            assert_eq!(found.count("answered"), found.count("sent"), "{}", found.0);
+            assert_eq!(found.direction_source(), direction, "{}", found.0);
+        }
+        let told = reflect.interrupt().stderr;
+        assert!(told.contains("without a count, because too many"), "{told}");
     });
 }

@@ -81,6 +81,7 @@ const TOOLS: &[Tool] = &[
     for_tests("systemd-analyze", "systemd"),
     for_tests("strace", "strace"),
     for_tests("setcap", "libcap2-bin"),
+    for_tests("prometheus", "prometheus"),
     for_tests(
         "/usr/lib/python3/dist-packages/scapy/contrib/stamp.py",
         "python3-scapy",
