@@ -4,9 +4,10 @@ use super::writer::Writer;
 use crate::clock;
 use crate::plan::{CollectorPlan, Settings};
 use crate::store::{Reader, StoreError, seal};
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch as channel;
@@ -18,7 +19,9 @@ const FIRST: Duration = Duration::from_secs(2);
 
 /// The thread.
 pub(super) struct Keeping {
-    stop: mpsc::Sender<()>,
+    /// It is to end when this is gone: nothing is sent that one look could take away from
+    /// the next.
+    stop: Sender<Infallible>,
     thread: JoinHandle<()>,
 }
 
@@ -36,7 +39,7 @@ pub(super) fn start(
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
                 wait = EVERY;
                 let settings = plan.borrow().settings.clone();
-                if let Err(error) = keep(&dir, &settings, &writer, || stopped.try_recv().is_ok()) {
+                if let Err(error) = keep(&dir, &settings, &writer, || is_over(&stopped)) {
                     tracing::error!("cannot seal or expire: {error}; it is tried again");
                 }
             }
@@ -47,11 +50,16 @@ pub(super) fn start(
 impl Keeping {
     /// Ends the thread after the file that it is writing.
     pub(super) fn stop(self) {
-        let _ = self.stop.send(());
+        drop(self.stop);
         if self.thread.join().is_err() {
             tracing::error!("the sealing thread ended early; the next start seals what is due");
         }
     }
+}
+
+/// Whether it is to end, however often it is asked.
+fn is_over(stopped: &Receiver<Infallible>) -> bool {
+    matches!(stopped.try_recv(), Err(TryRecvError::Disconnected))
 }
 
 fn keep(
@@ -90,12 +98,24 @@ fn keep(
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, keep};
+    use super::{Settings, is_over, keep, mpsc};
     use crate::clock;
     use crate::serve::writer;
     use crate::store::Store;
     use crate::store::tests::{Dir, Session, encoded};
     use hopgap_proto::time::Span;
+
+    #[test]
+    fn the_end_that_was_seen_while_it_sealed_is_the_end_of_the_thread_too() {
+        let (stop, stopped) = mpsc::channel();
+        assert!(!is_over(&stopped));
+        drop(stop);
+        assert!(is_over(&stopped));
+        assert!(is_over(&stopped));
+        let now = std::time::Duration::ZERO;
+        let waited = stopped.recv_timeout(now);
+        assert_eq!(waited, Err(super::RecvTimeoutError::Disconnected));
+    }
 
     #[test]
     fn hours_that_are_over_are_sealed_through_the_writer_and_old_ones_deleted() {
