@@ -79,6 +79,7 @@ struct Sums {
     kept_aside: u64,
     probes_twice: u64,
     probes_missing: u64,
+    probes_unjudged: u64,
     probes_explained: u64,
     spool_missing: u64,
     spool_different: u64,
@@ -110,6 +111,7 @@ fn sums_of(agent: &AgentAudit) -> Sums {
         for probes in run.probes.values() {
             sums.probes_twice += probes.twice;
             sums.probes_missing += probes.missing;
+            sums.probes_unjudged += probes.unjudged;
             sums.probes_explained += probes.explained;
         }
     }
@@ -129,6 +131,7 @@ fn sums(audit: &Audit) -> Sums {
         all.kept_aside += agent.kept_aside;
         all.probes_twice += agent.probes_twice;
         all.probes_missing += agent.probes_missing;
+        all.probes_unjudged += agent.probes_unjudged;
         all.probes_explained += agent.probes_explained;
     }
     for spool in &audit.spools {
@@ -155,6 +158,10 @@ fn verdict(audit: &Audit) -> Verdict {
         ),
         (sums.probes_twice, "records of probes are there twice"),
         (sums.probes_missing, "probes have no record"),
+        (
+            sums.probes_unjudged,
+            "records of probes were not compared, since their agent has far too many of the same number or with gaps",
+        ),
         (
             sums.spool_missing,
             "frames were acknowledged to their agent and are not in the store",
@@ -248,8 +255,8 @@ fn in_text(audit: &Audit) -> String {
             for (session, probes) in &run.probes {
                 let _ = writeln!(
                     out,
-                    "{whose}, session {session}: {} records of probes twice, {} probes without a record, {} more in what was lost",
-                    probes.twice, probes.missing, probes.explained
+                    "{whose}, session {session}: {} records of probes twice, {} probes without a record, {} more in what was lost, {} records not compared",
+                    probes.twice, probes.missing, probes.explained, probes.unjudged
                 );
             }
         }
@@ -326,7 +333,7 @@ fn agent_json(agent: &AgentAudit) -> Value {
                 .probes
                 .iter()
                 .map(|(session, p)| {
-                    let faults = json!({"twice": p.twice, "missing": p.missing, "in_what_was_lost": p.explained});
+                    let faults = json!({"twice": p.twice, "missing": p.missing, "unjudged": p.unjudged, "in_what_was_lost": p.explained});
                     (session.to_string(), faults)
                 })
                 .collect();
@@ -353,6 +360,7 @@ fn agent_json(agent: &AgentAudit) -> Value {
         "damaged": sums.damaged,
         "probes_twice": sums.probes_twice,
         "probes_missing": sums.probes_missing,
+        "probes_unjudged": sums.probes_unjudged,
         "runs": runs,
     })
 }

@@ -166,7 +166,8 @@ impl Reader {
         let sessions = sessions(&tx)?;
         let mut said: BTreeMap<i64, Said> = BTreeMap::new();
         let mut found: Vec<(RunAudit, Vec<Entry>)> = Vec::new();
-        let mut senders = probes::Senders::new(from, to);
+        let owners = runs.iter().map(|run| (run.id, run.agent)).collect();
+        let mut senders = probes::Senders::new(from, to, owners);
         for run in &runs {
             let entries = entries(&tx, run.id, from, to)?;
             let mut audit = RunAudit {

@@ -12,6 +12,14 @@ const HAND_OVER: Span = Span::from_secs(1);
 /// Tmax of a session that no plan knows any more, which is generous.
 const UNKNOWN_TIMEOUT: Span = Span::from_secs(10);
 
+/// Gaps, and numbers with more than one record, that are held of one agent. An agent that
+/// makes no such on purpose has some thousands.
+const MOST_HELD: usize = 1 << 20;
+/// Records of numbers with more than one that are held of one agent, to be compared.
+const MOST_RECORDS: usize = 2 << 20;
+/// Records that are compared of one number. A probe that was answered late and twice has three.
+const MOST_OF_ONE: usize = 16;
+
 /// What is wrong with the probes of one session in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeFaults {
@@ -19,6 +27,9 @@ pub struct ProbeFaults {
     pub twice: u64,
     /// Probes that were sent and of which there is no record, though all blocks are there.
     pub missing: u64,
+    /// Records that were not compared, because the agent has more gaps in its numbers, or more
+    /// records of one number, than an audit holds: who makes that up must not cost all memory.
+    pub unjudged: u64,
     /// Probes that were in missing blocks, or that the agent said to have lost.
     pub explained: u64,
 }
@@ -26,7 +37,7 @@ pub struct ProbeFaults {
 impl ProbeFaults {
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.twice == 0 && self.missing == 0
+        self.twice == 0 && self.missing == 0 && self.unjudged == 0
     }
 }
 
@@ -66,10 +77,23 @@ pub(super) struct Senders {
     /// Their records.
     records: BTreeMap<(Key, u32), Vec<Probe>>,
     twice: BTreeMap<(i64, i64), u64>,
+    unjudged: BTreeMap<(i64, i64), u64>,
+    /// The agent of each run.
+    agents: BTreeMap<i64, i64>,
+    /// What is held of each agent.
+    held: BTreeMap<i64, Held>,
+}
+
+/// How much is held of one agent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    numbers: usize,
+    records: usize,
 }
 
 impl Senders {
-    pub(super) fn new(from: Wall, to: Wall) -> Self {
+    /// Judges what was sent in that time; `agents` says whose each run is.
+    pub(super) fn new(from: Wall, to: Wall, agents: BTreeMap<i64, i64>) -> Self {
         Self {
             from,
             to,
@@ -77,17 +101,29 @@ impl Senders {
             suspects: BTreeSet::new(),
             records: BTreeMap::new(),
             twice: BTreeMap::new(),
+            unjudged: BTreeMap::new(),
+            agents,
+            held: BTreeMap::new(),
         }
     }
 
     /// Takes records in.
     pub(super) fn take(&mut self, run: i64, session: Option<i64>, rows: &[Probe]) {
         let Some(session) = session else { return };
+        let agent = self.agents.get(&run).copied().unwrap_or(run);
+        let held = self.held.entry(agent).or_default();
         for row in rows {
+            if held.numbers >= MOST_HELD {
+                *self.unjudged.entry((run, session)).or_default() += 1;
+                continue;
+            }
             let key = (run, session, row.flow);
             let flow = self.stretches.entry(key).or_default();
-            if !add(flow, row.seq.0, row.sent.at) {
-                self.suspects.insert((key, row.seq.0));
+            let before = flow.len();
+            if add(flow, row.seq.0, row.sent.at) {
+                held.numbers = (held.numbers + flow.len()).saturating_sub(before);
+            } else if self.suspects.insert((key, row.seq.0)) {
+                held.numbers += 1;
             }
         }
     }
@@ -100,6 +136,8 @@ impl Senders {
     /// Takes the same records in again and compares those of one number.
     pub(super) fn compare(&mut self, run: i64, session: Option<i64>, rows: &[Probe]) {
         let Some(session) = session else { return };
+        let agent = self.agents.get(&run).copied().unwrap_or(run);
+        let held = self.held.entry(agent).or_default();
         for row in rows {
             let key = ((run, session, row.flow), row.seq.0);
             if !self.suspects.contains(&key) {
@@ -108,8 +146,11 @@ impl Senders {
             let known = self.records.entry(key).or_default();
             if known.contains(row) {
                 *self.twice.entry((run, session)).or_default() += 1;
+            } else if known.len() >= MOST_OF_ONE || held.records >= MOST_RECORDS {
+                *self.unjudged.entry((run, session)).or_default() += 1;
             } else {
                 known.push(*row);
+                held.records += 1;
             }
         }
     }
@@ -119,6 +160,7 @@ impl Senders {
         let (run, session) = (context.run, context.session);
         let mut faults = ProbeFaults {
             twice: self.twice.get(&(run, session)).copied().unwrap_or(0),
+            unjudged: self.unjudged.get(&(run, session)).copied().unwrap_or(0),
             ..ProbeFaults::default()
         };
         let begun: Vec<Mono> = context
@@ -197,4 +239,80 @@ fn add(flow: &mut BTreeMap<u32, Stretch>, seq: u32, sent: Mono) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hopgap_proto::record::{ProbeFate, Stamp, StampSource};
+    use hopgap_proto::stamp::Seq;
+
+    fn probe(seq: u32, at: i64) -> Probe {
+        Probe {
+            flow: FlowIndex(0),
+            seq: Seq(seq),
+            sent: Stamp {
+                at: Mono::from_nanos(at),
+                source: StampSource::Kernel,
+            },
+            fate: ProbeFate::Unanswered,
+        }
+    }
+
+    /// The faults of session 1 in a run, in which all blocks are here.
+    fn faults(senders: &Senders, run: i64) -> ProbeFaults {
+        senders.faults(&Context {
+            run,
+            session: 1,
+            begun: &[],
+            ended: ClockPair {
+                mono: Mono::from_nanos(1_000_000_000_000_000),
+                wall: Wall::from_nanos(1_000_000_000_000_000),
+            },
+            timeout: None,
+            missing: &[],
+            records_lost: false,
+        })
+    }
+
+    /// Runs 1 and 2 are of agent 7, run 3 of agent 8.
+    fn senders() -> Senders {
+        let agents = [(1, 7), (2, 7), (3, 8)].into();
+        Senders::new(Wall::MIN, Wall::MAX, agents)
+    }
+
+    #[test]
+    fn records_of_one_number_are_compared_and_many_of_them_told() {
+        let mut senders = senders();
+        let rows: Vec<_> = (0..40).map(|at| probe(0, at)).collect();
+        senders.take(1, Some(1), &rows);
+        senders.compare(1, Some(1), &rows[..3]);
+        senders.compare(1, Some(1), &rows[..3]);
+        assert_eq!(
+            (faults(&senders, 1).twice, faults(&senders, 1).unjudged),
+            (3, 0)
+        );
+        senders.compare(1, Some(1), &rows[3..]);
+        // 16 are held; the other 24 are not compared with each other.
+        assert_eq!(
+            (faults(&senders, 1).twice, faults(&senders, 1).unjudged),
+            (3, 24)
+        );
+    }
+
+    #[test]
+    fn gaps_that_an_agent_makes_up_cost_no_more_than_its_share() {
+        let mut senders = senders();
+        let most = u32::try_from(MOST_HELD).unwrap();
+        let gaps: Vec<_> = (0..most).map(|i| probe(2 * i, i64::from(i))).collect();
+        senders.take(1, Some(1), &gaps);
+        assert_eq!(faults(&senders, 1).unjudged, 0);
+        // In another run it has no other share.
+        senders.take(2, Some(1), &gaps[..100]);
+        assert_eq!(faults(&senders, 2).unjudged, 100);
+        // Another agent has its own.
+        senders.take(3, Some(1), &[probe(0, 0), probe(1, 1), probe(1, 1)]);
+        assert!(senders.suspects());
+        assert_eq!(faults(&senders, 3), ProbeFaults::default());
+    }
 }

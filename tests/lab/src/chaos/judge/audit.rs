@@ -32,7 +32,13 @@ pub(super) struct Claimed {
 }
 
 /// What is wrong with an agent's own numbers and frames.
-const OWN: [&str; 4] = ["missing", "kept_aside", "probes_twice", "probes_missing"];
+const OWN: [&str; 5] = [
+    "missing",
+    "kept_aside",
+    "probes_twice",
+    "probes_missing",
+    "probes_unjudged",
+];
 
 impl Audit {
     /// Reads what the audit printed; `turned` is the agent that turned, where one has.
@@ -122,7 +128,7 @@ mod tests {
         let agent = |name: &str| {
             json!({
                 "agent": name, "missing": 0, "kept_aside": 0, "damaged": 0,
-                "probes_twice": 0, "probes_missing": 0,
+                "probes_twice": 0, "probes_missing": 0, "probes_unjudged": 0,
             })
         };
         let spool = json!({"spool": "/s", "waiting": 0, "missing": [], "different": []});
