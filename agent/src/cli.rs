@@ -12,8 +12,8 @@ use std::process::ExitCode;
 const STATUS: &str =
     "Exit status: 0 for success, 1 for failure, 2 for a command line that is wrong";
 const MEASURE_STATUS: &str = "\
-Exit status: 0 when the objective was met or nobody can say, 1 when it was missed or nothing
-was measured, 2 for a command line that is wrong";
+Exit status: by the verdict, as of `hopgap-collector report --exit-code`: 0 met, 3 missed,
+4 undecided; 1 when nothing was measured, 2 for a command line that is wrong";
 
 /// Measures the gap in traffic while the hops change: continuous STAMP probes
 /// and traceroutes between two hosts.
@@ -290,13 +290,8 @@ type Failure = Box<dyn std::error::Error>;
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Measure(args) => {
-            // Who reads the status only shall not take a missed objective for a met one.
-            return Ok(match crate::measure::run(&args)? {
-                VerdictResult::Missed => ExitCode::FAILURE,
-                VerdictResult::Met | VerdictResult::Undecided | VerdictResult::NotTested => {
-                    ExitCode::SUCCESS
-                }
-            });
+            let verdict = crate::measure::run(&args)?;
+            return Ok(ExitCode::from(status_of(verdict)));
         }
         Command::Reflect(args) => crate::reflector::run(&args)?,
         Command::Trace(args) => crate::trace::run(&args)?,
@@ -315,6 +310,17 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who reads the status only shall take neither a missed objective nor one of which nobody can
+/// say for a met one. The same numbers as of `hopgap-collector report --exit-code`.
+const fn status_of(verdict: VerdictResult) -> u8 {
+    match verdict {
+        VerdictResult::Met => 0,
+        VerdictResult::Missed => 3,
+        VerdictResult::Undecided => 4,
+        VerdictResult::NotTested => 5,
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {
