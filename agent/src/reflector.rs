@@ -343,10 +343,10 @@ impl ReflectorShell {
         let mut complained = false;
         let mut replies = Vec::with_capacity(REPLY_ROOM);
         let mut pending = Vec::with_capacity(64);
-        let mut watch = Watch::new(next_clock);
+        let mut watch = Watch::new(next_clock, Clock::asleep());
         loop {
             let now = Clock::now();
-            if let Some(stalled) = watch.look(now) {
+            if let Some(stalled) = watch.look(now, Clock::asleep()) {
                 batch_of(&mut self.batches, None).events.push(stalled);
             }
             if stop.requested() || end.is_some_and(|end| now >= end) {

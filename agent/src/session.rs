@@ -283,14 +283,14 @@ impl Session {
             clock: now,
             hand_over: now + HAND_OVER,
         };
-        let mut watch = Watch::new(now);
+        let mut watch = Watch::new(now, Clock::asleep());
         let mut packet = Vec::new();
         let mut asked_to_end: Option<Mono> = None;
         while !(stop.requested() && self.sender.is_drained()) {
             self.sleep(next.hand_over);
             self.send_due(&mut packet);
             let now = Clock::now();
-            self.batch.events.extend(watch.look(now));
+            self.batch.events.extend(watch.look(now, Clock::asleep()));
             let beside = self.beside_due().is_some_and(|due| due <= now);
             // Where it sleeps on the sockets it woke because something is there.
             if now >= next.empty || beside || self.pace >= LAZY_BELOW {

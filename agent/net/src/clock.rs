@@ -25,6 +25,14 @@ impl Clock {
         sys::clock::wall()
     }
 
+    /// For how long this host has slept (was suspended) since it was booted, as far as is
+    /// certain: it grows by no more than that.
+    pub fn asleep() -> Span {
+        let once = || asleep_between(sys::clock::boot(), sys::clock::mono());
+        // A reading that was interrupted says less than is true, never more.
+        once().max(once())
+    }
+
     /// Both clocks, and how closely they were read together: the narrowest of a few.
     pub fn read() -> Reading {
         let mut best = Reading::once();
@@ -48,6 +56,12 @@ impl Clock {
     pub fn pair_at_once() -> ClockPair {
         Reading::once().pair()
     }
+}
+
+/// The clock that counts sleep ahead of the one that does not, which was read after it: less
+/// than the truth by what passed between the two readings.
+fn asleep_between(boot: Mono, mono: Mono) -> Span {
+    boot - mono
 }
 
 /// The wall clock read between two readings of the monotonic clock.

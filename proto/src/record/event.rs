@@ -150,6 +150,15 @@ pub enum EventKind {
         /// Size of the IP packet in bytes, headers included.
         bytes: u16,
     },
+    /// The host slept: it was suspended, or hibernated, between `since` and the event. Its
+    /// monotonic clock stood still meanwhile, so that the two lie close together on it; the
+    /// clock that counts sleep (`CLOCK_BOOTTIME`) went on.
+    Suspended {
+        /// When a thread of this agent last looked at its clocks before.
+        since: Mono,
+        /// For how long it slept.
+        lasted: Span,
+    },
 }
 
 /// In what an ICMP error, or a reply to a traceroute packet, fits nothing.
@@ -274,7 +283,7 @@ mod tests {
     use super::{DropReason, EchoError, Event, EventKind, UnfitIcmp};
     use crate::record::FlowIndex;
     use crate::stamp::Seq;
-    use crate::time::Mono;
+    use crate::time::{Mono, Span};
 
     /// What is on disk stays readable: new reasons come after the old ones.
     #[test]
@@ -325,5 +334,13 @@ mod tests {
         };
         let bytes = [2, 21, 1, 2, 220, 11];
         assert_eq!(postcard::to_allocvec(&event(arrived)).unwrap(), bytes);
+        let suspended = EventKind::Suspended {
+            since: Mono::from_nanos(1),
+            lasted: Span::from_nanos(3),
+        };
+        assert_eq!(
+            postcard::to_allocvec(&event(suspended)).unwrap(),
+            [2, 22, 2, 6]
+        );
     }
 }

@@ -38,6 +38,27 @@ fn readings_of_a_steady_clock_narrow_the_offset() {
     ));
 }
 
+/// No test can suspend the host that it runs on; that the two clocks run side by side
+/// otherwise, whatever interrupts their reading, one can.
+#[test]
+fn a_host_that_is_awake_does_not_seem_to_sleep() {
+    let first = Clock::asleep();
+    assert!(first >= -Span::from_millis(1), "{first}");
+    for _ in 0..20_000 {
+        let now = Clock::asleep();
+        assert!(now - first < Span::from_millis(1), "{now} after {first}");
+    }
+    // Interrupted between the two readings: less, and never more.
+    assert_eq!(
+        asleep_between(mono(9 * MS), mono(4 * MS)),
+        Span::from_millis(5)
+    );
+    assert_eq!(
+        asleep_between(mono(9 * MS), mono(6 * MS)),
+        Span::from_millis(3)
+    );
+}
+
 #[test]
 fn a_wide_reading_is_no_step() {
     let mut tracker = ClockTracker::new(reading(MS, BASE));

@@ -14,7 +14,7 @@ fn read(clock: libc::clockid_t) -> i64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a timespec to write to. Both clocks exist on every Linux,
+    // SAFETY: `time` is a timespec to write to. These clocks exist on every Linux,
     // so that the call cannot fail.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec
@@ -28,6 +28,11 @@ pub(crate) fn mono() -> Mono {
 
 pub(crate) fn wall() -> Wall {
     Wall::from_nanos(read(libc::CLOCK_REALTIME))
+}
+
+/// As the monotonic clock, and the time for which the host slept.
+pub(crate) fn boot() -> Mono {
+    Mono::from_nanos(read(libc::CLOCK_BOOTTIME))
 }
 
 /// What `adjtimex` says of the wall clock, without touching it.

@@ -159,6 +159,10 @@ fn happened_at(clock: &HostClock, event: &mut Event) {
         | EventKind::DeparturesSampled { since, .. }
         | EventKind::AddressTranslated { since, .. }
         | EventKind::NotRunning { since, .. } => *since = clock.mono(*since),
+        EventKind::Suspended { since, lasted } => {
+            *since = clock.mono(*since);
+            *lasted = clock.span(*lasted);
+        }
         EventKind::BlocksLost { from, to, .. } => {
             *from = from.map(|from| clock.wall(from));
             *to = clock.wall(*to);
