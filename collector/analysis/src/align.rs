@@ -13,15 +13,17 @@
 //! - An agent starts a session anew when the plan changes it, and its sequence numbers
 //!   with it: each start within an agent's run begins a run of the session.
 
+mod heard;
 mod join;
 mod reference;
 mod stalls;
 mod steady;
 mod timeline;
 
+use heard::Heard;
 pub(crate) use join::{Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
 pub(crate) use reference::Placed;
-pub(crate) use stalls::{STALL, Stalls};
+pub(crate) use stalls::{STALL, Stall, Stalls};
 pub(crate) use timeline::Timeline;
 
 use crate::input::{Input, ReflectorRun, SenderRun, SessionRecords};
@@ -199,6 +201,7 @@ impl Session<'_> {
 
 /// Puts the records of every session of the plan together, on one clock.
 pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
+    let heard = Heard::of(input);
     let mut sessions: Vec<Session<'_>> = input
         .plan
         .sessions
@@ -209,7 +212,7 @@ pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
                 .iter()
                 .filter(|r| r.session == plan.name)
                 .collect();
-            session(plan, &records, input.window)
+            session(plan, &records, &heard, input.window)
         })
         .collect();
     let placed = reference::place(&mut sessions, input);
@@ -225,7 +228,8 @@ pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
 
 fn session<'a>(
     plan: &'a SessionPlan,
-    records: &[&SessionRecords],
+    records: &[&'a SessionRecords],
+    heard: &Heard<'a>,
     window: Option<(Wall, Wall)>,
 ) -> Session<'a> {
     let mut by_run: BTreeMap<(RunId, &AgentName), Vec<&SenderRun>> = BTreeMap::new();
@@ -237,14 +241,14 @@ fn session<'a>(
         .flat_map(|((id, agent), parts)| sender_runs(id, agent, &parts))
         .collect();
 
-    let mut reflectors: BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>> = BTreeMap::new();
+    let mut reflectors: BTreeMap<(RunId, &'a AgentName), Vec<&ReflectorRun>> = BTreeMap::new();
     for run in records.iter().flat_map(|r| &r.reflector) {
         reflectors
             .entry((run.run, &run.agent))
             .or_default()
             .push(run);
     }
-    let log = ReflectorLog::join(&mut runs, &reflectors);
+    let log = ReflectorLog::join(&mut runs, &reflectors, heard);
 
     let mut session = Session {
         plan,

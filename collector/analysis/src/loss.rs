@@ -22,6 +22,8 @@
 //!   replies that is no data.
 //! - What came while the reflecting host stood still, as its own records tell, is no data
 //!   where nothing shows that it was heard. What it answered when it went on is late.
+//! - Replies that came while the sender's host slept (suspended, as its clocks tell) are no
+//!   data either: it heard nothing.
 //! - What the log leaves open is decided by the reflector's counter: between two
 //!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
 //!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
@@ -34,7 +36,7 @@ use crate::align::{
 };
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::record::EventKind;
-use hopgap_proto::time::{Mono, Span};
+use hopgap_proto::time::{Mono, Span, Wall};
 
 /// What became of a probe that left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ pub(crate) fn judge(session: &mut Session<'_>) {
         }
         held_back(run, index, log);
         overflowed(run);
+        slept(run);
         for flow in run.flows.values_mut() {
             if stateful {
                 by_the_counter(flow);
@@ -138,22 +141,27 @@ pub(crate) fn judge(session: &mut Session<'_>) {
     }
 }
 
+/// How long a probe stayed at the reflector, by its log.
+fn residence(sample: &Sample) -> Option<Span> {
+    let ((_, arrived), left) = sample.reflected.zip(sample.departed)?;
+    Some(left.at - arrived)
+}
+
 /// Probes whose replies left when the sender did not listen any more, because the
 /// reflector stood still: nobody knows what became of them.
 fn not_waited_for(samples: &mut [Sample], until: Mono) {
     for s in samples.iter_mut().filter(|s| s.fate == Fate::LostReverse) {
-        let residence = s.reflected.zip(s.departed);
-        let residence = residence.map(|((_, arrived), left)| left.at - arrived);
-        if residence.is_some_and(|stayed| stayed >= STALL && s.sent + stayed >= until) {
+        if residence(s).is_some_and(|stayed| stayed >= STALL && s.sent + stayed >= until) {
             s.fate = Fate::NoData;
         }
     }
 }
 
 /// Probes that came while the reflecting host stood still and that are not known to have
-/// arrived. Where its log is there and others arrived meanwhile, what is missing was lost on
-/// the way (or in its queue, which is counted). Where none arrived the host as a whole may
-/// have stood still; and where there is no log nobody counted what its queue had no room
+/// arrived. Where its log is there and something arrived meanwhile, for whatever session,
+/// what is missing was lost on the way (or in its queue, which is counted). Where nothing
+/// arrived at the host between the edges of the stall, and nothing left it, the host as a whole
+/// may have stood still; and where there is no log nobody counted what its queue had no room
 /// for.
 fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
     let timeline = &run.timeline;
@@ -161,9 +169,26 @@ fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
         if !matches!(s.fate, Fate::LostForward | Fate::LostUnknown) {
             continue;
         }
-        let stall = log.stalls.at(log.expected(index, timeline, s.sent));
-        if stall.is_some_and(|stall| stall.deaf || !log.present) {
+        let at = log.expected(index, timeline, s.sent);
+        let deaf = |(from, to): (Wall, Wall)| from <= at && at <= to;
+        let stall = log.stalls.at(at);
+        if stall.is_some_and(|stall| stall.deaf.is_some_and(deaf) || !log.present) {
             s.fate = Fate::NoData;
+        }
+    }
+}
+
+/// Probes whose replies came, if they came, while the sender's host slept and heard nothing.
+fn slept(run: &mut Run) {
+    for event in &run.events {
+        let EventKind::Suspended { since, .. } = event.kind else {
+            continue;
+        };
+        for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
+            let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
+            if lost && since - REPLY_WITHIN <= s.sent && s.sent <= event.at {
+                s.fate = Fate::NoData;
+            }
         }
     }
 }
@@ -184,7 +209,9 @@ fn overflowed(run: &mut Run) {
         };
         let unheard = |s: &Sample| {
             let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
-            lost && since - REPLY_WITHIN <= s.sent && s.sent <= event.at
+            // A reflector that stood still lets the replies of minutes leave at once.
+            let left = s.sent + residence(s).unwrap_or_default();
+            lost && since - REPLY_WITHIN <= left && left <= event.at
         };
         let lost = flow.samples.iter().filter(|s| unheard(s)).count();
         if len(lost) <= u64::from(count) {

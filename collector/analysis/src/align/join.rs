@@ -13,6 +13,7 @@
 //! the log is taken to be complete only up to [`UNSHIPPED`] before the agent's last
 //! clock reading.
 
+use super::heard::Heard;
 use super::steady::Steady;
 use super::{Logged, Run, Sample, Stalls, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
@@ -174,16 +175,16 @@ impl Whose {
 }
 
 /// What one run of the reflecting agent recorded.
-struct Reflector<'a> {
+struct Reflector<'a, 'p> {
     agent: &'a AgentName,
     run: RunId,
-    parts: &'a [&'a ReflectorRun],
+    parts: &'p [&'p ReflectorRun],
     events: Vec<Event>,
     timeline: Timeline,
 }
 
-impl<'a> Reflector<'a> {
-    fn of(run: RunId, agent: &'a AgentName, parts: &'a [&'a ReflectorRun]) -> Self {
+impl<'a, 'p> Reflector<'a, 'p> {
+    fn of(run: RunId, agent: &'a AgentName, parts: &'p [&'p ReflectorRun]) -> Self {
         let events = merged(parts.iter().flat_map(|p| &p.events));
         let clocks = clocks(parts.iter().flat_map(|p| &p.clocks), &events);
         Self {
@@ -212,11 +213,12 @@ struct Arrival {
 
 impl ReflectorLog {
     /// Joins the reflector's runs to the sender's and notes what the log covers.
-    pub(crate) fn join(
+    pub(super) fn join<'a>(
         runs: &mut [Run],
-        reflectors: &BTreeMap<(RunId, &AgentName), Vec<&ReflectorRun>>,
+        reflectors: &BTreeMap<(RunId, &'a AgentName), Vec<&ReflectorRun>>,
+        heard: &Heard<'a>,
     ) -> Self {
-        let reflectors: Vec<Reflector<'_>> = reflectors
+        let reflectors: Vec<Reflector<'a, '_>> = reflectors
             .iter()
             .map(|((run, agent), parts)| Reflector::of(*run, agent, parts))
             .collect();
@@ -260,12 +262,21 @@ impl ReflectorLog {
             log.strays.extend(strays);
         }
         if !log.stalls.is_empty() {
-            let heard = arrivals.values().flatten().map(|a| a.at);
+            let logged = arrivals.values().flatten().map(|a| a.at);
             let samples = runs.iter().flat_map(|r| r.flows.values());
             let replied = samples.flat_map(|f| &f.samples).filter(|s| s.replied);
-            let mut heard: Vec<Wall> = heard.chain(replied.map(|s| s.arrival)).collect();
-            heard.sort_unstable();
-            log.stalls.settle(&heard);
+            let mut heard_at: Vec<Wall> = logged.chain(replied.map(|s| s.arrival)).collect();
+            let mut left_at: Vec<Wall> = Vec::new();
+            for (number, reflector) in reflectors.iter().enumerate() {
+                let at = |at: &Mono| steady.at(number, &reflector.timeline, *at);
+                if let Some(signs) = heard.by(reflector.run, reflector.agent) {
+                    heard_at.extend(signs.arrived.iter().map(at));
+                    left_at.extend(signs.left.iter().map(at));
+                }
+            }
+            heard_at.sort_unstable();
+            left_at.sort_unstable();
+            log.stalls.settle(&heard_at, &left_at);
         }
         log
     }
@@ -280,7 +291,7 @@ impl ReflectorLog {
     fn add_run(
         &mut self,
         number: usize,
-        reflector: &Reflector<'_>,
+        reflector: &Reflector<'_, '_>,
         utc: impl Fn(Mono) -> Wall,
         arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
     ) -> Option<(Wall, Wall)> {
@@ -353,6 +364,7 @@ impl ReflectorLog {
                     whose: Whose::Its,
                 }),
                 EventKind::Stalled { since } => self.stalls.add(utc(since), at),
+                EventKind::Suspended { since, .. } => self.stalls.add_sleep(utc(since), at),
                 EventKind::AddressTranslated {
                     address,
                     since,
@@ -390,6 +402,12 @@ impl ReflectorLog {
         self.anchors
             .get(run)
             .map_or_else(|| timeline.utc(sent), |a| a.expected(timeline, sent).0)
+    }
+
+    /// The clocks of the reflecting process of this number, where it told any reading.
+    pub(crate) fn timeline(&self, number: u32) -> Option<&Timeline> {
+        let (.., timeline) = self.runs.get(usize::try_from(number).ok()?)?;
+        timeline.is_known().then_some(timeline)
     }
 
     /// The stretch of the log, each a run's, that an instant on the reflector's wall clock

@@ -11,8 +11,10 @@ use hopgap_proto::time::{Span, Wall};
 /// milliseconds.
 pub(crate) const STALL: Span = Span::from_millis(500);
 
-/// What arrived this close to the edges of a stall arrived beside it.
-const EDGE: Span = Span::from_millis(100);
+/// What arrived this close to the edges of a stall arrived beside it: a program wakes so late,
+/// at the most, when the host is not frozen. What its kernel took in further within, the
+/// program did not look at, and so it was the program alone that stood still.
+const EDGE: Span = Span::from_millis(50);
 
 /// A stretch on the reflector's wall clock in which it stood still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +23,11 @@ pub(crate) struct Stall {
     pub(crate) from: Wall,
     /// When it went on.
     pub(crate) to: Wall,
-    /// No packet is known to have reached it meanwhile: the whole host may have stood
-    /// still, its kernel with it.
-    pub(crate) deaf: bool,
+    /// It slept for some of it: its own clocks say so.
+    pub(crate) slept: bool,
+    /// Nothing is known to have reached it or left it in this part of the stall: the whole
+    /// host may have stood still, its kernel with it. `None` where its kernel went on.
+    pub(crate) deaf: Option<(Wall, Wall)>,
 }
 
 /// When the reflecting host stood still, in the order of time.
@@ -34,28 +38,45 @@ impl Stalls {
     /// It stood still from one instant to another, by one of its records.
     pub(super) fn add(&mut self, from: Wall, to: Wall) {
         if to - from >= STALL {
-            self.0.push(Stall {
-                from,
-                to,
-                deaf: true,
-            });
+            self.push(from, to, false);
         }
     }
 
-    /// Puts together what tells of one stall; `arrivals` are in the order of time.
-    pub(super) fn settle(&mut self, arrivals: &[Wall]) {
+    /// It slept within this stretch, by its own clocks.
+    pub(super) fn add_sleep(&mut self, from: Wall, to: Wall) {
+        self.push(from, to, true);
+    }
+
+    fn push(&mut self, from: Wall, to: Wall, slept: bool) {
+        self.0.push(Stall {
+            from,
+            to,
+            slept,
+            deaf: Some((from, to)),
+        });
+    }
+
+    /// Puts together what tells of one stall; `arrivals` at that host, for whatever session and
+    /// flow, and what left it, are in the order of time.
+    pub(super) fn settle(&mut self, arrivals: &[Wall], left: &[Wall]) {
         self.0.sort_unstable_by_key(|s| (s.from, s.to));
         let mut merged: Vec<Stall> = Vec::new();
         for stall in self.0.drain(..) {
             match merged.last_mut() {
-                Some(last) if stall.from <= last.to => last.to = last.to.max(stall.to),
+                Some(last) if stall.from <= last.to => {
+                    last.to = last.to.max(stall.to);
+                    last.slept |= stall.slept;
+                }
                 _ => merged.push(stall),
             }
         }
         for stall in &mut merged {
-            let next = arrivals.partition_point(|at| *at <= stall.from + EDGE);
-            let heard = arrivals.get(next).is_some_and(|at| *at < stall.to - EDGE);
-            stall.deaf = !heard;
+            let (from, to) = silence(stall.from, stall.to, left);
+            let next = arrivals.partition_point(|at| *at <= from + EDGE);
+            let heard = arrivals.get(next).is_some_and(|at| *at < to - EDGE);
+            // Another thread went on: the host was not frozen.
+            let awake = (to - from) * 2 < STALL;
+            stall.deaf = (!heard && !awake).then_some((from, to));
         }
         self.0 = merged;
     }
@@ -78,6 +99,22 @@ impl Stalls {
     }
 }
 
+/// The longest part of a stall in which nothing left the host. A thread that waits for packets
+/// looks at its clock ten times a second only; others tell better when they stood still.
+fn silence(from: Wall, to: Wall, left: &[Wall]) -> (Wall, Wall) {
+    let first = left.partition_point(|at| *at <= from);
+    let within = left.get(first..).unwrap_or_default().iter();
+    let within = within.take_while(|at| **at < to).copied();
+    let (mut longest, mut since) = ((from, from), from);
+    for at in within.chain([to]) {
+        if at - since > longest.1 - longest.0 {
+            longest = (since, at);
+        }
+        since = at;
+    }
+    longest
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Stall, Stalls};
@@ -95,14 +132,15 @@ mod tests {
         stalls.add(at(2_000), at(7_000));
         stalls.add(at(4_000), at(7_001));
         stalls.add(at(8_000), at(8_100));
-        stalls.settle(&[at(2_000), at(3_000), at(4_000)]);
+        stalls.settle(&[at(2_000), at(3_000), at(4_000)], &[]);
         let [stall] = stalls.0[..] else {
             panic!("{stalls:?}")
         };
         let all = Stall {
             from: at(2_000),
             to: at(7_001),
-            deaf: false,
+            slept: false,
+            deaf: None,
         };
         assert_eq!(stall, all);
         assert_eq!(stalls.at(at(5_000)), Some(&all));
@@ -114,7 +152,23 @@ mod tests {
     fn a_host_that_heard_nothing_is_deaf() {
         let mut stalls = Stalls::default();
         stalls.add(at(2_000), at(7_000));
-        stalls.settle(&[at(1_990), at(2_010), at(6_990), at(7_010)]);
-        assert!(stalls.0[0].deaf);
+        let beside = [at(1_990), at(2_010), at(6_990), at(7_010)];
+        stalls.settle(&beside, &[]);
+        assert_eq!(stalls.0[0].deaf, Some((at(2_000), at(7_000))));
+        // Another thread sent until it stood still, and at once when it went on.
+        stalls.settle(&beside, &[at(2_040), at(2_080), at(6_900)]);
+        assert_eq!(stalls.0[0].deaf, Some((at(2_080), at(6_900))));
+        // What came to a program that had not looked for 60 ms came to a kernel that was awake.
+        stalls.settle(&[at(2_140)], &[at(2_080)]);
+        assert_eq!(stalls.0[0].deaf, None);
+    }
+
+    #[test]
+    fn a_host_that_sent_all_the_time_was_not_frozen() {
+        let mut stalls = Stalls::default();
+        stalls.add(at(2_000), at(3_000));
+        let sent: Vec<Wall> = (0..100).map(|i| at(2_000 + i * 10)).collect();
+        stalls.settle(&[], &sent);
+        assert_eq!(stalls.0[0].deaf, None);
     }
 }

@@ -657,6 +657,36 @@ fn what_came_to_a_host_that_was_deaf_is_no_data() {
     assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
 }
 
+/// The same, but probes of another session came to it meanwhile: its kernel was awake.
+#[test]
+fn what_a_host_heard_of_another_session_shows_that_it_was_not_deaf() {
+    let fates = format!("{}{}{}", ".".repeat(300), "x".repeat(300), ".".repeat(300));
+    let mut input = world(&[line(&fates)]).input();
+    let reflector = |after: Span| hopgap_proto::time::Mono::from_nanos(7_777_000_000_000) + after;
+    input.sessions[0].reflector[0].events = vec![Event {
+        at: reflector(Span::from_millis(6_010)),
+        kind: EventKind::Stalled {
+            since: reflector(Span::from_millis(2_990)),
+        },
+    }];
+    let mut other = world(&[line(&".".repeat(900))]).input();
+    let mut plan = other.plan.sessions.remove(0);
+    let mut records = other.sessions.remove(0);
+    plan.name = "other".parse().unwrap();
+    records.session = plan.name.clone();
+    input.plan.sessions.push(plan);
+    let count = |input: &crate::input::Input| crate::analyse(input).sessions[0].counts;
+    let c = count(&input);
+    assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
+    input.sessions.push(records);
+    let c = count(&input);
+    assert_eq!((lost(&c), c.no_data), ((300, 0, 0), 0));
+    // What another process of another run heard tells nothing of this one.
+    input.sessions[1].reflector[0].run = hopgap_proto::record::RunId(77);
+    let c = count(&input);
+    assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
+}
+
 /// The sender was stopped while the reflector stood still: it heard no replies.
 #[test]
 fn replies_that_nobody_waited_for_are_not_lost() {
@@ -671,6 +701,26 @@ fn replies_that_nobody_waited_for_are_not_lost() {
     }
     let c = counts(&ended);
     assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 200), "{c:?}");
+}
+
+/// The replies of a minute came at once, and the sender's own queue had no room for some.
+#[test]
+fn replies_of_a_stall_that_the_senders_queue_had_no_room_for_are_no_loss() {
+    let mut burst = stalled(2, 12, 1_500);
+    for line in &mut burst.lines {
+        line.fates[300..400].fill('r');
+    }
+    assert_eq!(lost(&counts(&burst)), (0, 100, 0));
+    burst.events = vec![Event {
+        at: sent_at(burst.interval, 1_202),
+        kind: EventKind::ReceiveOverflow {
+            flow: Some(FlowIndex(0)),
+            since: sent_at(burst.interval, 1_199),
+            count: 100,
+        },
+    }];
+    let c = counts(&burst);
+    assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 100));
 }
 
 #[test]

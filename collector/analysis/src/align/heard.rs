@@ -1,0 +1,155 @@
+//! What the kernel of a host took in while a program on it stood still.
+//!
+//! A stopped or starved program takes nothing in, but its kernel goes on and stamps what
+//! arrives; a host that is frozen as a whole stamps nothing. One session may have lost
+//! everything meanwhile, on its way, and cannot tell the two apart; what came to the same host
+//! for any other session or flow, probe or reply, can. What it sent meanwhile, from another
+//! thread, shows that it was not frozen either.
+
+use super::stalls::STALL;
+use crate::input::{Input, SessionRecords};
+use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, RunId, Stamp, StampSource};
+use hopgap_proto::time::Mono;
+use std::collections::BTreeMap;
+
+/// A process: its monotonic clock is one.
+type Process<'a> = (RunId, &'a AgentName);
+
+/// A stretch on a process's monotonic clock.
+type Stretch = (Mono, Mono);
+
+/// What the kernel of each host told while a process on it stood still.
+#[derive(Debug, Default)]
+pub(super) struct Heard<'a>(BTreeMap<Process<'a>, Signs>);
+
+/// Signs of life of one host, each in the order of time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signs {
+    /// When something arrived.
+    pub(super) arrived: Vec<Mono>,
+    /// When something left: a program ran.
+    pub(super) left: Vec<Mono>,
+}
+
+impl<'a> Heard<'a> {
+    /// From the records of all sessions.
+    pub(super) fn of(input: &'a Input) -> Self {
+        let stalls = stalls(&input.sessions);
+        let mut heard = Self::default();
+        if stalls.is_empty() {
+            return heard;
+        }
+        let mut take = |process: Process<'a>, stamp: Stamp, arrived: bool| {
+            // What the program stamped says when it went on, and no more.
+            if stamp.source != StampSource::User
+                && let Some(stalls) = stalls.get(&process)
+                && within(stalls, stamp.at)
+            {
+                let signs = heard.0.entry(process).or_default();
+                let signs = if arrived {
+                    &mut signs.arrived
+                } else {
+                    &mut signs.left
+                };
+                signs.push(stamp.at);
+            }
+        };
+        for session in &input.sessions {
+            for run in &session.reflector {
+                for reception in &run.receptions {
+                    let process = (run.run, &run.agent);
+                    take(process, reception.received, true);
+                    if let Some(departed) = reception.departed {
+                        take(process, departed, false);
+                    }
+                }
+            }
+            for run in &session.sender {
+                for probe in &run.probes {
+                    let process = (run.run, &run.agent);
+                    take(process, probe.sent, false);
+                    if let ProbeFate::Answered(reply) = probe.fate {
+                        take(process, reply.received, true);
+                    }
+                }
+            }
+        }
+        for signs in heard.0.values_mut() {
+            for instants in [&mut signs.arrived, &mut signs.left] {
+                instants.sort_unstable();
+                instants.dedup();
+            }
+        }
+        heard
+    }
+
+    /// Those of one process, in the order of time.
+    pub(super) fn by(&self, run: RunId, agent: &'a AgentName) -> Option<&Signs> {
+        self.0.get(&(run, agent))
+    }
+}
+
+/// When each process stood still, by its own records; in the order of time, none overlaps
+/// another.
+fn stalls(sessions: &[SessionRecords]) -> BTreeMap<Process<'_>, Vec<Stretch>> {
+    let mut stalls: BTreeMap<Process<'_>, Vec<Stretch>> = BTreeMap::new();
+    for session in sessions {
+        for run in &session.reflector {
+            let late = run.receptions.iter().filter_map(|r| {
+                let left = r.departed?.at;
+                (left - r.received.at >= STALL).then_some((r.received.at, left))
+            });
+            let told = run.events.iter().filter_map(told).chain(late);
+            add(&mut stalls, (run.run, &run.agent), told);
+        }
+        for run in &session.sender {
+            let told = run.events.iter().filter_map(told);
+            add(&mut stalls, (run.run, &run.agent), told);
+        }
+    }
+    for stretches in stalls.values_mut() {
+        *stretches = merged(core::mem::take(stretches));
+    }
+    stalls
+}
+
+fn add<'a>(
+    stalls: &mut BTreeMap<Process<'a>, Vec<Stretch>>,
+    process: Process<'a>,
+    told: impl Iterator<Item = Stretch>,
+) {
+    let mut told = told.peekable();
+    if told.peek().is_some() {
+        stalls.entry(process).or_default().extend(told);
+    }
+}
+
+fn told(event: &Event) -> Option<Stretch> {
+    match event.kind {
+        EventKind::Stalled { since } | EventKind::Suspended { since, .. } => {
+            Some((since, event.at))
+        }
+        _ => None,
+    }
+}
+
+fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
+    all.sort_unstable();
+    let mut merged: Vec<Stretch> = Vec::new();
+    for (from, to) in all {
+        match merged.last_mut() {
+            Some((_, end)) if from <= *end => *end = (*end).max(to),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
+}
+
+fn within(stretches: &[Stretch], at: Mono) -> bool {
+    let after = stretches.partition_point(|(from, _)| *from <= at);
+    let last = after.checked_sub(1).and_then(|i| stretches.get(i));
+    last.is_some_and(|(_, to)| at <= *to)
+}
+
+#[cfg(test)]
+mod tests;
