@@ -295,6 +295,8 @@ pub struct HostStall {
     pub agent: String,
     /// Whether it was the end that reflects.
     pub reflects: bool,
+    /// Whether the host slept (suspend, hibernation), by its own clocks.
+    pub suspended: bool,
     /// Its last sign of life before.
     pub from: Utc,
     /// When it went on.

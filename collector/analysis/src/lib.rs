@@ -30,6 +30,7 @@ pub mod schema;
 mod seconds;
 mod session;
 mod stall;
+mod suspended;
 pub mod text;
 mod told;
 mod unfit;
@@ -46,6 +47,13 @@ use hopgap_proto::time::Wall;
 /// Deterministic: the order of the records, and how often each was delivered, make no
 /// difference. Any input is answered, a damaged one with caveats; nothing panics.
 pub fn analyse(input: &Input) -> Findings {
+    match suspended::awake(input) {
+        Some(awake) => find(&awake),
+        None => find(input),
+    }
+}
+
+fn find(input: &Input) -> Findings {
     let plan = &input.plan;
     let paths = Paths(&plan.paths);
     let (mut sessions, placed) = align::sessions(input);

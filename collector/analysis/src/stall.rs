@@ -20,10 +20,16 @@ pub(crate) fn of(session: &Session<'_>) -> Vec<HostStall> {
             arrivals = Some((from.min(first), to.max(last)));
         }
         for event in &run.events {
-            if let EventKind::Stalled { since } = event.kind {
-                let (from, to) = (run.timeline.utc(since), run.timeline.utc(event.at));
-                found.push(stall(run.agent.to_string(), false, from, to));
-            }
+            let (since, suspended) = match event.kind {
+                EventKind::Stalled { since } => (since, false),
+                EventKind::Suspended { since, .. } => (since, true),
+                _ => continue,
+            };
+            let (from, to) = (run.timeline.utc(since), run.timeline.utc(event.at));
+            found.push(HostStall {
+                suspended,
+                ..stall(run.agent.to_string(), false, from, to)
+            });
         }
     }
     let touched = |from: Wall, to: Wall| arrivals.is_some_and(|(a, b)| from <= b && a <= to);
@@ -31,7 +37,10 @@ pub(crate) fn of(session: &Session<'_>) -> Vec<HostStall> {
     found.extend(
         reflector
             .filter(|s| touched(s.from, s.to))
-            .map(|s| stall(session.to_name(), true, s.from, s.to)),
+            .map(|s| HostStall {
+                suspended: s.slept,
+                ..stall(session.to_name(), true, s.from, s.to)
+            }),
     );
     found.sort_by(|a, b| (a.from, a.to, &a.agent).cmp(&(b.from, b.to, &b.agent)));
     found.dedup();
@@ -42,6 +51,7 @@ fn stall(agent: String, reflects: bool, from: Wall, to: Wall) -> HostStall {
     HostStall {
         agent,
         reflects,
+        suspended: false,
         from: Utc(from),
         to: Utc(to),
         lasted_ns: Nanos(to - from),

@@ -70,13 +70,18 @@ fn stalls(found: &SessionFindings, out: &mut Vec<String>) {
             1 => String::new(),
             n => format!(" (the longest of {n} times)"),
         };
+        let why = if longest.suspended {
+            "it was suspended"
+        } else {
+            "its agent was stopped, or had no processor"
+        };
         let means = if reflects {
             "what reached it meanwhile it answered late, or not at all, and that is no fault of a path"
         } else {
             "it sent nothing meanwhile, and that is no data"
         };
         out.push(format!(
-            "Session `{}`: the host of `{}` stood still for {} from {}{times}: its agent was stopped, or had no processor; {means}.",
+            "Session `{}`: the host of `{}` stood still for {} from {}{times}: {why}; {means}.",
             found.session,
             longest.agent,
             longest.lasted_ns.0,

@@ -1,0 +1,192 @@
+//! Hosts that slept.
+//!
+//! While a host is suspended `CLOCK_MONOTONIC` stands still, so that what was sent before and
+//! after it seem to lie side by side; its wall clock jumps ahead when it wakes. The agent tells
+//! of it (`Suspended`) by `CLOCK_BOOTTIME`, which goes on. Here every instant of such a process
+//! is set on a clock that went on as well, and the jump is taken out of the steps of its wall
+//! clock. What remains is a host that stood still for a while, and is treated as that.
+//!
+//! Each thread of the agent tells of the same sleep by itself. It was one: after the last
+//! instant at which any of them was still awake.
+
+use crate::input::Input;
+use hopgap_proto::record::{
+    AgentName, Event, EventKind, Probe, ProbeFate, Reception, RunId, Trace,
+};
+use hopgap_proto::time::{Mono, Span};
+use std::collections::BTreeMap;
+
+/// The wall clock is seen to have jumped this soon after a host woke.
+const SEEN_WITHIN: Span = Span::from_secs(20);
+
+/// A sleep of one process's host: after this instant, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sleep {
+    after: Mono,
+    /// All threads had told of it by then, on the clock that stood still.
+    told: Mono,
+    lasted: Span,
+}
+
+/// The sleeps of one process's host, in the order of time.
+#[derive(Clone, Debug, Default)]
+struct Sleeps(Vec<Sleep>);
+
+/// The same input with all instants on clocks that did not stand still; `None` where no host
+/// slept.
+pub(crate) fn awake(input: &Input) -> Option<Input> {
+    let sleeps = all(input);
+    if sleeps.is_empty() {
+        return None;
+    }
+    let mut input = input.clone();
+    let of = |run: RunId, agent: &AgentName| sleeps.get(&(run, agent.clone()));
+    for session in &mut input.sessions {
+        for run in &mut session.sender {
+            let Some(sleeps) = of(run.run, &run.agent) else {
+                continue;
+            };
+            run.probes.iter_mut().for_each(|p| sleeps.probe(p));
+            run.traces.iter_mut().for_each(|t| sleeps.trace(t));
+            run.events.iter_mut().for_each(|e| sleeps.event(e));
+            for pair in &mut run.clocks {
+                pair.mono = sleeps.awake(pair.mono);
+            }
+        }
+        for run in &mut session.reflector {
+            let Some(sleeps) = of(run.run, &run.agent) else {
+                continue;
+            };
+            run.receptions.iter_mut().for_each(|r| sleeps.reception(r));
+            run.events.iter_mut().for_each(|e| sleeps.event(e));
+            for pair in &mut run.clocks {
+                pair.mono = sleeps.awake(pair.mono);
+            }
+        }
+    }
+    for reading in &mut input.clocks {
+        if let Some(sleeps) = of(reading.run, &reading.agent) {
+            reading.at = sleeps.awake(reading.at);
+        }
+    }
+    Some(input)
+}
+
+/// By process, from the events of all sessions.
+fn all(input: &Input) -> BTreeMap<(RunId, AgentName), Sleeps> {
+    let mut told: BTreeMap<(RunId, &AgentName), Vec<Sleep>> = BTreeMap::new();
+    let mut take = |run: RunId, agent, events: &[Event]| {
+        for event in events {
+            if let EventKind::Suspended { since, lasted } = event.kind {
+                told.entry((run, agent)).or_default().push(Sleep {
+                    after: since,
+                    told: event.at,
+                    lasted,
+                });
+            }
+        }
+    };
+    for session in &input.sessions {
+        for run in &session.sender {
+            take(run.run, &run.agent, &run.events);
+        }
+        for run in &session.reflector {
+            take(run.run, &run.agent, &run.events);
+        }
+    }
+    told.into_iter()
+        .map(|((run, agent), told)| ((run, agent.clone()), Sleeps::of(told)))
+        .collect()
+}
+
+impl Sleeps {
+    fn of(mut told: Vec<Sleep>) -> Self {
+        told.sort_unstable_by_key(|s| (s.after, s.told, s.lasted));
+        let mut sleeps: Vec<Sleep> = Vec::new();
+        for next in told {
+            match sleeps.last_mut() {
+                // Between the same two instants it slept once.
+                Some(last) if next.after <= last.told => {
+                    last.after = next.after;
+                    last.told = last.told.min(next.told).max(last.after);
+                    last.lasted = last.lasted.max(next.lasted);
+                }
+                _ => sleeps.push(next),
+            }
+        }
+        Self(sleeps)
+    }
+
+    /// An instant on the clock that went on.
+    fn awake(&self, at: Mono) -> Mono {
+        let before = self.0.iter().take_while(|s| s.after < at);
+        at + before.map(|s| s.lasted).sum::<Span>()
+    }
+
+    fn probe(&self, probe: &mut Probe) {
+        probe.sent.at = self.awake(probe.sent.at);
+        if let ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.received.at = self.awake(reply.received.at);
+        }
+    }
+
+    fn reception(&self, reception: &mut Reception) {
+        reception.received.at = self.awake(reception.received.at);
+        if let Some(departed) = &mut reception.departed {
+            departed.at = self.awake(departed.at);
+        }
+    }
+
+    fn trace(&self, trace: &mut Trace) {
+        trace.started = self.awake(trace.started);
+        trace.finished = self.awake(trace.finished);
+    }
+
+    fn event(&self, event: &mut Event) {
+        let told = event.at;
+        event.at = self.awake(told);
+        match &mut event.kind {
+            EventKind::Clock(reading) => reading.pair.mono = self.awake(reading.pair.mono),
+            EventKind::SlotsSkipped { first: at, .. }
+            | EventKind::ReceiveOverflow { since: at, .. }
+            | EventKind::Stalled { since: at }
+            | EventKind::DeparturesSampled { since: at, .. }
+            | EventKind::AddressTranslated { since: at, .. }
+            | EventKind::NotRunning { since: at, .. }
+            | EventKind::Suspended { since: at, .. } => *at = self.awake(*at),
+            EventKind::PathMtu(found) => found.since = self.awake(found.since),
+            // The jump of the wall clock against the clock that stood still is none.
+            EventKind::ClockStepped(by) => *by = *by - self.jump(told, *by),
+            EventKind::SessionStarted
+            | EventKind::SessionStopped
+            | EventKind::Icmp(_)
+            | EventKind::ReflectorRestarted { .. }
+            | EventKind::StrayReplies { .. }
+            | EventKind::ReflectorDropped { .. }
+            | EventKind::RecordsLost { .. }
+            | EventKind::ReflectorCounts
+            | EventKind::ReflectorStopped
+            | EventKind::BlocksLost { .. }
+            | EventKind::UnfitIcmp { .. }
+            | EventKind::EchoError(_)
+            | EventKind::SizeProbeArrived { .. } => {}
+        }
+    }
+
+    /// How much of a step of the wall clock that was seen then is a sleep.
+    fn jump(&self, seen: Mono, by: Span) -> Span {
+        let mut near = self.0.iter();
+        let sleep = near.rfind(|s| s.after <= seen && seen - s.after <= SEEN_WITHIN);
+        sleep.map_or(Span::ZERO, |s| {
+            // The step may have been corrected meanwhile, too; that remains.
+            if by * 2 > s.lasted {
+                s.lasted
+            } else {
+                Span::ZERO
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
