@@ -127,7 +127,7 @@ fn transition(
     let outages = || cluster.incidents.iter().filter_map(|i| i.outage);
     let directions = rows::directions(scene, cluster);
     let worst = verdict::worst(outages());
-    let first_lost = outages().map(|o| o.first_lost.sent).min();
+    let first_lost = outages().map(|o| o.began).min();
     let first_on_new_path = directions
         .iter()
         .flat_map(|d| &d.rows)

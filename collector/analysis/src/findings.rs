@@ -250,6 +250,12 @@ pub struct Outage {
     pub last_lost: ProbePoint,
     /// The first probe that made it again; `None` while the outage goes on.
     pub first_good: Option<ProbePoint>,
+    /// When the first that did not make it left the host that the direction leaves. On the way
+    /// back that is when the *reply* left, where it was long after its probe (a queue on the
+    /// way out, a reflector that stood still).
+    pub began: Utc,
+    /// When the first that made it again left it; `None` while the outage goes on.
+    pub ended: Option<Utc>,
     /// It lasted at least this long.
     pub at_least_ns: Nanos,
     /// It lasted at most this long; `None` where one end lies outside of the data.

@@ -38,13 +38,18 @@
 
 mod timed;
 
-use crate::align::{FlowRun, Run, Sample};
+use crate::align::{FlowRun, ReflectorLog, Run, Sample};
 use crate::findings::{Direction, LossPeriod, Outage, OutageCause, ProbePoint};
 use crate::loss::{Fate, len};
 use crate::schema::{Nanos, Utc};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Mono, Span};
 use timed::{Said, Seen};
+
+/// A reply that leaves this soon after its probe was sent left when it was sent, as far as
+/// reports name instants. Later ones (a queue on the way out, a reflector that stood still) are
+/// named by their own departure.
+const SOON: Span = Span::from_millis(100);
 
 /// What one flow of one run lost in one direction.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +90,13 @@ struct Period {
 
 /// Finds the outages and the background loss of one flow in one direction.
 pub(crate) fn find(
-    run: &Run,
-    flow: &FlowRun,
+    (run, flow): (&Run, &FlowRun),
+    log: &ReflectorLog,
     direction: Direction,
     objective: &Objective,
     interval: Span,
 ) -> Losses {
-    let seen = timed::line(flow, direction);
+    let seen = timed::line(run, flow, direction, log);
     let periods = periods(&seen, &as_sent(&seen));
     let min_lost = u64::from(objective.min_lost.max(1));
     let min_good = u64::from(objective.min_good);
@@ -157,6 +162,16 @@ impl Line<'_> {
         })
     }
 
+    /// When a probe, or its reply, left the host that the direction leaves.
+    fn left(&self, seen: &Seen) -> Utc {
+        let later = if seen.later > SOON {
+            seen.later
+        } else {
+            Span::ZERO
+        };
+        Utc(self.run.timeline.utc(seen.sent) + later)
+    }
+
     /// As RFC 3357 has it: of lost probes only.
     fn loss_period(&self, period: &Period) -> Option<LossPeriod> {
         let (first, last) = period.lost_between?;
@@ -203,6 +218,8 @@ impl Line<'_> {
             first_lost: self.point(first_lost)?,
             last_lost: self.point(last_lost)?,
             first_good: after.and_then(|i| self.point(i)),
+            began: self.left(first_bad),
+            ended: good_after.map(|good| self.left(good)),
             at_least_ns: Nanos(self.at_least(first, last, good_before, good_after)),
             at_most_ns: good_before
                 .zip(good_after)

@@ -73,7 +73,9 @@ fn find_flow(
         };
         loss::add(&mut counts, &loss::count(records));
         for direction in [Direction::Forward, Direction::Reverse, Direction::Unknown] {
-            let found = outage::find(run, records, direction, objective, session.plan.interval);
+            let interval = session.plan.interval;
+            let flow = (run, records);
+            let found = outage::find(flow, &session.log, direction, objective, interval);
             outages.extend(found.outages);
             background.extend(found.background);
         }

@@ -105,14 +105,11 @@ struct Lost<'a> {
 
 impl<'a> Lost<'a> {
     fn from(&self) -> Wall {
-        self.outage.first_lost.sent.0
+        self.outage.began.0
     }
     fn to(&self) -> Wall {
-        self.outage
-            .first_good
-            .unwrap_or(self.outage.last_lost)
-            .sent
-            .0
+        let last = self.outage.last_lost.sent.max(self.outage.began);
+        self.outage.ended.unwrap_or(last).0
     }
     fn incident(&self) -> Incident<'a> {
         Incident {
@@ -426,10 +423,11 @@ fn settled(scene: &Scene<'_>, steady: &Steady, cluster: &Cluster<'_>) -> Wall {
 
 /// When it settled, if every session that took part was watched for long enough after.
 fn recovered(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Option<Wall> {
-    let goes_on = cluster.incidents.iter().filter_map(|i| i.outage).any(|o| {
-        o.first_good
-            .is_none_or(|good| good.sent.0 > cluster.not_after)
-    });
+    let goes_on = cluster
+        .incidents
+        .iter()
+        .filter_map(|i| i.outage)
+        .any(|o| o.ended.is_none_or(|ended| ended.0 > cluster.not_after));
     if goes_on {
         return None;
     }

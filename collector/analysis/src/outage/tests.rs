@@ -194,7 +194,17 @@ fn a_reverse_outage_is_dated_by_departures_and_not_by_probes() {
     // The last that left before it left before the stall: nobody saw when it began.
     let most = outage.at_most_ns.unwrap().0;
     assert!(most >= ms(400), "{outage:?}");
+    // It is told to have begun when the replies left, and not when their probes did.
+    let close = |at: crate::schema::Utc, after: Span| {
+        (at.0 - (crate::scenario::UTC + after)).abs() < ms(20)
+    };
+    assert!(close(outage.began, ms(10_000)), "{outage:?}");
+    assert!(close(outage.ended.unwrap(), ms(10_300)), "{outage:?}");
     let found = stalled.analyse();
+    let [transition] = &found.transitions[..] else {
+        panic!("{:?}", found.transitions)
+    };
+    assert!(close(transition.started, ms(10_000)), "{transition:?}");
     let counts = found.sessions[0].counts;
     assert_eq!((counts.lost_forward, counts.lost_unknown), (0, 0));
 }
@@ -313,6 +323,7 @@ fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first()
         at: hopgap_proto::time::Mono::ZERO + ms(left),
         latest: hopgap_proto::time::Mono::ZERO + ms(left),
         said,
+        later: Span::ZERO,
         undated: None,
     };
     let line = [

@@ -10,7 +10,7 @@
 //! of the flow that the kernel stamped.
 
 use super::evidence;
-use crate::align::{FlowRun, Sample, is_no_route};
+use crate::align::{FlowRun, ReflectorLog, Run, Sample, is_no_route};
 use crate::findings::Direction;
 use hopgap_proto::record::StampSource;
 use hopgap_proto::time::{Mono, Span};
@@ -43,13 +43,20 @@ pub(super) struct Seen {
     /// And at the latest.
     pub(super) latest: Mono,
     pub(super) said: Said,
+    /// How much later than the probe it left, on UTC.
+    pub(super) later: Span,
     /// `at` is only the probe's send time; the reflector's residence comes on top, where
     /// a reply tells it.
     pub(super) undated: Option<Span>,
 }
 
 /// Everything that tells of a direction of a flow, in the order in which it left.
-pub(super) fn line(flow: &FlowRun, direction: Direction) -> Vec<Seen> {
+pub(super) fn line(
+    run: &Run,
+    flow: &FlowRun,
+    direction: Direction,
+    log: &ReflectorLog,
+) -> Vec<Seen> {
     let mut line: Vec<Seen> = Vec::with_capacity(flow.samples.len());
     let mut clocks = Clocks::default();
     for sample in &flow.samples {
@@ -58,7 +65,10 @@ pub(super) fn line(flow: &FlowRun, direction: Direction) -> Vec<Seen> {
         };
         line.push(match direction {
             Direction::Forward | Direction::Unknown => sent(sample, said),
-            Direction::Reverse => departed(sample, said, &mut clocks),
+            Direction::Reverse => Seen {
+                later: later(run, sample, log),
+                ..departed(sample, said, &mut clocks)
+            },
         });
     }
     if direction == Direction::Forward && !flow.no_route.is_empty() {
@@ -68,6 +78,7 @@ pub(super) fn line(flow: &FlowRun, direction: Direction) -> Vec<Seen> {
             at: unsent.at,
             latest: unsent.at,
             said: Said::Refused(unsent.errno),
+            later: Span::ZERO,
             undated: None,
         }));
         line.sort_by_key(|s| s.at);
@@ -97,6 +108,7 @@ fn sent(sample: &Sample, said: Said) -> Seen {
         at: sample.sent,
         latest: sample.sent,
         said,
+        later: Span::ZERO,
         undated: None,
     }
 }
@@ -135,7 +147,19 @@ fn departed(sample: &Sample, said: Said, clocks: &mut Clocks) -> Seen {
         at,
         latest: at + late,
         said,
+        later: Span::ZERO,
         undated: None,
+    }
+}
+
+/// How much later than its probe was sent a reply left.
+fn later(run: &Run, sample: &Sample, log: &ReflectorLog) -> Span {
+    let logged = sample.reflected.zip(sample.departed);
+    let known = logged.and_then(|((number, _), left)| Some(log.timeline(number)?.utc(left.at)));
+    match known {
+        Some(left) => left - run.timeline.utc(sample.sent),
+        None if sample.replied => sample.stayed,
+        None => Span::ZERO,
     }
 }
 

@@ -56,6 +56,8 @@ fn outage(flow: u8, direction: Direction, a: i64, b: i64) -> Outage {
         first_lost: first,
         last_lost: last,
         first_good: Some(after),
+        began: first.sent,
+        ended: Some(after.sent),
         at_least_ns: Nanos(last.sent.0 - first.sent.0),
         at_most_ns: Some(Nanos(after.sent.0 - before.sent.0)),
         lost,
