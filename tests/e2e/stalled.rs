@@ -14,6 +14,29 @@ fn counts(report: &Value) -> (u64, u64, u64) {
     (of("answered"), of("late"), of("lost_reverse"))
 }
 
+/// All that was sent to b was seen; what it did not send while it stood still was not.
+fn seen_but_what_b_did_not_send(report: &Value) {
+    let coverage = &report["findings"]["coverage"];
+    let stalls_from = |name: &str| -> Vec<u64> {
+        let directions = coverage["directions"].as_array().unwrap().iter();
+        let missing = directions.filter(|d| d["from"] == name);
+        let missing = missing.flat_map(|d| d["missing"].as_array().unwrap());
+        let stalls = missing.filter(|m| m["cause"]["code"] == "host_stalled");
+        stalls.map(|m| m["lasted_ns"].as_u64().unwrap()).collect()
+    };
+    let long = |nanos: &&u64| **nanos > 1_800_000_000;
+    assert_eq!(
+        stalls_from("b").iter().filter(long).count(),
+        2,
+        "{coverage}"
+    );
+    assert_eq!(
+        stalls_from("a").iter().filter(long).count(),
+        0,
+        "{coverage}"
+    );
+}
+
 #[test]
 fn a_reflector_that_stood_still_is_no_outage_and_the_one_at_its_end_is_short() {
     sealed(&[&collector, &agent], |world| {
@@ -76,6 +99,7 @@ fn a_reflector_that_stood_still_is_no_outage_and_the_one_at_its_end_is_short() {
             .iter()
             .filter(|s| s["agent"] == "b" && s["reflects"] == true);
         assert!(of_b.count() >= 2, "{stalls:?}");
+        seen_but_what_b_did_not_send(&report);
         let caveats = report["findings"]["caveats"].to_string();
         assert!(caveats.contains("the host of `b` stood still"), "{caveats}");
     });

@@ -4,10 +4,26 @@
 //! judged from its beginning to its end, however far the data reach.
 //!
 //! **Seen.** An instant of a direction was seen where it lies between two probes of one flow
-//! that tell of this direction and were sent at most the *grain* apart: any longer outage
-//! would have lost one of them. All flows of all sessions between two hosts, in whichever
+//! that tell of this direction and left the host that it leaves at most the *grain* apart: any
+//! longer outage would have lost one of them. On the way out that is when the probes were sent;
+//! on the way back when their *replies* departed, by the kernel's stamps in the reflector's
+//! log. All flows of all sessions between two hosts, in whichever
 //! direction they probe, are put together: what one of them cannot know, another may. A
 //! loss of unknown direction was seen, too: it shows as an outage of unknown direction.
+//!
+//! **A host that stands still** (stopped, starved, frozen) is no network, and nobody sees what
+//! it would have sent. Three things follow, each from the rule above and none by itself:
+//! - *Towards it* nothing is missing where its kernel took packets in meanwhile and the log
+//!   tells of them: they left their sender at that time, and arrived. Where nothing shows that
+//!   it took any in, what is missing was the path's fault or the host's, and is not seen.
+//! - *From it* nothing was seen: the replies to all that waited leave at once when it goes on,
+//!   and say nothing of the time before; nor does it send probes of its own. That they came
+//!   late, however late, is no loss, and no evidence for a time at which they had not left.
+//! - Only what still left this host proves the direction meanwhile: probes of a session whose
+//!   thread went on, another process, another flow.
+//!
+//! So a stall that is longer than the objective leaves the verdict undecided, because an outage
+//! of that length could have hidden in it.
 //!
 //! **The grain** is as many intervals as an outage may have good probes in it and one more,
 //! and at least 100 ms (or the objective, where that is less): a shorter gap is the
@@ -186,7 +202,8 @@ impl<'a> Building<'a> {
 
     fn finish(self, question: Stretch) -> DirectionCoverage {
         let seen = merged(self.view.seen);
-        let seen_until = seen.last().map(|(_, to)| Utc(*to));
+        // Replies that left after the question tell of what was before them.
+        let seen_until = seen.last().map(|(_, to)| Utc((*to).min(question.1)));
         let gaps = complement(seen, question, self.grain);
         let asked = (question.1 - question.0).max(Span::ZERO);
         let missing: Span = gaps.iter().map(|(from, to)| *to - *from).sum();

@@ -151,7 +151,7 @@ impl Placed {
     }
 }
 
-/// Sets all senders' runs on one clock.
+/// Sets all senders' and reflectors' runs on one clock.
 pub(super) fn place(sessions: &mut [Session<'_>], input: &Input) -> Placed {
     let placed = {
         let known = Known::of(sessions, &input.echoes, &input.clocks);
@@ -190,8 +190,14 @@ pub(super) fn place(sessions: &mut [Session<'_>], input: &Input) -> Placed {
         placed.notes.extend(notes);
         placed
     };
-    for run in sessions.iter_mut().flat_map(|s| &mut s.runs) {
-        placed.set(&run.agent, run.id, &mut run.timeline);
+    for session in sessions {
+        let senders = session.runs.iter_mut();
+        let senders = senders.map(|run| (&run.agent, run.id, &mut run.timeline));
+        let reflectors = session.log.runs.iter_mut();
+        let reflectors = reflectors.map(|(agent, id, timeline)| (&*agent, *id, timeline));
+        for (agent, id, timeline) in senders.chain(reflectors) {
+            placed.set(agent, id, timeline);
+        }
     }
     placed
 }

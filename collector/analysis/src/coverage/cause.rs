@@ -1,8 +1,8 @@
 //! Why a stretch was not seen.
 
-use super::flow::Point;
+use super::flow::{Point, Tells};
 use super::{Ends, Stretch};
-use crate::align::{FlowRun, Placed, Run, Sample, Session};
+use crate::align::{FlowRun, Placed, Run, Sample, Session, Stall};
 use crate::findings::{Missing, MissingCause, SessionEnd};
 use crate::input::Input;
 use crate::loss::Fate;
@@ -23,6 +23,7 @@ pub(super) enum Cause<'a> {
     AgentNotHeard(&'a str),
     NotAnswered(&'a str),
     LostOnTheWayOut,
+    HeldOnTheWayOut,
 }
 
 impl Cause<'_> {
@@ -41,6 +42,7 @@ impl Cause<'_> {
             Self::AgentNotHeard(name) => MissingCause::AgentNotHeard { agent: agent(name) },
             Self::NotAnswered(name) => MissingCause::NotAnswered { agent: agent(name) },
             Self::LostOnTheWayOut => MissingCause::LostOnTheWayOut,
+            Self::HeldOnTheWayOut => MissingCause::HeldOnTheWayOut,
         }
     }
 }
@@ -126,10 +128,20 @@ impl<'a, 's> Causes<'a, 's> {
     }
 
     /// A probe that left and tells nothing of the direction asked for.
-    pub(super) fn of_probe(&self, index: usize, run: &Run, sample: &Sample) -> Cause<'a> {
+    pub(super) fn of_probe(
+        &self,
+        index: usize,
+        run: &Run,
+        sample: &Sample,
+        tells: Tells,
+    ) -> Cause<'a> {
         match sample.fate {
             Fate::Pending => Cause::NotDelivered(self.sender()),
             Fate::NoData => self.unheard(index, run, sample),
+            // Whatever became of it: nothing left a host that stood still.
+            _ if tells == Tells::Reverse && self.stall_at(index, run, sample).is_some() => {
+                Cause::HostStalled(self.reflector())
+            }
             Fate::Dropped => Cause::NotAnswered(self.reflector()),
             Fate::Answered
             | Fate::Late
@@ -137,6 +149,29 @@ impl<'a, 's> Causes<'a, 's> {
             | Fate::LostReverse
             | Fate::LostUnknown => Cause::LostOnTheWayOut,
         }
+    }
+
+    /// A reply that left long after its probe was sent: it tells of then, and of nothing
+    /// between.
+    pub(super) fn late(&self, stayed: bool) -> Cause<'a> {
+        if stayed {
+            Cause::HostStalled(self.reflector())
+        } else {
+            Cause::HeldOnTheWayOut
+        }
+    }
+
+    /// The stall of the reflecting host in which a probe came, or was to come.
+    fn stall_at(&self, index: usize, run: &Run, sample: &Sample) -> Option<(Wall, &Stall)> {
+        let log = &self.session.log;
+        let at = log.expected(index, &run.timeline, sample.sent);
+        Some((at, log.stalls.at(at)?))
+    }
+
+    /// How long a reply of which no departure is on record was held by a stall.
+    pub(super) fn held(&self, index: usize, run: &Run, sample: &Sample) -> Span {
+        let stall = self.stall_at(index, run, sample);
+        stall.map_or(Span::ZERO, |(at, stall)| stall.to - at)
     }
 
     /// A probe that nothing is known of, because its reflector did not say.

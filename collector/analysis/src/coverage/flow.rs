@@ -1,8 +1,16 @@
 //! What one flow tells of a direction, and when.
+//!
+//! On the way out a probe tells of the instant at which it was sent. On the way back it tells
+//! of the instant at which its *reply* left, by the reflector's clock: a reflector that stood
+//! still lets the probes of minutes leave again in milliseconds, and what was sent meanwhile
+//! tells nothing of the way back at that time. Where no departure is on record (a foreign
+//! reflector, no log) it is the probe's sending and what the reply says of its stay; a reply
+//! that took [`STALL`] longer than the flow's others and does not say why may have left at
+//! any time of it, and counts as if it had left at its end.
 
 use super::Stretch;
 use super::cause::{Blind, Cause, Causes};
-use crate::align::{FlowRun, Run, Sample, is_no_route};
+use crate::align::{FlowRun, Run, STALL, Sample, is_no_route};
 use crate::findings::Direction;
 use crate::loss::Fate;
 use crate::outage::evidence;
@@ -72,15 +80,28 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whose clock an instant is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// The sender's run of this number.
+    Sender(usize),
+    /// The reflector's run of this number.
+    Reflector(u32),
+}
+
 /// A probe or a refused send.
 #[derive(Clone, Copy)]
 pub(super) struct Point<'a> {
     /// The run of the session.
     pub(super) run: usize,
-    /// When, on the sender's clock.
+    /// When the probe was sent, on the sender's clock.
     pub(super) sent: Mono,
+    /// When it, or its reply, left in the direction, and on whose clock.
+    left: (Whose, Mono),
     /// The same on UTC.
     pub(super) at: Wall,
+    /// How long it stayed at the reflector before it left; nothing on the way out.
+    stayed: Span,
     /// The number of the probe; `None` for a send that was refused.
     pub(super) order: Option<i64>,
     /// Why it tells nothing; `None` where it tells.
@@ -88,10 +109,11 @@ pub(super) struct Point<'a> {
 }
 
 impl Point<'_> {
-    /// The time to a later one: on the sender's own clock where it is the same run's.
+    /// The time to a later one: on one clock where both are on the same.
     fn until(&self, later: &Self) -> Span {
-        if self.run == later.run {
-            later.sent - self.sent
+        let ((clock, left), (of_later, later_left)) = (self.left, later.left);
+        if clock == of_later {
+            later_left - left
         } else {
             later.at - self.at
         }
@@ -108,9 +130,12 @@ pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: S
         let Some(records) = run.flows.get(&flow) else {
             continue;
         };
-        for point in points(causes, index, run, records, tells) {
+        // From the beginning of the question to the first: what was sent before it is not
+        // looked at, so the time that the way out takes is no gap.
+        let waited = |first: &Point<'a>| run.timeline.utc(first.sent) - from + first.stayed;
+        for point in points(causes, index, run, records, tells, grain) {
             match &previous {
-                None if point.at - from > grain => {
+                None if waited(&point) > grain => {
                     view.miss(from, point.at, causes.before(run));
                 }
                 None => {}
@@ -128,7 +153,7 @@ pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: S
                 continue;
             }
             match &told {
-                None if point.at - from <= grain => view.see(from, point.at),
+                None if waited(&point) <= grain => view.see(from, point.at),
                 Some(last) if last.until(&point) <= grain => view.see(last.at, point.at),
                 _ => {}
             }
@@ -150,8 +175,47 @@ pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: S
     view
 }
 
-/// The probes and the refused sends of a flow in one run, in the order of time.
+/// The probes and the refused sends of a flow in one run, in the order in which they, or
+/// their replies, left.
 fn points<'a, 'c>(
+    causes: &'c Causes<'a, '_>,
+    index: usize,
+    run: &'c Run,
+    records: &'c FlowRun,
+    tells: Tells,
+    grain: Span,
+) -> Box<dyn Iterator<Item = Point<'a>> + 'c>
+where
+    'a: 'c,
+{
+    let points = as_sent(causes, index, run, records, tells);
+    if tells != Tells::Reverse {
+        return Box::new(points);
+    }
+    let usual = usual(records);
+    let mut all: Vec<Point<'a>> = points.filter(|p| p.cause.is_some()).collect();
+    for sample in records.samples.iter().filter(|s| tells.by(s)) {
+        let reply = departed(causes, index, run, sample, usual);
+        // It tells nothing of the time before it left, although its probe was on its way. By
+        // half the grain already, so that no gap is left up to the first that left.
+        let stayed = reply.stayed > grain / 2;
+        let sent = run.timeline.utc(sample.sent);
+        if stayed || reply.at - sent > usual + grain / 2 {
+            all.push(Point {
+                left: (Whose::Sender(index), sample.sent),
+                at: sent,
+                cause: Some(causes.late(stayed)),
+                ..reply
+            });
+        }
+        all.push(reply);
+    }
+    all.sort_by_key(|p| (p.at, p.order));
+    Box::new(all.into_iter())
+}
+
+/// In the order of sending, each when it was sent.
+fn as_sent<'a, 'c>(
     causes: &'c Causes<'a, '_>,
     index: usize,
     run: &'c Run,
@@ -160,22 +224,82 @@ fn points<'a, 'c>(
 ) -> impl Iterator<Item = Point<'a>> + use<'a, 'c> {
     let mut samples = records.samples.iter().peekable();
     let mut refused = records.refused.iter().peekable();
-    let of_sample = move |s: &Sample| Point {
+    let sent = move |at: Mono, order: Option<i64>, cause: Option<Cause<'a>>| Point {
         run: index,
-        sent: s.sent,
-        at: run.timeline.utc(s.sent),
-        order: Some(s.order),
-        cause: (!tells.by(s)).then(|| causes.of_probe(index, run, s)),
+        sent: at,
+        left: (Whose::Sender(index), at),
+        at: run.timeline.utc(at),
+        stayed: Span::ZERO,
+        order,
+        cause,
+    };
+    let of_sample = move |s: &Sample| {
+        let cause = (!tells.by(s)).then(|| causes.of_probe(index, run, s, tells));
+        sent(s.sent, Some(s.order), cause)
     };
     core::iter::from_fn(move || match (samples.peek(), refused.peek()) {
         (Some(s), Some((at, _))) if s.sent <= *at => samples.next().map(of_sample),
-        (_, Some(_)) => refused.next().map(|(at, errno)| Point {
-            run: index,
-            sent: *at,
-            at: run.timeline.utc(*at),
-            order: None,
-            cause: (!tells.by_refusal(*errno)).then(|| causes.refused(*errno)),
+        (_, Some(_)) => refused.next().map(|(at, errno)| {
+            let cause = (!tells.by_refusal(*errno)).then(|| causes.refused(*errno));
+            sent(*at, None, cause)
         }),
         _ => samples.next().map(of_sample),
     })
+}
+
+/// When the reply to a probe that reached the reflector left it.
+fn departed<'a>(
+    causes: &Causes<'a, '_>,
+    index: usize,
+    run: &Run,
+    sample: &Sample,
+    usual: Span,
+) -> Point<'a> {
+    let logged = sample.reflected.zip(sample.departed);
+    let known = logged.and_then(|((number, arrived), left)| {
+        let timeline = causes.session.log.timeline(number)?;
+        Some((number, timeline.utc(left.at), arrived, left.at))
+    });
+    let (left, at, stayed) = match known {
+        Some((number, at, arrived, left)) => ((Whose::Reflector(number), left), at, left - arrived),
+        None => {
+            let stayed = if sample.replied {
+                may_have_stayed(sample, usual)
+            } else {
+                causes.held(index, run, sample)
+            };
+            let left = sample.sent + stayed;
+            ((Whose::Sender(index), left), run.timeline.utc(left), stayed)
+        }
+    };
+    Point {
+        run: index,
+        sent: sample.sent,
+        left,
+        at,
+        stayed,
+        order: Some(sample.order),
+        cause: None,
+    }
+}
+
+/// How long a probe stayed at the reflector, or may have stayed, by its reply alone.
+fn may_have_stayed(sample: &Sample, usual: Span) -> Span {
+    let beyond = sample.round_trip - usual;
+    if beyond < STALL {
+        sample.stayed
+    } else {
+        sample.stayed + beyond
+    }
+}
+
+/// The flow's median round trip.
+fn usual(records: &FlowRun) -> Span {
+    let replied = records.samples.iter().filter(|s| s.replied);
+    let mut trips: Vec<Span> = replied.map(|s| s.round_trip).collect();
+    let middle = trips.len() / 2;
+    if trips.is_empty() {
+        return Span::ZERO;
+    }
+    *trips.select_nth_unstable(middle).1
 }

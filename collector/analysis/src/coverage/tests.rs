@@ -467,3 +467,157 @@ fn seen_is_never_more_than_asked() {
         }
     }
 }
+
+/// A world whose reflector stands still in these stretches, and the question of so long.
+fn stood_still(stalls: &[(i64, i64)], millis: i64) -> World {
+    let stretches = stalls.iter();
+    let stretches = stretches.map(|(a, b)| (Span::from_millis(*a), Span::from_millis(*b)));
+    World {
+        stalls: stretches.collect(),
+        tail: Span::from_secs(60),
+        ..world(&[line(&".".repeat(usize::try_from(millis / 10).unwrap()))])
+    }
+}
+
+#[test]
+fn what_a_reflector_did_not_send_while_it_stood_still_was_not_seen() {
+    let mut input = stood_still(&[(2_000, 7_000)], 12_000).input();
+    asked(&mut input, 12_000);
+    let found = crate::analyse(&input);
+    // Its kernel took in what came: nothing was lost on the way there.
+    assert_eq!(share(&found, 0), ("onprem", "azure", 1_000_000));
+    let (from, to, ppm) = share(&found, 1);
+    assert_eq!((from, to), ("azure", "onprem"));
+    assert!((582_000..585_000).contains(&ppm), "{ppm}");
+    let [(lasted, cause)] = causes(&found, 1).try_into().unwrap();
+    assert!((4_980..5_020).contains(&lasted), "{lasted}");
+    assert_eq!(cause, by("azure", stalled));
+    // Too short to hide an outage over the objective of 10 s.
+    assert_eq!(found.verdict.result, VerdictResult::Met);
+    let begins = found.coverage.directions[1].missing[0].from.0;
+    assert!(
+        (begins - at(2_000)).abs() < Span::from_millis(30),
+        "{begins:?}"
+    );
+    assert_eq!(found.sessions[0].flows[0].outages.len(), 0);
+}
+
+#[test]
+fn a_stall_that_could_hide_an_outage_over_the_objective_leaves_it_undecided() {
+    let mut input = stood_still(&[(2_000, 17_000)], 20_000).input();
+    asked(&mut input, 20_000);
+    let found = crate::analyse(&input);
+    assert_eq!(found.verdict.result, VerdictResult::Undecided);
+    assert_eq!(share(&found, 0).2, 1_000_000);
+    let sentence = &found.verdict.sentence;
+    for said in ["azure", "stood still", "15.0"] {
+        assert!(sentence.contains(said), "{said}: {sentence}");
+    }
+    let counts = found.sessions[0].counts;
+    assert_eq!(
+        (
+            counts.lost_forward,
+            counts.lost_reverse,
+            counts.lost_unknown
+        ),
+        (0, 0, 0)
+    );
+    assert_eq!(counts.answered + counts.late, counts.sent);
+}
+
+#[test]
+fn a_stall_beyond_the_question_is_missing_to_its_edge() {
+    for (stall, question) in [((-3_000, 4_000), "begins"), ((6_000, 14_000), "ends")] {
+        let mut input = stood_still(&[stall], 20_000).input();
+        asked(&mut input, 10_000);
+        let found = crate::analyse(&input);
+        let [(lasted, cause)] = causes(&found, 1).try_into().unwrap();
+        assert!((3_980..4_020).contains(&lasted), "{question}: {lasted}");
+        assert_eq!(cause, by("azure", stalled));
+        assert!(found.coverage.directions[1].seen_until.unwrap().0 <= at(10_000));
+    }
+}
+
+#[test]
+fn another_session_proves_the_way_back_while_a_reflector_stands_still() {
+    let mut input = stood_still(&[(2_000, 7_000)], 12_000).input();
+    let mut back = input.plan.sessions[0].clone();
+    back.name = "back".parse().unwrap();
+    (back.from, back.to) = (
+        "azure".parse().unwrap(),
+        hopgap_proto::plan::Destination::Agent("onprem".parse().unwrap()),
+    );
+    input.plan.sessions.push(back);
+    let mut records = world(&[line(&".".repeat(1_200))])
+        .input()
+        .sessions
+        .remove(0);
+    records.session = "back".parse().unwrap();
+    records.sender[0].agent = "azure".parse().unwrap();
+    records.reflector[0].agent = "onprem".parse().unwrap();
+    input.sessions.push(records);
+    asked(&mut input, 12_000);
+    let found = crate::analyse(&input);
+    assert_eq!(share(&found, 1), ("azure", "onprem", 1_000_000));
+}
+
+#[test]
+fn losses_while_a_reflector_stands_still_are_seen_where_it_took_others_in() {
+    let fates = format!("{}{}{}", ".".repeat(570), "x".repeat(60), ".".repeat(570));
+    let mut input = World {
+        lines: vec![line(&fates)],
+        ..stood_still(&[(1_000, 6_000)], 12_000)
+    }
+    .input();
+    asked(&mut input, 12_000);
+    let found = crate::analyse(&input);
+    assert_eq!(share(&found, 0).2, 1_000_000);
+    let [outage] = &found.sessions[0].flows[0].outages[..] else {
+        panic!("{:?}", found.sessions[0].flows[0].outages)
+    };
+    assert_eq!(
+        (outage.lost, outage.direction),
+        (60, crate::findings::Direction::Forward)
+    );
+    // Nothing came to be answered after it: two causes, one after the other.
+    let missing = causes(&found, 1);
+    assert_eq!(missing[0].1, by("azure", stalled));
+    assert_eq!(missing[1].1, MissingCause::LostOnTheWayOut);
+    assert_eq!(missing.len(), 2);
+}
+
+#[test]
+fn what_was_held_up_on_the_way_out_tells_nothing_of_the_way_back_meanwhile() {
+    let mut input = World {
+        queues: vec![(Span::from_millis(3_000), Span::from_millis(4_500))],
+        ..world(&[line(&".".repeat(1_000))])
+    }
+    .input();
+    asked(&mut input, 10_000);
+    let found = crate::analyse(&input);
+    assert_eq!(share(&found, 0).2, 1_000_000);
+    let [(lasted, cause)] = causes(&found, 1).try_into().unwrap();
+    assert!((1_480..1_520).contains(&lasted), "{lasted}");
+    assert_eq!(cause, MissingCause::HeldOnTheWayOut);
+}
+
+#[test]
+fn without_a_log_the_replies_tell_how_long_they_stayed() {
+    let mut world = stood_still(&[(2_000, 7_000)], 12_000);
+    (world.log, world.foreign) = (false, true);
+    let mut input = world.input();
+    asked(&mut input, 12_000);
+    let found = crate::analyse(&input);
+    let [(lasted, cause)] = causes(&found, 1).try_into().unwrap();
+    assert!((4_980..5_020).contains(&lasted), "{lasted}");
+    assert_eq!(cause, stalled("10.17.11.132:862".to_owned()));
+    // One that stamps arrivals when its program gets to them does not say that it stayed.
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.reflector_received = reply.reflector_sent;
+        }
+    }
+    let [(lasted, _)] = causes(&crate::analyse(&input), 1).try_into().unwrap();
+    // Half a second may be the path's.
+    assert!((4_400..5_100).contains(&lasted), "{lasted}");
+}

@@ -23,8 +23,8 @@ pub struct Coverage {
 /// tell of it.
 ///
 /// An instant was seen where any outage of more than `grain_ns` around it would have been
-/// noticed: it lies between two probes that tell of this direction, of one flow, at most
-/// that far apart.
+/// noticed: it lies between two probes that tell of this direction, of one flow, that left
+/// the host `from` at most that far apart. On the way back it is the replies that leave it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DirectionCoverage {
     /// The host that this direction leaves.
@@ -112,6 +112,9 @@ pub enum MissingCause {
     },
     /// All probes were lost on the way out, so that none could tell of the way back.
     LostOnTheWayOut,
+    /// Probes were held up on the way out and came all at once, so that none could tell of the
+    /// way back meanwhile.
+    HeldOnTheWayOut,
 }
 
 /// Records that are still to come.

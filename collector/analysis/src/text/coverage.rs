@@ -45,6 +45,10 @@ pub fn missing_cause(cause: &MissingCause) -> String {
             return "all probes were lost on the way out, and none tells of the way back"
                 .to_owned();
         }
+        MissingCause::HeldOnTheWayOut => {
+            return "probes were held up on the way out, and none told of the way back meanwhile"
+                .to_owned();
+        }
         MissingCause::HostStalled { agent } => (agent, "or the host that it runs on stood still"),
         MissingCause::RecordsLost { agent } => (agent, "made records that were lost"),
         MissingCause::Clock { agent } => (agent, "told no reading of its clock with its records"),
