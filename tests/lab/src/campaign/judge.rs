@@ -12,6 +12,7 @@ mod paths;
 mod question;
 mod report;
 mod sizes;
+mod stalls;
 
 use super::clock::HostClock;
 use super::peers::Compared;
@@ -162,6 +163,7 @@ fn compare(scenario: &Scenario, record: &Record, truth: &Truth, report: &Report)
             clock: record.clock_of(flow.side),
             reflector_clock: record.clock_of(1 - flow.side),
             window,
+            deaf: stalls::deaf(record, truth, report, 1 - flow.side),
             truth: flow,
             found,
             label,
@@ -180,7 +182,7 @@ fn compare(scenario: &Scenario, record: &Record, truth: &Truth, report: &Report)
     judgement.compare_delays(scenario, truth, report, window);
     judgement.compare_sizes(scenario, report);
     judgement.compare_verdict(scenario, record, truth, report, window);
-    judgement.compare_stalls(record, report, window);
+    judgement.compare_stalls(record, truth, report, window);
     judgement.compare_transitions(scenario, record, report);
     judgement
 }
@@ -197,6 +199,8 @@ struct View<'a> {
     /// The reflector's.
     reflector_clock: Option<&'a HostClock>,
     window: (Mono, Mono),
+    /// When nobody can tell whether the reflecting host as a whole stood still.
+    deaf: Vec<(Mono, Mono)>,
     truth: &'a FlowTruth,
     found: &'a Flow,
     label: String,
@@ -223,15 +227,23 @@ impl View<'_> {
     }
 
     /// Whether the reflecting agent did not run when the probe was sent, or was just
-    /// starting. Of a loss then the report may claim nothing; what it claims must be true.
+    /// starting, or nobody can tell whether its host took anything in. Of a loss then the report may claim nothing; what it claims must be true.
     fn is_open(&self, probe: &Probe) -> bool {
         let reflector = 1 - self.truth.side;
         self.is_around(probe, Span::ZERO, |down| down.side == Some(reflector))
+            || self.is_unheard(probe)
     }
 
-    /// Whether an agent did not run when the probe was sent.
+    /// Whether an agent did not run when the probe was sent, or seems not to have.
     fn is_down(&self, probe: &Probe) -> bool {
-        self.is_around(probe, Span::ZERO, |_| true)
+        self.is_around(probe, Span::ZERO, |_| true) || self.is_unheard(probe)
+    }
+
+    /// Whether the probe was sent to a host that took nothing in, as far as anybody can tell.
+    fn is_unheard(&self, probe: &Probe) -> bool {
+        let sent = probe.out.enter;
+        let mut deaf = self.deaf.iter();
+        deaf.any(|(from, to)| *from <= sent && sent <= *to)
     }
 
     /// Whether an agent's absence may have hidden a part of this run, or its edge.

@@ -304,8 +304,8 @@ impl Judgement {
         let interval = view.scenario.interval.as_secs_f64();
         // An edge around which no probe told anything is as open as its bounds say.
         let told = |from: Mono, to: Mono| (to - from).as_secs_f64() < 1.5 * interval;
-        let starts = told(mono(good), mono(&outage.first_lost));
-        let ends = told(mono(&outage.last_lost), mono(again));
+        let starts = told(mono(good), mono(&outage.first_lost)) && !truly.open.0;
+        let ends = told(mono(&outage.last_lost), mono(again)) && !truly.open.1;
         let error = |said: Span, truly: Span| (said - truly).abs().as_secs_f64() / interval;
         let zero = Mono::from_nanos(0);
         // The probes at its edges are named by when they were sent.
@@ -349,6 +349,9 @@ struct Edges {
     by_probes: (Instant, Instant),
     /// How far apart the bounds may be by what the probes tell.
     width: Span,
+    /// Whether nothing left in its direction around its beginning, and around its end: between
+    /// two replies that a reflector held back an edge is as open as its bounds say.
+    open: (bool, bool),
     /// Whether an agent did not run in it.
     down: bool,
 }
@@ -369,13 +372,21 @@ impl Edges {
         }
         let left = |p: &Probe| p.way(direction).map_or(p.out.enter, |way| way.enter);
         let mut width = (left(first) - left(before)) + (left(after) - left(last));
+        let far = Span::from_nanos(view.scenario.interval.as_nanos() * 3 / 2);
+        let open = (
+            left(first) - left(before) > far,
+            left(after) - left(last) > far,
+        );
         // Stretches in which no probe tells anything are open, too.
         let within: Vec<&Probe> = inner.iter().filter(told).collect();
         for pair in within.windows(2) {
             let gap = left(pair[1]) - left(pair[0]);
-            if gap > Span::from_nanos(view.scenario.interval.as_nanos() * 3 / 2) {
+            if gap > far {
                 width += gap;
             }
+        }
+        if direction == 1 && is_burst(view, first) {
+            width += SAMPLED;
         }
         let side = view.truth.enters(direction);
         Some(Self {
@@ -386,9 +397,29 @@ impl Edges {
                 instant(view, direction, side, last, after, true).1,
             ),
             width,
+            open,
             down: inner.iter().any(|probe| view.is_down(probe)),
         })
     }
+}
+
+/// Beyond some 20,000 packets a second a reflector asks the kernel for the departures of some
+/// replies only; the others are dated by its own clock, which may be late by this much.
+const SAMPLED: Span = Span::from_millis(20);
+
+/// Whether replies left so fast when this one did: by those of its own flow, of which there
+/// are as many as of each other flow.
+fn is_burst(view: &View<'_>, lost: &Probe) -> bool {
+    const AROUND: Span = Span::from_millis(20);
+    let Some(at) = lost.way(1).map(|way| way.enter) else {
+        return false;
+    };
+    let replies = view.truth.probes.iter().filter_map(|p| p.way(1));
+    let near = replies
+        .filter(|way| (way.enter - at).abs() <= AROUND)
+        .count();
+    // 20,000 a second are 400 in 20 ms, and before the first of a burst there are none.
+    near * usize::from(view.scenario.flows) >= 400
 }
 
 /// When it changed between two probes: exactly, where the program switched there, else

@@ -13,8 +13,6 @@ use hopgap_proto::time::{Mono, Span};
 const CLOCKS: Span = Span::from_millis(5);
 /// The plan's `outage`, where the scenario sets none.
 const OBJECTIVE: Span = Span::from_secs(10);
-/// A host that is stopped for this long must be told to have stood still.
-const STOPPED: Span = Span::from_secs(2);
 
 impl Judgement {
     /// The stretch that is judged must be the one that was asked about, to a probe. Returns it.
@@ -103,49 +101,6 @@ impl Judgement {
                 &label,
                 "a failover was announced and no packet took another path",
             );
-        }
-    }
-
-    /// A host that stood still is told as such, and as nothing else.
-    pub(super) fn compare_stalls(
-        &mut self,
-        record: &Record,
-        report: &Report,
-        window: (Mono, Mono),
-    ) {
-        let offset = Span::from_nanos(record.wall_minus_mono_ns);
-        for step in &record.program.steps {
-            let (Act::Stop(host), Some(until)) = (&step.act, step.until) else {
-                continue;
-            };
-            let (from, until) = (record.begin() + step.from, record.begin() + until);
-            if until - from < STOPPED || from < window.0 || until > window.1 {
-                continue;
-            }
-            let name = NAMES[crate::campaign::world::side_of(*host)];
-            let label = format!("agent {name}, stopped for {}", until - from);
-            let Some(coverage) = &report.findings.coverage else {
-                self.wrong(&label, "the report does not say what was seen");
-                continue;
-            };
-            let middle = from + Span::from_nanos((until - from).as_nanos() / 2);
-            let mut told = false;
-            // What leaves a host that stands still is not seen.
-            for direction in coverage.directions.iter().filter(|d| d.from == name) {
-                for missing in &direction.missing {
-                    if missing.from.mono(offset) > middle || missing.to.mono(offset) < middle {
-                        continue;
-                    }
-                    told = true;
-                    if missing.cause.code != "host_stalled" {
-                        let what = format!("told as `{}`", missing.cause.code);
-                        self.wrong(&label, what);
-                    }
-                }
-            }
-            if !told {
-                self.wrong(&label, "the report says that all was seen meanwhile");
-            }
         }
     }
 

@@ -31,9 +31,34 @@ fn truth() -> Truth {
     }
 }
 
+/// The same, but what left `b` from 2 s to 7 s left it at 7 s.
+fn stalled() -> Truth {
+    let mut truth = truth();
+    for probe in &mut truth.flows[0].probes {
+        let held = at(2_000 * MILLI)..at(7_000 * MILLI);
+        if let Some(back) = &mut probe.back
+            && held.contains(&back.enter)
+        {
+            back.enter = held.end;
+            back.exit = Some(held.end + Span::from_millis(5));
+        }
+    }
+    truth
+}
+
 /// What the judge says of the question alone, of a run of these events, asked for these
 /// milliseconds, and this report of it.
 fn judged(
+    text: &str,
+    asked: (i64, i64),
+    downs: Vec<Down>,
+    changes: &[(&str, Value)],
+) -> Vec<String> {
+    judged_by(&truth(), text, asked, downs, changes)
+}
+
+fn judged_by(
+    truth: &Truth,
     text: &str,
     asked: (i64, i64),
     downs: Vec<Down>,
@@ -63,7 +88,7 @@ fn judged(
         *report.pointer_mut(place).expect("a place") = value.clone();
     }
     let report: Report = serde_json::from_value(report).expect("a report");
-    let judgement: Judgement = compare(&scenario, &record, &truth(), &report);
+    let judgement: Judgement = compare(&scenario, &record, truth, &report);
     let of_question = [
         "the question",
         "the verdict",
@@ -157,22 +182,35 @@ fn an_outage_over_the_objective_is_missed_and_an_announced_failover_tests_nothin
 #[test]
 fn a_host_that_stood_still_is_told_as_that() {
     let text = "[[event]]\nat = \"2s\"\nfor = \"5s\"\nwhat = { stop = \"b\" }\n";
-    let missing = |from: &str, code: &str| {
-        json!([{"from": from, "missing": [{
-            "from": utc(2_010 * MILLI), "to": utc(7_010 * MILLI), "cause": {"code": code, "agent": "b"}
-        }]}])
+    let missing = |host: &str, code: &str, from: i64, to: i64| {
+        json!({"from": host, "missing": [{
+            "from": utc(from * MILLI), "to": utc(to * MILLI), "cause": {"code": code, "agent": "b"}
+        }]})
     };
     let says = |directions: Value| {
-        judged(
+        judged_by(
+            &stalled(),
             text,
             (1_000, 9_000),
             Vec::new(),
             &[("/findings/coverage/directions", directions)],
         )
     };
-    assert_eq!(says(missing("b", "host_stalled")), Vec::<String>::new());
-    assert!(says(missing("b", "agent_not_heard"))[0].contains("agent_not_heard"));
-    assert!(says(missing("a", "host_stalled"))[0].contains("all was seen"));
+    let right = missing("b", "host_stalled", 2_000, 7_000);
+    let seen = json!({"from": "a", "missing": []});
+    assert_eq!(says(json!([right, seen])), Vec::<String>::new());
+    let says_of_b = |code: &str, from: i64, to: i64| says(json!([missing("b", code, from, to)]));
+    assert!(says_of_b("agent_not_heard", 2_000, 7_000)[0].contains("agent_not_heard"));
+    // Less than nothing was seen of it.
+    for (from, to) in [(2_500, 7_000), (2_000, 6_500)] {
+        let faults = says_of_b("host_stalled", from, to);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains("told as seen"), "{faults:?}");
+    }
+    // Its kernel took in what was sent to it.
+    let faults = says(json!([right, missing("a", "host_stalled", 3_000, 5_000)]));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("took in meanwhile"), "{faults:?}");
     assert!(says(json!([]))[0].contains("all was seen"));
 }
 
