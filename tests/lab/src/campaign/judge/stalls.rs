@@ -203,9 +203,10 @@ pub(super) fn deaf(
         .filter(|stop| stop.side == side && stop.until - stop.from >= NOTICED)
         .filter(|stop| !arrived(stop.from + BESIDE, stop.until - BESIDE))
         .flat_map(|stop| {
+            // With what was under way when it stopped, and when the last was seen.
             let (from, until) = (stop.from - UNDER_WAY, stop.until);
             let parts = missing.iter();
-            parts.map(move |(a, b)| ((*a).max(from), (*b).min(until)))
+            parts.map(move |(a, b)| ((*a - UNDER_WAY).max(from), (*b).min(until)))
         })
         .filter(|(from, to)| from < to)
         .collect()
