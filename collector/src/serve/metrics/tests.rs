@@ -21,6 +21,7 @@ fn agent(name: &str, taken: TakenBody) -> AgentBody {
         spool: None,
         faults: Vec::new(),
         taken,
+        clock: None,
     }
 }
 
