@@ -176,13 +176,29 @@ impl Session<'_> {
         matches!(self.plan.to, Destination::Agent(_))
     }
 
-    /// The flows of the plan and those that have records, in order.
+    /// The flows of the plan and those that sent within the window, in order. What the plan had
+    /// more of before the window is none of it.
     pub(crate) fn flow_indices(&self) -> Vec<u8> {
         let mut flows: Vec<u8> = (0..self.plan.flows).collect();
-        flows.extend(self.runs.iter().flat_map(|r| r.flows.keys().copied()));
+        let sent = |flow: &FlowRun| !flow.samples.is_empty() || !flow.refused.is_empty();
+        let of_runs = self.runs.iter().flat_map(|r| &r.flows);
+        flows.extend(of_runs.filter(|(_, f)| sent(f)).map(|(flow, _)| *flow));
         flows.sort_unstable();
         flows.dedup();
         flows
+    }
+
+    /// From when to when a flow can be asked about: a flow that the plan has no more was asked
+    /// to send up to its last probe at most.
+    pub(crate) fn asked_of(&self, flow: u8, (from, to): (Wall, Wall)) -> (Wall, Wall) {
+        if flow < self.plan.flows {
+            return (from, to);
+        }
+        let last = self.runs.iter().filter_map(|run| {
+            let sample = run.flows.get(&flow)?.samples.last()?;
+            Some(run.timeline.utc(sample.sent))
+        });
+        (from, last.max().map_or(from, |last| last.clamp(from, to)))
     }
 
     /// Source port of a flow.

@@ -101,7 +101,8 @@ pub(crate) fn find(
             }
             let limit = objective.outage + session.plan.interval * 2;
             let view = flow::walk(&causes, flow, Tells::Either, limit);
-            let found = unseen_in(session, flow, view, question, limit);
+            let asked = session.asked_of(flow, question);
+            let found = unseen_in(session, flow, view, asked, limit);
             let longest = |u: &UnseenFlow| u.missing.lasted_ns;
             if let Some(found) = found
                 && unseen_flow

@@ -73,6 +73,36 @@ fn what_was_seen_from_end_to_end_is_met_without_an_outage() {
 }
 
 #[test]
+fn a_flow_that_the_plan_has_no_more_is_asked_up_to_its_last_probe() {
+    // The plan has one flow; the second was taken out of it after 5 of 30 s.
+    let lines = [line(&".".repeat(3_000)), line(&".".repeat(500))];
+    let judged = |from: i64, flows: u8| {
+        let mut input = world(&lines).input();
+        input.plan.sessions[0].flows = flows;
+        input.window = Some((at(from), at(30_000)));
+        crate::analyse(&input)
+    };
+    for (from, flows) in [(0, 2), (10_000, 1)] {
+        let found = judged(from, 1);
+        assert_eq!(
+            found.verdict.result,
+            VerdictResult::Met,
+            "{from}: {}",
+            found.verdict.sentence
+        );
+        assert_eq!(found.sessions[0].flows.len(), flows, "from {from} ms on");
+    }
+    // A flow of the plan that does not send is missing.
+    let found = judged(0, 2);
+    assert_eq!(found.verdict.result, VerdictResult::Undecided);
+    assert!(
+        found.verdict.sentence.contains("flow 1"),
+        "{}",
+        found.verdict.sentence
+    );
+}
+
+#[test]
 fn a_question_is_judged_to_its_end_and_not_to_that_of_the_data() {
     // Both agents are killed after 12 s of a drill of 32 s.
     let mut world = world(&[line(&".".repeat(1_200))]);
