@@ -256,7 +256,7 @@ fn sessions_of(page: &mut Page, sessions: &[SessionBody]) {
         let InUseBody { forward, reverse } = &session.paths;
         vec![
             session.name.clone(),
-            session_state(session.state).to_owned(),
+            state_of(session),
             running,
             lost,
             names(forward),
@@ -285,6 +285,15 @@ fn sessions_of(page: &mut Page, sessions: &[SessionBody]) {
     }
     if !sessions.is_empty() {
         page.line("LOST is of each session's newest minute.");
+    }
+}
+
+/// The state, and for how long nothing was answered.
+fn state_of(session: &SessionBody) -> String {
+    let state = session_state(session.state);
+    match (session.state, session.unanswered_ns) {
+        (SessionState::NoReply, Some(Nanos(silent))) => format!("{state} {}", brief(silent)),
+        _ => state.to_owned(),
     }
 }
 

@@ -232,6 +232,10 @@ pub struct SessionBody {
     pub unanswered: u64,
     /// Probes that the sender's kernel refused in the minute up to then.
     pub refused: u64,
+    /// For how long nothing was answered, up to its newest probe; 0 where that was answered,
+    /// `null` where no probe of the newest minute was.
+    #[serde(default)]
+    pub unanswered_ns: Option<Nanos>,
     /// How it is.
     #[serde(default = "unknown_session")]
     pub state: SessionState,
@@ -485,6 +489,7 @@ fn sessions(
             answered: m.answered,
             unanswered: m.unanswered,
             refused: m.refused,
+            unanswered_since: m.unanswered_since,
         });
         let counts = tally.unwrap_or_default();
         SessionBody {
@@ -493,6 +498,7 @@ fn sessions(
             answered: counts.answered,
             unanswered: counts.unanswered,
             refused: counts.refused,
+            unanswered_ns: minute.and_then(|m| Some(Nanos(m.last - m.last_answered?))),
             state: judge_session(sender, session.flows, told.as_ref(), tally),
             flows: session.flows,
             running: told.as_ref().map(|t| t.running),

@@ -21,6 +21,14 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// This user may not see whether there is one.
+    #[error("cannot read the store at {}: {source}; run this as root or as the user whose store it is, such as with `sudo`", path.display())]
+    Hidden {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Another process writes to it.
     #[error("another collector writes to the store at {}; stop it or name another directory with `store`", path.display())]
     InUse {

@@ -87,6 +87,10 @@ pub struct Minute {
     pub unanswered: u64,
     /// Probes that the sender's kernel refused.
     pub refused: u64,
+    /// The newest probe of the newest block with an answer; `None` where none has one.
+    pub last_answered: Option<Wall>,
+    /// Probes not answered in the blocks since.
+    pub unanswered_since: u64,
 }
 
 impl Reader {
@@ -112,9 +116,16 @@ impl Reader {
                  AND last <= received + ?7
                ORDER BY last DESC LIMIT ?5),
              together AS (
-               SELECT * FROM newest WHERE received > (SELECT max(received) FROM newest) - ?6)
-             SELECT max(last), sum(answered), sum(unanswered), sum(refused) FROM together
-             WHERE last > (SELECT max(last) FROM together) - 60000000000",
+               SELECT * FROM newest WHERE received > (SELECT max(received) FROM newest) - ?6),
+             minute AS (
+               SELECT * FROM together
+               WHERE last > (SELECT max(last) FROM together) - 60000000000)
+             SELECT max(last), sum(answered), sum(unanswered), sum(refused),
+               max(CASE WHEN answered > 0 THEN last END),
+               (SELECT coalesce(sum(unanswered), 0) FROM minute WHERE NOT EXISTS
+                 (SELECT 1 FROM minute AS later
+                  WHERE later.answered > 0 AND later.last >= minute.last))
+             FROM minute",
         )?;
         let minute = statement.query_row(
             params![
@@ -135,6 +146,8 @@ impl Reader {
                     answered: row.get::<_, i64>(1)?.cast_unsigned(),
                     unanswered: row.get::<_, i64>(2)?.cast_unsigned(),
                     refused: row.get::<_, i64>(3)?.cast_unsigned(),
+                    last_answered: row.get::<_, Option<i64>>(4)?.map(Wall::from_nanos),
+                    unanswered_since: row.get::<_, i64>(5)?.cast_unsigned(),
                 }))
             },
         )?;

@@ -407,6 +407,11 @@ fn a_store_that_cannot_be_used_says_why() {
     let dir = Dir::new();
     let missing = Reader::open(&dir.0).unwrap_err().to_string();
     assert!(missing.contains("there is no store at"), "{missing}");
+    // What cannot be looked at, as a folder of others: here a name that is too long for any.
+    let hidden = Reader::open(&dir.0.join("x".repeat(300))).unwrap_err();
+    assert!(matches!(hidden, StoreError::Hidden { .. }), "{hidden}");
+    let hidden = hidden.to_string();
+    assert!(hidden.contains("cannot read the store at"), "{hidden}");
 
     let store = Store::open(&dir.0).unwrap();
     let busy = Store::open(&dir.0).unwrap_err();
@@ -632,6 +637,38 @@ fn the_newest_minute_is_of_the_sender_and_of_no_time_to_come() {
     far.header.closed.wall = Wall::from_nanos(i64::MAX - 1_000_000_000_000);
     store.append(&both(&[another, far]), now).unwrap();
     assert_eq!(newest(), before);
+}
+
+#[test]
+fn the_newest_minute_says_since_when_nothing_was_answered() {
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    let [good, _] = Session::new(TWO).ten_seconds();
+    let at = |block: &Block| encoded(block).tally.last;
+    let answered = at(&good);
+    store.append(&both(&[good]), answered).unwrap();
+    let newest = || {
+        let reader = Reader::open(&dir.0).unwrap();
+        let newest = reader.newest_minute(&name("out"), &name("onprem"));
+        newest.unwrap().unwrap()
+    };
+    assert_eq!(newest().last_answered, Some(answered));
+    assert_eq!(newest().unanswered_since, 0);
+    // Ten seconds of silence after it.
+    let [mut silent, _] = Session::new(TWO + Span::from_secs(10)).ten_seconds();
+    silent.header.key.number = 90;
+    let BlockBody::Probes(probes) = &mut silent.body else {
+        panic!("probes come first");
+    };
+    for probe in probes.iter_mut() {
+        probe.fate = ProbeFate::Unanswered;
+    }
+    let sent = probes.len() as u64;
+    let now = at(&silent);
+    store.append(&both(&[silent]), now).unwrap();
+    assert_eq!(newest().last_answered, Some(answered));
+    assert_eq!(newest().unanswered_since, sent);
+    assert_eq!(newest().last, now);
 }
 
 #[test]

@@ -47,6 +47,17 @@ fn shown(change: impl FnOnce(&mut Value)) -> String {
     page
 }
 
+#[test]
+fn a_session_without_replies_says_for_how_long() {
+    let text = shown(|body| {
+        body["sessions"][0]["state"] = json!("no_reply");
+        body["sessions"][0]["unanswered_ns"] = json!(12_000_000_000_i64);
+    });
+    assert!(text.contains("NO REPLY 12 s"), "{text}");
+    let text = shown(|body| body["sessions"][0]["state"] = json!("no_reply"));
+    assert!(text.contains("NO REPLY  "), "{text}");
+}
+
 fn line<'a>(page: &'a str, begin: &str) -> Vec<&'a str> {
     let line = page.lines().find(|l| l.starts_with(begin));
     let line = line.unwrap_or_else(|| panic!("no {begin} in {page}"));

@@ -36,7 +36,7 @@ pub enum SessionState {
     Stale,
     /// There are no data of it.
     NoData,
-    /// Nothing of the newest minute was answered.
+    /// Nothing was answered in its newest blocks.
     NoReply,
     /// Its sender refused to send all of the newest minute.
     Refused,
@@ -87,7 +87,12 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     pub(crate) unanswered: u64,
     pub(crate) refused: u64,
+    /// Of those not answered, how many since the last block with an answer.
+    pub(crate) unanswered_since: u64,
 }
+
+/// So many probes in a row without an answer, in blocks without any, are no chance.
+const NO_REPLY: u64 = 3;
 
 /// How a session is whose sender is in `sender`'s state.
 pub(crate) fn session(
@@ -119,12 +124,16 @@ pub(crate) fn session(
             answered: 0,
             unanswered: 0,
             refused,
+            ..
         } if refused > 0 => SessionState::Refused,
         Tally {
             answered: 0,
             unanswered,
             ..
         } if unanswered > 0 => SessionState::NoReply,
+        Tally {
+            unanswered_since, ..
+        } if unanswered_since >= NO_REPLY => SessionState::NoReply,
         _ => SessionState::Ok,
     }
 }

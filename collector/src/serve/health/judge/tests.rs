@@ -61,6 +61,15 @@ fn told(running: u8, faults: &[Option<u8>]) -> SessionReport {
     }
 }
 
+fn good_and_since(unanswered_since: u64) -> Option<Tally> {
+    Some(Tally {
+        answered: 100,
+        unanswered: 40,
+        refused: 0,
+        unanswered_since,
+    })
+}
+
 #[test]
 fn a_session_is_as_its_sender_says_and_as_its_probes_show() {
     use AgentState::{Down, Ok, Stale};
@@ -69,8 +78,12 @@ fn a_session_is_as_its_sender_says_and_as_its_probes_show() {
             answered,
             unanswered,
             refused,
+            unanswered_since: 0,
         })
     };
+    // Answered at first, and nothing in the newest block.
+    let silent = good_and_since(40);
+    let one_lost = good_and_since(1);
     let good = tally(100, 3, 0);
     let whole = told(8, &[]);
     let table = [
@@ -78,6 +91,8 @@ fn a_session_is_as_its_sender_says_and_as_its_probes_show() {
         (Ok, None, good, SessionState::Ok),
         (Ok, Some(&whole), None, SessionState::NoData),
         (Ok, Some(&whole), tally(0, 50, 0), SessionState::NoReply),
+        (Ok, Some(&whole), silent, SessionState::NoReply),
+        (Ok, Some(&whole), one_lost, SessionState::Ok),
         (Ok, Some(&whole), tally(0, 0, 50), SessionState::Refused),
         (Stale, Some(&whole), good, SessionState::Stale),
         (Down, Some(&whole), good, SessionState::Stale),
