@@ -103,7 +103,10 @@ impl Gathering {
             for block in blocks.into_iter().chain(due) {
                 self.hand_over(&block);
             }
-            self.tell_what_is_lost();
+            // At the end there is no other time to say it.
+            if ended || self.queue.has_room() {
+                self.tell_what_is_lost();
+            }
             if ended {
                 self.queue.close();
                 return;
@@ -133,12 +136,9 @@ impl Gathering {
         }
     }
 
-    /// Records what the spool lost and what found no room, once there is room to say it: in
-    /// a block at once, so that an agent that is killed afterwards has told it.
+    /// Records what the spool lost and what found no room: in a block at once, so that an
+    /// agent that is killed afterwards has told it.
     fn tell_what_is_lost(&mut self) {
-        if !self.queue.has_room() {
-            return;
-        }
         let now = Clock::pair();
         let by_the_spool = self.queue.take_lost();
         let refused = self.queue.take_refused();

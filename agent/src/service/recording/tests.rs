@@ -112,12 +112,17 @@ fn what_finds_no_room_is_told() {
     for _ in 0..200 {
         records.send(event()).unwrap();
     }
-    // The recorder has looked at all of them.
-    std::thread::sleep(Duration::from_millis(500));
-    drop(hanging);
-    std::thread::sleep(Duration::from_millis(500));
     drop(records);
-    recording.finish();
+    // The recorder comes to its end while the disk hangs.
+    let Recording {
+        records,
+        recorder,
+        spooler,
+    } = recording;
+    drop(records);
+    recorder.join().unwrap();
+    drop(hanging);
+    spooler.join().unwrap();
     let found = spooled(&spool);
     let told: Vec<_> = found
         .iter()
