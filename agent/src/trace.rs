@@ -19,6 +19,9 @@ use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 
+/// A port on which hosts seldom listen: the one that IANA registered for traceroute.
+const UNUSED_PORT: u16 = 33_434;
+
 /// Why there was no trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -194,7 +197,11 @@ fn lines(trace: &Trace, source_port: u16, destination: SocketAddr) -> String {
                 "     {from} passes nothing on to the target: {}",
                 text::unreachable(from, code)
             ),
-            None => writeln!(out, "     the target did not answer"),
+            None => writeln!(
+                out,
+                "     the target did not answer\n     (an agent that runs by a plan answers the plan's sessions alone: trace a\n     port on which nothing listens there, such as {})",
+                SocketAddr::new(destination.ip(), UNUSED_PORT)
+            ),
         };
     }
     out

@@ -172,7 +172,11 @@ fn a_target_behind_a_dead_router_is_not_said_to_be_reached() {
         let text = here
             .finish(&agent(), &["trace", "10.0.3.2", "--max-hops", "6"])
             .success();
-        assert!(text.ends_with("     the target did not answer\n"), "{text}");
+        assert!(
+            text.contains("\n     the target did not answer\n"),
+            "{text}"
+        );
+        assert!(text.contains("such as 10.0.3.2:33434)"), "{text}");
         assert!(text.contains("10.0.0.2"), "{text}");
         assert!(!text.contains("10.0.2.2"), "{text}");
     });
