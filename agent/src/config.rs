@@ -47,7 +47,7 @@ pub struct SpoolConfig {
     /// Longest time between a block's write and its flush to the disk; zero: a block
     /// counts as recorded when it is flushed.
     pub sync_every: Span,
-    /// Most bytes in memory while the disk is full or fails.
+    /// Most bytes in memory while the disk is full or fails, and as many again while it hangs.
     pub max_memory: u64,
     /// Bytes a second at which waiting records are delivered when the collector is back,
     /// beside those that are recorded meanwhile.

@@ -78,7 +78,7 @@ impl Recording {
     }
 }
 
-/// The recorder's side.
+/// The recorder's side. With its end, however it comes, the queue is closed.
 struct Gathering {
     recorder: Recorder,
     units: Units,
@@ -87,6 +87,12 @@ struct Gathering {
     last: Option<Wall>,
     /// Blocks that found none, until a block tells it.
     lost: Option<Lost>,
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Gathering {
@@ -108,7 +114,6 @@ impl Gathering {
                 self.tell_what_is_lost();
             }
             if ended {
-                self.queue.close();
                 return;
             }
         }
@@ -140,17 +145,14 @@ impl Gathering {
     /// agent that is killed afterwards has told it.
     fn tell_what_is_lost(&mut self) {
         let now = Clock::pair();
-        let by_the_spool = self.queue.take_lost();
+        let by_the_spool = self.queue.take_spool_losses();
         let refused = self.queue.take_refused();
-        let mut events: Vec<Event> = by_the_spool
+        let events: Vec<Event> = by_the_spool
             .iter()
+            .chain(&refused)
             .chain(self.lost.take().as_ref())
             .map(|lost| missing_event(lost, now.mono))
             .collect();
-        if refused > 0 {
-            let kind = EventKind::RecordsLost { blocks: refused };
-            events.push(Event { at: now.mono, kind });
-        }
         if events.is_empty() {
             return;
         }
@@ -169,17 +171,21 @@ impl Gathering {
         while let Some(block) = blocks.next() {
             let tells = tells_spool && blocks.peek().is_none();
             match encode(&block, &self.units, tells) {
-                Ok(encoded) => self.queue.push_beyond(encoded),
+                Ok(encoded) => self.queue.push_anyway(encoded),
                 Err(why) => error!("that records were lost is not recorded: {why}"),
             }
         }
     }
 }
 
-fn encode(block: &Block, units: &Units, tells_spool: bool) -> Result<Encoded, String> {
+fn encode(block: &Block, units: &Units, tells_spool_losses: bool) -> Result<Encoded, String> {
     let bytes = block.encode(units.of(block));
     let bytes = bytes.map_err(|error| error.to_string())?;
-    Ok(Encoded { bytes, tells_spool })
+    Ok(Encoded {
+        bytes,
+        closed: block.header.closed.wall,
+        tells_spool_losses,
+    })
 }
 
 /// The spooler's side.
@@ -194,7 +200,7 @@ fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
             Next::Block(encoded) => match spool.append(&encoded.bytes, Clock::now()) {
                 Ok(()) => {
                     complained = false;
-                    if encoded.tells_spool {
+                    if encoded.tells_spool_losses {
                         spool.lost_is_told();
                         telling = false;
                     }
@@ -204,7 +210,9 @@ fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
                         error!("records are lost: {error}");
                     }
                     complained = true;
-                    queue.refuse();
+                    queue.refuse(encoded.closed);
+                    // The next process tells what this block was to tell.
+                    telling &= !encoded.tells_spool_losses;
                 }
             },
             Next::Nothing => {}
@@ -217,7 +225,7 @@ fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
         if !telling {
             let lost = spool.take_lost();
             telling = !lost.is_empty();
-            queue.tell(lost);
+            queue.note_spool_losses(lost);
         }
     }
 }

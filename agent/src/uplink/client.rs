@@ -459,7 +459,7 @@ fn check(welcome: &Welcome, now: Wall) -> Result<(), UplinkError> {
             "ahead of"
         };
         warn!(
-            "this host's clock is {} {way} the collector's; synchronise them (NTP)",
+            "this host's clock is {} {way} the collector's; synchronise the two clocks (NTP)",
             ahead.abs()
         );
     }

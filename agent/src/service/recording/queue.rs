@@ -1,6 +1,7 @@
 //! Encoded blocks on their way to the disk.
 
 use crate::spool::Lost;
+use hopgap_proto::time::Wall;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,10 @@ use std::time::Duration;
 pub(super) struct Encoded {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
-    /// With it, everything is told that [`Queue::take_lost`] gave.
-    pub(super) tells_spool: bool,
+    /// When the block was closed.
+    pub(super) closed: Wall,
+    /// With it, everything is told that [`Queue::take_spool_losses`] gave.
+    pub(super) tells_spool_losses: bool,
 }
 
 /// No room: the disk has taken nothing for long.
@@ -48,8 +51,8 @@ struct State {
     blocks: VecDeque<Encoded>,
     bytes: u64,
     closed: bool,
-    lost: Vec<Lost>,
-    refused: u32,
+    spool_losses: Vec<Lost>,
+    refused: Option<Lost>,
 }
 
 impl Queue {
@@ -72,12 +75,12 @@ impl Queue {
             let most = self.most;
             return Err(Full { waiting, most });
         }
-        self.push_beyond(block);
+        self.push_anyway(block);
         Ok(())
     }
 
     /// Adds a block in any case.
-    pub(super) fn push_beyond(&self, block: Encoded) {
+    pub(super) fn push_anyway(&self, block: Encoded) {
         let mut state = self.state();
         state.bytes += length(&block);
         state.blocks.push_back(block);
@@ -114,24 +117,31 @@ impl Queue {
     }
 
     /// The spool lost this.
-    pub(super) fn tell(&self, lost: Vec<Lost>) {
-        self.state().lost.extend(lost);
+    pub(super) fn note_spool_losses(&self, lost: Vec<Lost>) {
+        self.state().spool_losses.extend(lost);
     }
 
     /// What the spool lost since this was last asked.
-    pub(super) fn take_lost(&self) -> Vec<Lost> {
-        std::mem::take(&mut self.state().lost)
+    pub(super) fn take_spool_losses(&self) -> Vec<Lost> {
+        std::mem::take(&mut self.state().spool_losses)
     }
 
-    /// The spool did not take a block.
-    pub(super) fn refuse(&self) {
+    /// The spool did not take a block that was closed at this time.
+    pub(super) fn refuse(&self, closed: Wall) {
         let mut state = self.state();
-        state.refused = state.refused.saturating_add(1);
+        let refused = state.refused.get_or_insert(Lost {
+            blocks: 0,
+            from: Some(closed),
+            to: closed,
+        });
+        refused.blocks = refused.blocks.saturating_add(1);
+        refused.from = refused.from.map(|from| from.min(closed));
+        refused.to = refused.to.max(closed);
     }
 
-    /// How many blocks the spool did not take since this was last asked.
-    pub(super) fn take_refused(&self) -> u32 {
-        std::mem::take(&mut self.state().refused)
+    /// The blocks that the spool did not take since this was last asked.
+    pub(super) fn take_refused(&self) -> Option<Lost> {
+        self.state().refused.take()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
