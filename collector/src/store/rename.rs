@@ -85,7 +85,8 @@ fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE agent SET
            first_seen = min(first_seen, (SELECT first_seen FROM agent WHERE id = ?1)),
-           newest = max(coalesce(newest, 0), coalesce((SELECT newest FROM agent WHERE id = ?1), 0)),
+           newest = (SELECT newest FROM agent AS one WHERE one.id IN (?1, ?2)
+             AND one.newest IS NOT NULL ORDER BY one.last_seen DESC LIMIT 1),
            blocks = blocks + (SELECT blocks FROM agent WHERE id = ?1),
            duplicates = duplicates + (SELECT duplicates FROM agent WHERE id = ?1),
            records = records + (SELECT records FROM agent WHERE id = ?1),

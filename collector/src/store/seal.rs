@@ -66,13 +66,16 @@ pub fn due(reader: &Reader, now: Wall, quiet: Span) -> Result<Option<Due>, Store
         .query_row(
             "SELECT kind, session, hour FROM block
              WHERE segment IS NULL AND damaged = 0 AND kind IN (1, 2) AND session IS NOT NULL
+               AND (hour < ?1 OR hour > ?4)
              GROUP BY kind, session, hour
              HAVING max(received) < ?2 AND (hour < ?1 OR max(received) < ?3)
              ORDER BY hour, kind, session LIMIT 1",
             params![
                 hour_of(now - quiet),
                 (now - quiet).as_nanos(),
-                (now - quiet.max(OVER)).as_nanos()
+                (now - quiet.max(OVER)).as_nanos(),
+                // The hours that are running: their blocks are many, and none is due.
+                hour_of(now) + 1
             ],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )

@@ -122,9 +122,9 @@ impl Reader {
                WHERE last > (SELECT max(last) FROM together) - 60000000000)
              SELECT max(last), sum(answered), sum(unanswered), sum(refused),
                max(CASE WHEN answered > 0 THEN last END),
-               (SELECT coalesce(sum(unanswered), 0) FROM minute WHERE NOT EXISTS
-                 (SELECT 1 FROM minute AS later
-                  WHERE later.answered > 0 AND later.last >= minute.last))
+               (SELECT coalesce(sum(unanswered), 0) FROM minute WHERE last >
+                 (SELECT coalesce(max(last), -9223372036854775808) FROM minute
+                  WHERE answered > 0))
              FROM minute",
         )?;
         let minute = statement.query_row(
