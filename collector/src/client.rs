@@ -83,6 +83,7 @@ impl Client {
     pub(crate) fn new(url: &str) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
+            .timeout_connect(Some(PATIENCE))
             .http_status_as_error(false)
             .proxy(None)
             .build();
@@ -248,7 +249,7 @@ fn say_so_after(time: Duration) -> Sender<()> {
     std::thread::spawn(move || {
         if wait.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
             eprintln!(
-                "hopgap-collector: no answer yet; the collector's disk may be busy. The command holds for a minute, and counts from when it was given."
+                "hopgap-collector: no answer yet: the collector's disk may be busy. This keeps trying for a minute; the drill counts from when you gave the command."
             );
         }
     });

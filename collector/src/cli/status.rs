@@ -220,7 +220,7 @@ fn clock_of(page: &mut Page, agent: &str, clock: ClockDifferenceBody) {
         false => format!(" ({short})"),
     };
     page.line(&format!(
-        "agent `{agent}`: its clock is {}{in_short} {way} the collector's; synchronise them (NTP)",
+        "agent `{agent}`: its clock is {}{in_short} {way} the collector's; synchronise the two clocks (NTP)",
         ahead.abs()
     ));
 }

@@ -232,8 +232,8 @@ pub struct SessionBody {
     pub unanswered: u64,
     /// Probes that the sender's kernel refused in the minute up to then.
     pub refused: u64,
-    /// For how long nothing was answered, up to its newest probe; 0 where that was answered,
-    /// `null` where no probe of the newest minute was.
+    /// For how long at least nothing was answered, up to its newest probe: from the end of the
+    /// newest block with an answer; `null` where none of the newest minute has one.
     #[serde(default)]
     pub unanswered_ns: Option<Nanos>,
     /// How it is.

@@ -31,11 +31,11 @@ pub(super) async fn note(app: &App, agent: &AgentName, headers: &HeaderMap) {
     let (least, most) = exchange.ahead();
     if least > APART {
         tracing::warn!(
-            "the clock of agent `{agent}` is {least} ahead of this host's; synchronise them (NTP)"
+            "the clock of agent `{agent}` is {least} ahead of this host's; synchronise the two clocks (NTP)"
         );
     } else if most < -APART {
         tracing::warn!(
-            "the clock of agent `{agent}` is {} behind this host's; synchronise them (NTP)",
+            "the clock of agent `{agent}` is {} behind this host's; synchronise the two clocks (NTP)",
             -most
         );
     }
