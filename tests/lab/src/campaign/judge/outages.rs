@@ -459,11 +459,12 @@ fn instant(
 
 /// The whole run, if the question ends or begins before any probe tells of its direction
 /// again: it may go on beyond, or only nothing within says that it does not, as where replies
-/// are lost first and then all probes. `None` for one within the question.
+/// are lost first and then all probes, or as what comes through meets an agent that is just
+/// starting. `None` for one within the question.
 fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Option<Run> {
     let probes = &view.truth.probes;
     let lost = |probe: &&Probe| probe.lost(direction) == Some(true);
-    let tells = |probe: &&Probe| probe.lost(direction).is_some();
+    let tells = |probe: &&Probe| probe.lost(direction).is_some() && !view.is_down(probe);
     let before = probes.get(..*run.start()).unwrap_or_default();
     let after = probes.get(*run.end() + 1..).unwrap_or_default();
     let first = run.start() - before.iter().rev().take_while(lost).count();
@@ -471,7 +472,7 @@ fn beyond(view: &View<'_>, direction: usize, run: &Run) -> Option<Run> {
     let told_before = probes.get(..first)?.iter().rfind(tells);
     let told_after = probes.get(last + 1..)?.iter().find(tells);
     let is_cut = told_before.is_some_and(|probe| probe.out.enter < view.window.0 + SLACK)
-        || told_after.is_some_and(|probe| probe.out.enter > view.window.1 - SLACK);
+        || told_after.is_none_or(|probe| probe.out.enter > view.window.1 - SLACK);
     is_cut.then_some(first..=last)
 }
 

@@ -349,16 +349,28 @@ fn an_unknown_direction_is_excused_only_where_the_reflector_was_not_there() {
 /// What comes after the question cannot be told, and what comes within must be.
 #[test]
 fn an_outage_has_an_end_where_a_probe_within_the_question_tells_of_it() {
-    let wants_an_end = |window_ms: i64| {
-        let judgement = judged(&[
-            ("/findings/window/to", json!(utc(window_ms * MILLI))),
-            (&of_outage("first_good"), Value::Null),
-            (&of_outage("at_most_ns"), Value::Null),
-        ]);
+    let wants_an_end = |window_ms: i64, downs: Vec<Down>| {
+        let judgement = judged_with(
+            downs,
+            &[
+                ("/findings/window/to", json!(utc(window_ms * MILLI))),
+                (&of_outage("first_good"), Value::Null),
+                (&of_outage("at_most_ns"), Value::Null),
+            ],
+        );
         let mut faults = judgement.faults.iter();
         faults.any(|f| f.contains("it had both"))
     };
     // Probe 90 is the last that was lost, and 91 the first that came through.
-    assert!(!wants_an_end(905));
-    assert!(wants_an_end(930));
+    assert!(!wants_an_end(905, Vec::new()));
+    assert!(wants_an_end(930, Vec::new()));
+    // The reflector is just starting when the question ends: what came through may have met
+    // nobody there.
+    let starting = Down {
+        from: Span::from_millis(650),
+        until: Span::from_millis(895),
+        killed: false,
+        side: Some(1),
+    };
+    assert!(!wants_an_end(930, vec![starting]));
 }
