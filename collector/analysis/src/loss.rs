@@ -32,7 +32,8 @@
 //!   gives nothing.
 
 use crate::align::{
-    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline, Whose,
+    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline,
+    Whose, in_stretches, merged_stretches,
 };
 use crate::findings::{Counts, DirectionSource};
 use hopgap_proto::record::EventKind;
@@ -180,15 +181,18 @@ fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
 
 /// Probes whose replies came, if they came, while the sender's host slept and heard nothing.
 fn slept(run: &mut Run) {
-    for event in &run.events {
-        let EventKind::Suspended { since, .. } = event.kind else {
-            continue;
-        };
-        for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
-            let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
-            if lost && since - REPLY_WITHIN <= s.sent && s.sent <= event.at {
-                s.fate = Fate::NoData;
-            }
+    let told = run.events.iter().filter_map(|event| match event.kind {
+        EventKind::Suspended { since, .. } => Some((since - REPLY_WITHIN, event.at)),
+        _ => None,
+    });
+    let asleep = merged_stretches(told.collect());
+    if asleep.is_empty() {
+        return;
+    }
+    for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
+        let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
+        if lost && in_stretches(&asleep, s.sent) {
+            s.fate = Fate::NoData;
         }
     }
 }

@@ -39,7 +39,12 @@ pub(crate) fn of(session: &Session<'_>) -> Vec<HostStall> {
             .filter(|s| touched(s.from, s.to))
             .map(|s| HostStall {
                 suspended: s.slept,
-                ..stall(session.to_name(), true, s.from, s.to)
+                ..stall(
+                    session.to_name(),
+                    true,
+                    session.log.shown(s.from),
+                    session.log.shown(s.to),
+                )
             }),
     );
     found.sort_by(|a, b| (a.from, a.to, &a.agent).cmp(&(b.from, b.to, &b.agent)));

@@ -26,6 +26,8 @@ struct Sleep {
     /// All threads had told of it by then, on the clock that stood still.
     told: Mono,
     lasted: Span,
+    /// All sleeps up to this one together, with it.
+    total: Span,
 }
 
 /// The sleeps of one process's host, in the order of time.
@@ -82,6 +84,7 @@ fn all(input: &Input) -> BTreeMap<(RunId, AgentName), Sleeps> {
                     after: since,
                     told: event.at,
                     lasted,
+                    total: Span::ZERO,
                 });
             }
         }
@@ -114,13 +117,19 @@ impl Sleeps {
                 _ => sleeps.push(next),
             }
         }
+        let mut total = Span::ZERO;
+        for sleep in &mut sleeps {
+            total += sleep.lasted;
+            sleep.total = total;
+        }
         Self(sleeps)
     }
 
     /// An instant on the clock that went on.
     fn awake(&self, at: Mono) -> Mono {
-        let before = self.0.iter().take_while(|s| s.after < at);
-        at + before.map(|s| s.lasted).sum::<Span>()
+        let before = self.0.partition_point(|s| s.after < at);
+        let last = before.checked_sub(1).and_then(|i| self.0.get(i));
+        at + last.map_or(Span::ZERO, |s| s.total)
     }
 
     fn probe(&self, probe: &mut Probe) {
@@ -175,8 +184,9 @@ impl Sleeps {
 
     /// How much of a step of the wall clock that was seen then is a sleep.
     fn jump(&self, seen: Mono, by: Span) -> Span {
-        let mut near = self.0.iter();
-        let sleep = near.rfind(|s| s.after <= seen && seen - s.after <= SEEN_WITHIN);
+        let before = self.0.partition_point(|s| s.after <= seen);
+        let last = before.checked_sub(1).and_then(|i| self.0.get(i));
+        let sleep = last.filter(|s| seen - s.after <= SEEN_WITHIN);
         sleep.map_or(Span::ZERO, |s| {
             // The step may have been corrected meanwhile, too; that remains.
             if by * 2 > s.lasted {

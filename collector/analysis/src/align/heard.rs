@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 type Process<'a> = (RunId, &'a AgentName);
 
 /// A stretch on a process's monotonic clock.
-type Stretch = (Mono, Mono);
+pub(crate) type Stretch = (Mono, Mono);
 
 /// What the kernel of each host told while a process on it stood still.
 #[derive(Debug, Default)]
@@ -133,7 +133,8 @@ fn told(event: &Event) -> Option<Stretch> {
     }
 }
 
-fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
+/// Stretches put together where they touch or overlap, in the order of time.
+pub(crate) fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
     all.sort_unstable();
     let mut merged: Vec<Stretch> = Vec::new();
     for (from, to) in all {
@@ -145,7 +146,8 @@ fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
     merged
 }
 
-fn within(stretches: &[Stretch], at: Mono) -> bool {
+/// Whether an instant lies in one of such stretches.
+pub(crate) fn within(stretches: &[Stretch], at: Mono) -> bool {
     let after = stretches.partition_point(|(from, _)| *from <= at);
     let last = after.checked_sub(1).and_then(|i| stretches.get(i));
     last.is_some_and(|(_, to)| at <= *to)

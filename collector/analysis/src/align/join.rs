@@ -112,6 +112,9 @@ pub(crate) struct ReflectorLog {
     pub(crate) stalls: Stalls,
     /// The reflecting processes by the number in [`Sample::reflected`], each with its clocks.
     pub(crate) runs: Vec<(AgentName, RunId, Timeline)>,
+    /// Each reflecting process's first evidence, its monotonic zero, both on the steady wall
+    /// clock, and its number.
+    begun: Vec<(Wall, Wall, u32)>,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
 }
@@ -239,6 +242,8 @@ impl ReflectorLog {
         for (number, reflector) in reflectors.iter().enumerate() {
             let at = |at: Mono| steady.at(number, &reflector.timeline, at);
             if let Some((begin, end)) = log.add_run(number, reflector, at, &mut arrivals) {
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                log.begun.push((begin, at(Mono::ZERO), number));
                 let before = previous_end.entry(reflector.agent).or_insert(end);
                 if *before < begin {
                     log.not_running.push((*before, begin));
@@ -343,8 +348,10 @@ impl ReflectorLog {
                 }
                 // Block by block it held what came up to so long before it was closed.
                 EventKind::BlocksLost { from, to, .. } => {
-                    let from = from.map_or(Wall::MIN, |from| from - UNSHIPPED);
-                    self.holes.push((from, to));
+                    // By the wall clock, as far off as it was when this was told.
+                    let behind = at - timeline.wall(event.at);
+                    let from = from.map_or(Wall::MIN, |from| from + behind - UNSHIPPED);
+                    self.holes.push((from, to + behind));
                 }
                 EventKind::ReflectorDropped { reason, count } => {
                     self.held_back
@@ -380,7 +387,10 @@ impl ReflectorLog {
             let (since, at) = match event.kind {
                 EventKind::ReceiveOverflow { since, .. } => (utc(since), at),
                 EventKind::ReflectorDropped { .. } => (at - REPORTED_WITHIN, at),
-                EventKind::BlocksLost { from, to, .. } => (from.unwrap_or(Wall::MIN), to),
+                EventKind::BlocksLost { from, to, .. } => {
+                    let behind = at - timeline.wall(event.at);
+                    (from.map_or(Wall::MIN, |from| from + behind), to + behind)
+                }
                 EventKind::RecordsLost { .. } => (at - UNSHIPPED, at),
                 _ => (at, at),
             };
@@ -402,6 +412,17 @@ impl ReflectorLog {
         self.anchors
             .get(run)
             .map_or_else(|| timeline.utc(sent), |a| a.expected(timeline, sent).0)
+    }
+
+    /// An instant of this log as it is shown, by the clock of the process that ran then: on
+    /// the reference, where that was placed on it.
+    pub(crate) fn shown(&self, at: Wall) -> Wall {
+        let before = self.begun.iter().filter(|(begin, ..)| *begin <= at).max();
+        let Some((_, zero, number)) = before.or(self.begun.iter().min()) else {
+            return at;
+        };
+        let timeline = self.timeline(*number);
+        timeline.map_or(at, |timeline| timeline.utc(Mono::ZERO + (at - *zero)))
     }
 
     /// The clocks of the reflecting process of this number, where it told any reading.

@@ -109,7 +109,8 @@ fn reflector_stopped(session: &Session<'_>) -> Option<Wall> {
     let stopped = stopped.filter(|e| e.kind == EventKind::ReflectorStopped);
     let stopped = stopped.map(|e| e.at).max()?;
     let (_, last) = session.log.heard?;
-    (stopped + ARRIVES_WITHIN >= last).then_some(stopped)
+    // Both are on the log's own clock; others compare it with the reference.
+    (stopped + ARRIVES_WITHIN >= last).then(|| session.log.shown(stopped))
 }
 
 impl EndState {

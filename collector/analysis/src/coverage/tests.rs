@@ -651,3 +651,39 @@ fn without_a_log_the_replies_tell_how_long_they_stayed() {
     // Half a second may be the path's.
     assert!((4_400..5_100).contains(&lasted), "{lasted}");
 }
+
+#[test]
+fn a_reflector_whose_clock_is_hours_off_ended_when_it_ended() {
+    let ended = |hours: i64, heard: i64| {
+        let mut world = world(&[line(&".".repeat(1_200))]);
+        world.tail = Span::ZERO;
+        world.events.push(Event {
+            at: sent_at(INTERVAL, 1_200),
+            kind: EventKind::SessionStopped,
+        });
+        world.reflector_events.push(Event {
+            at: crate::scenario::reflector_at(INTERVAL, 1_200),
+            kind: EventKind::ReflectorStopped,
+        });
+        let mut input = world.input();
+        let off = Span::from_secs(3_600) * hours;
+        for clock in &mut input.sessions[0].reflector[0].clocks {
+            clock.wall += off;
+        }
+        for probe in &mut input.sessions[0].sender[0].probes {
+            if let ProbeFate::Answered(reply) = &mut probe.fate {
+                reply.reflector_received += off;
+                reply.reflector_sent += off;
+            }
+        }
+        asked(&mut input, 32_000);
+        ends(&mut input, at(12_500), at(12_500));
+        input.ends[1].heard = Some(at(heard));
+        !crate::analyse(&input).coverage.preliminary
+    };
+    for hours in [0, -2, 2] {
+        assert!(ended(hours, 13_000), "{hours}");
+        // It is heard of long after: it began anew.
+        assert!(!ended(hours, 60_000), "{hours}");
+    }
+}

@@ -739,3 +739,41 @@ fn what_a_stalled_host_had_no_room_for_is_told_as_that() {
     );
     assert!(!told("did not run"), "{caveats:?}");
 }
+
+#[test]
+fn blocks_lost_after_the_reflectors_clock_was_set_leave_their_hole_where_it_was() {
+    let mut input = world(&[line(&format!("{0}rrrr{0}", ".".repeat(3_000)))]).input();
+    let by = -Span::from_secs(3_600);
+    let set = crate::scenario::REFLECTOR_BEGIN + Span::from_secs(15);
+    for probe in &mut input.sessions[0].sender[0].probes {
+        if let hopgap_proto::record::ProbeFate::Answered(reply) = &mut probe.fate {
+            reply.reflector_seq.0 = 0;
+            if probe.seq.0 >= 1_500 {
+                reply.reflector_received += by;
+                reply.reflector_sent += by;
+            }
+        }
+    }
+    let log = &mut input.sessions[0].reflector[0];
+    for clock in log.clocks.iter_mut().filter(|c| c.mono >= set) {
+        clock.wall += by;
+    }
+    log.receptions
+        .retain(|r| !(3_000..3_004).contains(&r.seq.0));
+    let at = log.receptions.last().unwrap().received.at;
+    let wall = |seconds| crate::scenario::UTC + Span::from_secs(seconds) + by;
+    let kind = EventKind::BlocksLost {
+        blocks: 1,
+        from: Some(wall(35)),
+        to: wall(40),
+    };
+    let stepped = EventKind::ClockStepped(by);
+    log.events = vec![
+        Event {
+            at: set,
+            kind: stepped,
+        },
+        Event { at, kind },
+    ];
+    assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 0, 4));
+}

@@ -127,6 +127,7 @@ fn one_sleep_is_told_by_every_thread_and_counts_once() {
         after: at(after),
         told: at(told),
         lasted: LASTED,
+        total: Span::ZERO,
     };
     let sleeps = Sleeps::of(vec![
         told(20, 130),
@@ -142,4 +143,22 @@ fn one_sleep_is_told_by_every_thread_and_counts_once() {
     assert_eq!(sleeps.jump(at(120), LASTED + Span::from_millis(3)), LASTED);
     assert_eq!(sleeps.jump(at(120), Span::from_millis(300)), Span::ZERO);
     assert_eq!(sleeps.jump(at(40_000), LASTED), Span::ZERO);
+}
+
+#[test]
+fn an_agent_that_tells_of_very_many_sleeps_does_not_hold_up_a_report() {
+    let mut input = world(&[line(&"r".repeat(2_000))]).input();
+    let events = (0..100_000).map(|i| {
+        let since = BEGIN + Span::from_micros(i * 200);
+        Event {
+            at: since + Span::from_micros(100),
+            kind: EventKind::Suspended {
+                since,
+                lasted: Span::from_nanos(1),
+            },
+        }
+    });
+    input.sessions[0].sender[0].events.extend(events);
+    let counts = crate::analyse(&input).sessions[0].counts;
+    assert_eq!((counts.sent, counts.no_data), (2_000, 2_000));
 }
