@@ -218,11 +218,15 @@ fn echo_records(
     }
     let mut found = Vec::new();
     for (agent, planned) in planned {
-        for (from, to) in clocks.levels(agent).stretches((from, to), Span::ZERO) {
-            let size = reader.echoes_size(agent, from, to)?;
-            if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
-                continue;
-            }
+        let stretches = clocks.levels(agent).stretches((from, to), Span::ZERO);
+        let mut size = Size::default();
+        for (from, to) in &stretches {
+            size = size + reader.echoes_size(agent, *from, *to)?;
+        }
+        if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
+            continue;
+        }
+        for (from, to) in stretches {
             let rows = reader.echoes_by(agent, from, to)?;
             found.extend(rows.into_iter().map(|rows| EchoRecords {
                 target: rows.target,
@@ -254,12 +258,16 @@ fn records_by(
         session.flows,
     );
     let mut runs = Runs::new();
+    // All stretches together: the plan makes no more where a clock was set more often.
+    let mut size = Size::default();
     for stretch in stretches {
-        let size = reader.size_by(&session.name, agent, kinds, *stretch)?;
-        let of = || (Whose::Session(session.name.clone()), agent.clone());
-        if !budget.admit(size, planned, of)? {
-            continue;
-        }
+        size = size + reader.size_by(&session.name, agent, kinds, *stretch)?;
+    }
+    let of = || (Whose::Session(session.name.clone()), agent.clone());
+    if !budget.admit(size, planned, of)? {
+        return Ok(runs);
+    }
+    for stretch in stretches {
         for (run, read) in reader.records_by(&session.name, agent, kinds, *stretch)? {
             let rows = runs.entry(run).or_default();
             rows.clocks.extend(read.clocks);

@@ -1,9 +1,10 @@
 //! Where the records of a time are, whatever the agents' wall clocks showed then.
 //!
 //! Records are kept by their agent's own wall clock, which may be days off, and may be set
-//! meanwhile. Its monotonic clock is not set by anybody: what an agent told of it in one
-//! exchange dates all blocks of that run, and what each block says of both clocks tells how
-//! far the wall clock was off when it was closed.
+//! meanwhile. Its monotonic clock is not set by anybody, but stands still while the host
+//! sleeps: what an agent told of it dates the blocks of that run until it told something
+//! that contradicts it. What each block says of both clocks tells how far the wall clock was
+//! off when it was closed.
 
 use crate::store::{ClockRow, Reader, Runs, StoreError};
 use hopgap_analysis::input::ClockReading;
@@ -74,12 +75,56 @@ impl Levels {
     }
 }
 
+/// How far the collector's clock was ahead of a run's monotonic one from an instant on.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    from: Mono,
+    least: Span,
+    most: Span,
+}
+
+impl Told {
+    fn of(row: &ClockRow) -> Self {
+        let since = Span::from_nanos(row.at.mono.as_nanos());
+        Self {
+            from: row.at.mono,
+            least: Span::from_nanos(row.earliest.as_nanos()) - since,
+            most: Span::from_nanos(row.latest.as_nanos()) - since,
+        }
+    }
+
+    /// Takes in what was told later, unless it contradicts this.
+    fn takes(&mut self, next: &Self) -> bool {
+        let all = (self.least.min(next.least), self.most.max(next.most));
+        let both = (self.least.max(next.least), self.most.min(next.most));
+        // Clocks drift: what is near each other holds as a whole.
+        let holds = if all.1 - all.0 <= NEAR { all } else { both };
+        if holds.0 <= holds.1 {
+            (self.least, self.most) = holds;
+        }
+        holds.0 <= holds.1
+    }
+
+    /// What agrees is one stretch; a new one begins where the clock stood still.
+    fn stretches(mut told: Vec<Self>) -> Vec<Self> {
+        told.sort_by_key(|t| (t.from, t.least, t.most));
+        let mut stretches: Vec<Self> = Vec::new();
+        for next in told {
+            if !stretches.last_mut().is_some_and(|last| last.takes(&next)) {
+                stretches.push(next);
+            }
+        }
+        stretches
+    }
+}
+
 /// How the agents' clocks stood to the collector's at a time.
 #[derive(Debug)]
 pub(super) struct Clocks {
     rows: Vec<ClockRow>,
-    /// How far the collector's clock was ahead of each run's monotonic one.
-    told: BTreeMap<(AgentName, RunId), (Span, Span)>,
+    /// How far the collector's clock was ahead of each run's monotonic one, in the order of
+    /// time. The first reaches back for ever.
+    told: BTreeMap<(AgentName, RunId), Vec<Told>>,
     levels: BTreeMap<AgentName, Levels>,
 }
 
@@ -91,25 +136,34 @@ impl Clocks {
     /// When the store fails.
     pub(super) fn read(reader: &Reader, from: Wall, to: Wall) -> Result<Self, StoreError> {
         let rows = reader.clocks(from, to)?;
-        let mut told: BTreeMap<(AgentName, RunId), (Span, Span)> = BTreeMap::new();
-        for row in &rows {
-            let since = Span::from_nanos(row.at.mono.as_nanos());
-            let least = Span::from_nanos(row.earliest.as_nanos()) - since;
-            let most = Span::from_nanos(row.latest.as_nanos()) - since;
-            let range = told
-                .entry((row.agent.clone(), row.run))
-                .or_insert((least, most));
-            *range = (range.0.min(least), range.1.max(most));
+        let mut told: BTreeMap<(AgentName, RunId), Vec<Told>> = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.earliest <= row.latest) {
+            let of_run = told.entry((row.agent.clone(), row.run)).or_default();
+            of_run.push(Told::of(row));
+        }
+        for of_run in told.values_mut() {
+            *of_run = Told::stretches(std::mem::take(of_run));
         }
         let mut ranges: BTreeMap<AgentName, Vec<(Span, Span)>> = BTreeMap::new();
-        for ((agent, run), (least, most)) in &told {
-            let at = |wall: Wall, ahead: Span| Mono::from_nanos(wall.as_nanos()) - ahead;
-            let then = (at(from - AROUND, *most), at(to + AROUND, *least));
-            let of_run = reader.clock_offsets(agent, *run, then)?;
-            let ahead = of_run
-                .iter()
-                .map(|(low, high)| (*low - *most, *high - *least));
-            ranges.entry(agent.clone()).or_default().extend(ahead);
+        for ((agent, run), stretches) in &told {
+            for (i, Told { least, most, .. }) in stretches.iter().enumerate() {
+                let at = |wall: Wall, ahead: Span| Mono::from_nanos(wall.as_nanos()) - ahead;
+                let mut then = (at(from - AROUND, *most), at(to + AROUND, *least));
+                if let Some(this) = stretches.get(i).filter(|_| i > 0) {
+                    then.0 = then.0.max(this.from);
+                }
+                if let Some(next) = stretches.get(i + 1) {
+                    then.1 = then.1.min(next.from - Span::from_nanos(1));
+                }
+                if then.0 > then.1 {
+                    continue;
+                }
+                let of_run = reader.clock_offsets(agent, *run, then)?;
+                let ahead = of_run
+                    .iter()
+                    .map(|(low, high)| (*low - *most, *high - *least));
+                ranges.entry(agent.clone()).or_default().extend(ahead);
+            }
         }
         let near = |row: &ClockRow| row.latest >= from - AROUND && row.earliest <= to + AROUND;
         let shown: Vec<bool> = rows
@@ -142,9 +196,11 @@ impl Clocks {
         run: RunId,
         at: Mono,
     ) -> Option<(Wall, Wall)> {
-        let (least, most) = self.told.get(&(agent.clone(), run))?;
+        let told = self.told.get(&(agent.clone(), run))?;
+        let after = told.partition_point(|told| told.from <= at);
+        let told = told.get(after.saturating_sub(1))?;
         let at = Wall::from_nanos(at.as_nanos());
-        Some((at + *least, at + *most))
+        Some((at + told.least, at + told.most))
     }
 
     /// For analysis.

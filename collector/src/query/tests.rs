@@ -337,3 +337,76 @@ fn echoes_of_a_clock_that_is_off_are_read() {
     let silent = found[0].silent[0];
     assert!((silent.from.0 - FROM - Span::from_secs(1)).abs() < Span::from_millis(100));
 }
+
+/// While a host sleeps its monotonic clock stands still, and the wall clock goes on.
+#[test]
+fn an_agent_that_slept_is_dated_by_what_it_told_after_it() {
+    let slept = Span::from_secs(8 * 3_600);
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    off(&mut store, [[slept; 2]; 2]);
+    let [first, _] = Session::new(FROM).ten_seconds();
+    let woke = FROM + slept + Span::from_secs(1);
+    for agent in BOTH {
+        tell(&mut store, agent, Span::ZERO);
+        let then = first.header.closed.mono - Span::from_secs(9);
+        let exchange = ClockExchange {
+            run: first.header.key.run,
+            sent: then,
+            collector: woke,
+            received: ClockPair {
+                mono: then + Span::from_millis(10),
+                wall: woke + Span::from_millis(10),
+            },
+        };
+        store
+            .clock(&agent.parse().unwrap(), &exchange, woke)
+            .unwrap();
+    }
+    let reader = Reader::open(&dir.0).unwrap();
+    let from = FROM + slept;
+    let to = from + Span::from_secs(20);
+    let read = read(&reader, &plan(), (from, to), 50_000_000).unwrap();
+    assert!(is_whole(&read));
+    assert_eq!(read.left_out, []);
+    let ends = read.input.ends.iter();
+    let ends: Vec<Wall> = ends
+        .filter(|e| e.session.as_str() == "out")
+        .filter_map(|e| e.until)
+        .collect();
+    assert_eq!(ends.len(), 2);
+    for until in ends {
+        assert!((until - to).abs() < Span::from_secs(2), "{until:?}");
+    }
+    // What was recorded after the sleep is not of the time before it.
+    let before = FROM + Span::from_secs(3_600);
+    assert!(!has_records(&reader, before, before + slept / 2).unwrap());
+}
+
+/// As many as the plan makes, at each of many levels of its clock, are too many.
+#[test]
+fn a_clock_that_is_set_often_gets_no_more_memory() {
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    honest(&mut store);
+    tell(&mut store, "mallory", Span::ZERO);
+    let BlockBody::Probes(mut probes) = dense(closed() - Span::from_secs(1)) else {
+        panic!("probes were made");
+    };
+    probes.truncate(200_000);
+    for level in 0..5_i64 {
+        let [mut block, _] = Session::new(FROM).ten_seconds();
+        block.header.key.agent = "mallory".parse().unwrap();
+        block.header.key.number = level.unsigned_abs();
+        block.header.session = Some("own".parse().unwrap());
+        block.header.closed.wall += Span::from_secs(level * 3_600);
+        block.body = BlockBody::Probes(probes.clone());
+        store.append(&[encoded(&block)], FROM).unwrap();
+    }
+    let read = ask(&dir, 100_000_000).unwrap();
+    assert!(is_whole(&read));
+    let [left_out] = &read.left_out[..] else {
+        panic!("{:?}", read.left_out);
+    };
+    assert_eq!(left_out.records, 1_000_000);
+}

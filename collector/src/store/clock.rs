@@ -32,7 +32,7 @@ const MINUTE: i64 = 60_000_000_000;
 /// Rows kept of an agent: a year of one each ten minutes.
 const KEPT: i64 = 52_560;
 
-/// So many differences of its clocks are looked at of a run.
+/// So many differences of its clocks are told apart of a run.
 const MOST_OFFSETS: i64 = 4_096;
 
 /// What is read beside a stretch of time.
@@ -137,6 +137,7 @@ impl Reader {
 
     /// How far the wall clock of a run was ahead of its monotonic one when it closed blocks
     /// between two instants of the latter, at least and at most: to two seconds, each once.
+    /// Where they are more than 4,096, one range holds them all.
     ///
     /// # Errors
     ///
@@ -147,31 +148,34 @@ impl Reader {
         run: RunId,
         (from, to): (Mono, Mono),
     ) -> Result<Vec<(Span, Span)>, StoreError> {
-        let mut statement = self.db.prepare_cached(
-            // Each to the second first: no difference of what an agent may say is too large.
-            "SELECT DISTINCT closed_wall / 1000000000 - closed_mono / 1000000000 AS seconds
+        // Each to the second first: no difference of what an agent may say is too large.
+        const OF_RUN: &str = "closed_wall / 1000000000 - closed_mono / 1000000000 AS seconds
              FROM block
              WHERE run = (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
                           WHERE agent.name = ?1 AND run.started = ?2)
-               AND closed_mono BETWEEN ?3 AND ?4
-             LIMIT ?5",
-        )?;
-        let rows = statement.query_map(
-            params![
-                agent.as_str(),
-                run.0.cast_signed(),
-                from.as_nanos(),
-                to.as_nanos(),
-                MOST_OFFSETS
-            ],
-            |row| row.get::<_, i64>(0),
-        )?;
-        let rows = rows.map(|seconds| {
-            let seconds = seconds?;
+               AND closed_mono BETWEEN ?3 AND ?4";
+        let (agent, run) = (agent.as_str(), run.0.cast_signed());
+        let (from, to) = (from.as_nanos(), to.as_nanos());
+        let range = |low: i64, high: i64| {
             let at = |seconds: i64| Span::from_nanos(seconds.saturating_mul(1_000_000_000));
-            Ok::<_, StoreError>((at(seconds - 1), at(seconds + 1)))
-        });
-        rows.collect()
+            (at(low - 1), at(high + 1))
+        };
+        let each = format!("SELECT DISTINCT {OF_RUN} LIMIT ?5");
+        let mut statement = self.db.prepare_cached(&each)?;
+        let rows = statement.query_map(params![agent, run, from, to, MOST_OFFSETS + 1], |row| {
+            let seconds = row.get(0)?;
+            Ok(range(seconds, seconds))
+        })?;
+        let found: Vec<(Span, Span)> = rows.collect::<Result<_, _>>()?;
+        if i64::try_from(found.len()).is_ok_and(|found| found <= MOST_OFFSETS) {
+            return Ok(found);
+        }
+        let ends = format!("SELECT min(seconds), max(seconds) FROM (SELECT {OF_RUN})");
+        let mut statement = self.db.prepare_cached(&ends)?;
+        let all = statement.query_row(params![agent, run, from, to], |row| {
+            Ok(range(row.get(0)?, row.get(1)?))
+        })?;
+        Ok(vec![all])
     }
 
     /// The newest for each agent, by name.

@@ -1,7 +1,7 @@
-use crate::store::tests::{Dir, name};
+use crate::store::tests::{Dir, Session, encoded, name};
 use crate::store::{Reader, Store};
-use hopgap_proto::record::AgentName;
-use hopgap_proto::time::{Span, Wall};
+use hopgap_proto::record::{AgentName, BlockBody, Event, EventKind};
+use hopgap_proto::time::{Mono, Span, Wall};
 use hopgap_proto::uplink::ClockExchange;
 
 const NOON: i64 = 1_790_000_000_000_000_000;
@@ -97,4 +97,33 @@ fn a_store_of_an_older_version_has_none() {
     let reader = Reader::open(&dir.0).unwrap();
     assert_eq!(reader.clocks(at(0), at(10)).unwrap(), []);
     assert_eq!(reader.newest_clocks().unwrap(), []);
+}
+
+/// A clock that is set more often than differences are told apart: one range holds all.
+#[test]
+fn no_difference_of_clocks_is_dropped() {
+    const BLOCKS: u64 = 4_200;
+    let dir = Dir::new();
+    let mut store = Store::open(&dir.0).unwrap();
+    let [mut block, _] = Session::new(at(0)).ten_seconds();
+    let event = Event {
+        at: block.header.closed.mono,
+        kind: EventKind::SessionStarted,
+    };
+    block.body = BlockBody::Events(vec![event]);
+    let mut blocks = Vec::new();
+    for number in 0..BLOCKS {
+        block.header.key.number = number;
+        block.header.closed.wall += Span::from_secs(10);
+        blocks.push(encoded(&block));
+    }
+    store.append(&blocks, at(0)).unwrap();
+    let reader = Reader::open(&dir.0).unwrap();
+    let run = block.header.key.run;
+    let always = (Mono::ZERO, Mono::from_nanos(i64::MAX));
+    let found = reader.clock_offsets(&name("onprem"), run, always).unwrap();
+    let [(low, high)] = found[..] else {
+        panic!("{} ranges", found.len());
+    };
+    assert_eq!(high - low, Span::from_secs(4_199 * 10 + 2));
 }
