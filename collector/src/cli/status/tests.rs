@@ -204,8 +204,9 @@ fn a_clock_that_is_off_is_told_with_its_difference() {
         (-259_200 * SECOND, "259200 s (3 d) behind"),
     ] {
         let page = with(ahead, 500_000).replace("\n  ", " ");
-        let said =
-            format!("agent `b`: its clock is {said} the collector's; synchronise the two clocks (NTP)\n");
+        let said = format!(
+            "agent `b`: its clock is {said} the collector's; synchronise the two clocks (NTP)\n"
+        );
         assert!(page.contains(&said), "{page}");
     }
     // Within a second, as far as is known.

@@ -90,7 +90,7 @@ fn unseen(truth: &Truth, (begin, end): Window, host: usize) -> Span {
     let (mut unseen, mut until) = (Span::ZERO, begin);
     for (from, to) in seen.into_iter().chain([(end, end)]) {
         if from - until > GRAIN {
-            unseen = unseen + (from - until);
+            unseen += from - until;
         }
         until = until.max(to);
     }
