@@ -19,7 +19,7 @@ fn a_missed_objective_is_told_by_the_exit_code() {
         pair.lose_forward(30);
         pair.answers(20);
         let missed = measure.interrupt();
-        assert_eq!(missed.code, Some(1), "{missed:?}");
+        assert_eq!(missed.code, Some(3), "{missed:?}");
         let found = Measured::of(&missed.stdout);
         assert_eq!(found.0["verdict"]["result"], "missed");
 

@@ -334,6 +334,7 @@ impl ReflectorLog {
         }
         let mut last = last_reading.max(last_reception.unwrap_or(Mono::MIN));
         let mut complete = (last_reading - UNSHIPPED).max(last_reception.unwrap_or(Mono::MIN));
+        let mut stopped = None;
         for event in events {
             begin = begin.min(event.at);
             last = last.max(event.at);
@@ -341,6 +342,7 @@ impl ReflectorLog {
             match event.kind {
                 EventKind::SessionStopped | EventKind::ReflectorStopped => {
                     complete = complete.max(event.at);
+                    stopped = stopped.max(Some(event.at));
                 }
                 EventKind::RecordsLost { blocks } => {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
@@ -404,6 +406,10 @@ impl ReflectorLog {
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
         let (begin, last) = (utc(begin), utc(last));
         self.covered.push((begin, utc(complete)));
+        // It ended in order, and its agent gave a last sign after it.
+        if stopped == Some(complete) {
+            self.not_running.push((utc(complete), last));
+        }
         Some((begin, last))
     }
 

@@ -1,6 +1,6 @@
 use crate::findings::{Counts, Direction, DirectionSource, VerdictResult};
-use crate::scenario::sent_at;
 use crate::scenario::{World, line, world};
+use crate::scenario::{reflector_at, sent_at};
 use hopgap_proto::record::{DropReason, Event, EventKind, FlowIndex};
 use hopgap_proto::time::Span;
 
@@ -776,4 +776,22 @@ fn blocks_lost_after_the_reflectors_clock_was_set_leave_their_hole_where_it_was(
         Event { at, kind },
     ];
     assert_eq!(lost(&crate::analyse(&input).sessions[0].counts), (0, 0, 4));
+}
+
+#[test]
+fn what_came_between_the_reflectors_end_and_its_agents_is_no_data() {
+    // The agent closes its last block some milliseconds after its reflector ended.
+    let mut world = world(&[line(&format!("{}x", ".".repeat(100)))]);
+    world.tail = Span::from_secs(3);
+    let ended = reflector_at(world.interval, 99) + Span::from_millis(5);
+    world.reflector_events.push(Event {
+        at: ended,
+        kind: EventKind::ReflectorStopped,
+    });
+    let found = counts(&world);
+    assert_eq!((found.no_data, found.lost_unknown), (1, 0), "{found:?}");
+    // Without the end nobody knows.
+    world.reflector_events.clear();
+    let found = counts(&world);
+    assert_eq!((found.no_data, found.lost_unknown), (0, 1), "{found:?}");
 }
