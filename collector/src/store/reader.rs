@@ -23,20 +23,14 @@ impl Reader {
     /// When there is none, or a newer version made it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(DATABASE);
-        let path_of_store = dir.to_owned();
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(StoreError::Missing {
-                    path: path_of_store,
-                });
-            }
-            Err(source) => {
-                return Err(StoreError::Hidden {
-                    path: path_of_store,
-                    source,
-                });
-            }
+        let hidden = |source| StoreError::Hidden {
+            path: dir.to_owned(),
+            source,
+        };
+        if !path.try_exists().map_err(hidden)? {
+            return Err(StoreError::Missing {
+                path: dir.to_owned(),
+            });
         }
         let db = match beside_a_writer(&path, dir) {
             Err(StoreError::Open { source, .. }) if lacks_rights(&source) => at_rest(&path, dir)?,

@@ -431,6 +431,13 @@ impl ReflectorLog {
         timeline.map_or(at, |timeline| timeline.utc(Mono::ZERO + (at - *zero)))
     }
 
+    /// When the reply to a probe left, on UTC, by the clock of the process that sent it; `None`
+    /// where no departure is on record.
+    pub(crate) fn left(&self, sample: &Sample) -> Option<Wall> {
+        let ((number, _), left) = sample.reflected.zip(sample.departed)?;
+        Some(self.timeline(number)?.utc(left.at))
+    }
+
     /// The clocks of the reflecting process of this number, where it told any reading.
     pub(crate) fn timeline(&self, number: u32) -> Option<&Timeline> {
         let (.., timeline) = self.runs.get(usize::try_from(number).ok()?)?;

@@ -256,12 +256,11 @@ fn departed<'a>(
     usual: Span,
 ) -> Point<'a> {
     let logged = sample.reflected.zip(sample.departed);
-    let known = logged.and_then(|((number, arrived), left)| {
-        let timeline = causes.session.log.timeline(number)?;
-        Some((number, timeline.utc(left.at), arrived, left.at))
-    });
+    let known = logged.zip(causes.session.log.left(sample));
     let (left, at, stayed) = match known {
-        Some((number, at, arrived, left)) => ((Whose::Reflector(number), left), at, left - arrived),
+        Some((((number, arrived), left), at)) => {
+            ((Whose::Reflector(number), left.at), at, left.at - arrived)
+        }
         None => {
             let stayed = if sample.replied {
                 may_have_stayed(sample, usual)

@@ -154,9 +154,7 @@ fn departed(sample: &Sample, said: Said, clocks: &mut Clocks) -> Seen {
 
 /// How much later than its probe was sent a reply left.
 fn later(run: &Run, sample: &Sample, log: &ReflectorLog) -> Span {
-    let logged = sample.reflected.zip(sample.departed);
-    let known = logged.and_then(|((number, _), left)| Some(log.timeline(number)?.utc(left.at)));
-    match known {
+    match log.left(sample) {
         Some(left) => left - run.timeline.utc(sample.sent),
         None if sample.replied => sample.stayed,
         None => Span::ZERO,
