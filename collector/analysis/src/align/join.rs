@@ -457,17 +457,22 @@ impl ReflectorLog {
         self.covered.iter().map(|(_, to)| *to).max()
     }
 
-    /// What the log says of an instant on the reflector's wall clock.
+    /// What the log says of a probe that is not in it and was expected at an instant on the
+    /// reflector's wall clock. It may have come as much earlier or later as that instant is
+    /// uncertain ([`NEAR`]): beside its begin and end the log cannot miss it.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
         let within = |(from, to): &(Wall, Wall)| *from <= at && at <= *to;
-        if !self.heard.as_ref().is_some_and(within) {
+        let edge = if self.present { NEAR } else { Span::ZERO };
+        let well_within = |(from, to): &(Wall, Wall)| *from + edge <= at && at + edge <= *to;
+        let perhaps_within = |(from, to): &(Wall, Wall)| *from <= at + edge && at - edge <= *to;
+        if !self.heard.as_ref().is_some_and(well_within) {
             Coverage::Unheard
         } else if self.holes.iter().any(within) {
             Coverage::Unknown
+        } else if self.not_running.iter().any(perhaps_within) {
+            Coverage::NotRunning
         } else if self.covered.iter().any(within) {
             Coverage::Covered
-        } else if self.not_running.iter().any(within) {
-            Coverage::NotRunning
         } else {
             Coverage::Unknown
         }

@@ -313,5 +313,6 @@ fn an_agent_that_ended_in_order_has_told_all_that_reached_it() {
         kind: EventKind::ReflectorStopped,
     });
     let counts = counts(&input);
-    assert_eq!((counts.lost_forward, counts.no_data), (200, 100));
+    // What was to come in the last 20 ms may have come after the end.
+    assert_eq!((counts.lost_forward, counts.no_data), (197, 103));
 }

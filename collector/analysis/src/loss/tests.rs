@@ -795,3 +795,22 @@ fn what_came_between_the_reflectors_end_and_its_agents_is_no_data() {
     let found = counts(&world);
     assert_eq!((found.no_data, found.lost_unknown), (0, 1), "{found:?}");
 }
+
+#[test]
+fn what_was_to_come_just_before_the_reflectors_end_is_no_data() {
+    // The path is never known to the millisecond: it may have come just after.
+    let mut world = world(&[line(&format!("{}x", ".".repeat(100)))]);
+    world.tail = Span::from_secs(3);
+    let expected = reflector_at(world.interval, 100);
+    let ended = |after| Event {
+        at: expected + after,
+        kind: EventKind::ReflectorStopped,
+    };
+    world.reflector_events.push(ended(Span::from_millis(15)));
+    let found = counts(&world);
+    assert_eq!((found.no_data, found.lost_forward), (1, 0), "{found:?}");
+    // One that was to come well before did not.
+    world.reflector_events = vec![ended(Span::from_millis(60))];
+    let found = counts(&world);
+    assert_eq!((found.no_data, found.lost_forward), (0, 1), "{found:?}");
+}
