@@ -40,6 +40,8 @@ use tracing::{error, info, warn};
 const MOST_OPEN_SESSIONS: usize = 4_096;
 /// Longest wait, so that a stop is noticed.
 const IDLE: Span = Span::from_millis(100);
+/// How long a reflector that ends answers what already waits.
+const LAST_ANSWERS: Span = Span::from_millis(100);
 /// The socket is looked at this often where it cannot be waited for.
 const BLIND: std::time::Duration = std::time::Duration::from_millis(1);
 /// Bytes that a small datagram takes in a socket's buffer, by the kernel's book-keeping.
@@ -379,11 +381,11 @@ impl ReflectorShell {
             }
             self.take_changes();
         }
+        let ended = self.answer_the_rest(&mut replies, &mut pending);
         self.read_clocks();
-        let now = Clock::now();
-        self.reflector.finish(now);
+        self.reflector.finish(Clock::now());
         let stopped = Event {
-            at: now,
+            at: ended,
             kind: EventKind::ReflectorStopped,
         };
         batch_of(&mut self.batches, None).events.push(stopped);
@@ -392,6 +394,22 @@ impl ReflectorShell {
         Totals {
             dropped: totals.dropped + self.unasked,
             ..totals
+        }
+    }
+
+    /// Answers what waits in the sockets; the instant up to which all that came was looked at.
+    /// A probe that came before the end and was not read would look lost on its way.
+    fn answer_the_rest(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> Mono {
+        let first = Clock::now();
+        loop {
+            let before = Clock::now();
+            if !self.answer_batches(replies, pending) {
+                return before;
+            }
+            // Under a flood the queues are never empty.
+            if before - first >= LAST_ANSWERS {
+                return first;
+            }
         }
     }
 
