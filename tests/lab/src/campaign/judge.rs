@@ -226,6 +226,14 @@ impl View<'_> {
         self.is_around(probe, FORGETS, |down| down.killed)
     }
 
+    /// Whether a killed reflecting agent took with it whether the probe arrived: then nobody
+    /// knows in which direction it was lost.
+    fn has_no_direction(&self, probe: &Probe) -> bool {
+        let reflector = 1 - self.truth.side;
+        let killed = |down: &Down| down.killed && down.side == Some(reflector);
+        self.is_open(probe) || self.is_around(probe, FORGETS, killed)
+    }
+
     /// Whether the reflecting agent did not run when the probe was sent, or was just
     /// starting, or nobody can tell whether its host took anything in. Of a loss then the report may claim nothing; what it claims must be true.
     fn is_open(&self, probe: &Probe) -> bool {

@@ -115,8 +115,8 @@ fn periods<'a>(view: &View<'a>, direction: &'static str) -> impl Iterator<Item =
 }
 
 /// Lost probes of which the report may say that their direction is not known: those that
-/// were sent while the reflecting agent did not run or was just starting. Whether it was
-/// there already when such a probe came is known to nobody.
+/// were sent while the reflecting agent did not run or was just starting, or shortly before it
+/// was killed. Whether such a probe came is known to nobody.
 fn excused_unknown(view: &View<'_>) -> u64 {
     let excused = periods(view, "unknown").filter(|period| {
         let range = view.place(&period.first).zip(view.place(&period.last));
@@ -124,7 +124,8 @@ fn excused_unknown(view: &View<'_>) -> u64 {
             let probes = view.truth.probes.get(first..=last).unwrap_or_default();
             let lost = |p: &&Probe| p.lost(0) == Some(true) || p.lost(1) == Some(true);
             let lost: Vec<&Probe> = probes.iter().filter(lost).collect();
-            lost.len() as u64 == period.lost && lost.iter().all(|probe| view.is_open(probe))
+            lost.len() as u64 == period.lost
+                && lost.iter().all(|probe| view.has_no_direction(probe))
         })
     });
     excused.map(|period| period.lost).sum()

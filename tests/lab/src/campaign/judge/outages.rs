@@ -100,11 +100,12 @@ impl Judgement {
         });
         // While an agent does not run, a part may have no data, or no direction.
         let down = |place: usize| view.is_down(&view.truth.probes[place]);
-        let found = whole
-            || (run.clone().any(down)
-                && run
-                    .clone()
-                    .all(|place| down(place) || said(place, "unknown")));
+        let hidden = |place: &usize| down(*place) || said(*place, "unknown");
+        // Of what is not hidden so few are left in a row that they are no outage.
+        let places: Vec<usize> = run.clone().collect();
+        let mut seen = places.split(hidden);
+        let found =
+            whole || (run.clone().any(down) && seen.all(|places| places.len() < OUTAGE_MIN));
         let forgotten = run
             .clone()
             .any(|place| view.is_forgotten(&view.truth.probes[place]));
@@ -142,7 +143,14 @@ impl Judgement {
             let all = &runs[direction];
             all.iter().any(|run| overlap(run, range))
         };
-        let said = DIRECTIONS.iter().position(|d| *d == outage.direction);
+        let mut said = DIRECTIONS.iter().position(|d| *d == outage.direction);
+        if said.is_none() {
+            let lost = |d: usize| move |p: &&Probe| p.lost(d) == Some(true);
+            let probes = || view.truth.probes[range.clone()].iter();
+            // Nobody knows it: then one of the true ones, to hold its bounds against.
+            said = (0..2)
+                .find(|d| has(*d) && probes().filter(lost(*d)).all(|p| view.has_no_direction(p)));
+        }
         let (first, last) = (outage.first_lost.seq, outage.last_lost.seq);
         let label = format!(
             "{}, {} outage of probes {first} to {last}",

@@ -346,6 +346,60 @@ fn an_unknown_direction_is_excused_only_where_the_reflector_was_not_there() {
     }
 }
 
+#[test]
+fn what_is_left_of_a_hidden_outage_is_one_only_from_three_probes_on() {
+    // Of 30 lost probes those up to the given one were on their way to nobody.
+    let missed = |last_hidden: i64| {
+        let down = Down {
+            from: Span::from_millis(600),
+            until: Span::from_millis(last_hidden * 10) - super::STARTS,
+            killed: false,
+            side: Some(1),
+        };
+        let left = 90 - last_hidden;
+        let period = json!({"direction": "forward", "first": point(last_hidden + 1), "last": point(90), "lost": left});
+        let changes = [
+            (&*format!("{FLOW}/counts/lost_forward"), json!(left)),
+            (&format!("{FLOW}/outages"), json!([])),
+            (&format!("{FLOW}/background"), json!([period])),
+        ];
+        let judgement = judged_with(vec![down], &changes);
+        judgement.found.all - judgement.found.right
+    };
+    assert_eq!(missed(88), 0);
+    assert_eq!(missed(87), 1);
+}
+
+#[test]
+fn an_outage_without_a_direction_is_excused_where_the_killed_reflector_took_its_log_along() {
+    let period = json!({"direction": "unknown", "first": point(61), "last": point(90), "lost": 30});
+    let judged = |killed: bool, most_ms: i64| {
+        let down = Down {
+            from: Span::from_millis(1_000),
+            until: Span::from_millis(1_200),
+            killed,
+            side: Some(1),
+        };
+        let changes = [
+            (&*format!("{FLOW}/counts/lost_forward"), json!(0)),
+            (&format!("{FLOW}/counts/lost_unknown"), json!(30)),
+            (&of_outage("direction"), json!("unknown")),
+            (&of_outage("at_most_ns"), json!(most_ms * MILLI)),
+            (&of_outage("loss_periods"), json!([period.clone()])),
+        ];
+        judged_with(vec![down], &changes).faults
+    };
+    assert_eq!(judged(true, 310), Vec::<String>::new());
+    // It is held against the truth all the same.
+    assert!(judged(true, 291).join("; ").contains("truly it lasted"));
+    // One that ended in order kept its log.
+    assert!(
+        judged(false, 310)
+            .join("; ")
+            .contains("truly it was forward")
+    );
+}
+
 /// What comes after the question cannot be told, and what comes within must be.
 #[test]
 fn an_outage_has_an_end_where_a_probe_within_the_question_tells_of_it() {
