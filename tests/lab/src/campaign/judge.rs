@@ -244,7 +244,20 @@ impl View<'_> {
 
     /// Whether an agent did not run when the probe was sent, or seems not to have.
     fn is_down(&self, probe: &Probe) -> bool {
-        self.is_around(probe, Span::ZERO, |_| true) || self.is_unheard(probe)
+        self.is_absent(probe) || self.is_unheard(probe)
+    }
+
+    /// Whether an agent did not run when the probe was sent.
+    fn is_absent(&self, probe: &Probe) -> bool {
+        self.is_around(probe, Span::ZERO, |_| true)
+    }
+
+    /// For how long within a stretch nobody can tell whether the reflecting host as a whole
+    /// stood still.
+    fn unheard_within(&self, from: Mono, to: Mono) -> Span {
+        let parts = self.deaf.iter().map(|(a, b)| (*b).min(to) - (*a).max(from));
+        let parts = parts.filter(|part| *part > Span::ZERO);
+        parts.fold(Span::ZERO, |sum, part| sum + part)
     }
 
     /// Whether the probe was sent to a host that took nothing in, as far as anybody can tell.

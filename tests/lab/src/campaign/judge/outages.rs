@@ -393,6 +393,9 @@ impl Edges {
                 width += gap;
             }
         }
+        if direction == 0 {
+            width += view.unheard_within(left(before), left(after));
+        }
         if direction == 1 && is_burst(view, first) {
             width += SAMPLED;
         }
@@ -406,7 +409,7 @@ impl Edges {
             ),
             width,
             open,
-            down: inner.iter().any(|probe| view.is_down(probe)),
+            down: inner.iter().any(|probe| view.is_absent(probe)),
         })
     }
 }
@@ -418,16 +421,18 @@ const SAMPLED: Span = Span::from_millis(20);
 /// Whether replies left so fast when this one did: by those of its own flow, of which there
 /// are as many as of each other flow.
 fn is_burst(view: &View<'_>, lost: &Probe) -> bool {
-    const AROUND: Span = Span::from_millis(20);
+    const WITHIN: Span = Span::from_millis(20);
     let Some(at) = lost.way(1).map(|way| way.enter) else {
         return false;
     };
-    let replies = view.truth.probes.iter().filter_map(|p| p.way(1));
-    let near = replies
-        .filter(|way| (way.enter - at).abs() <= AROUND)
-        .count();
-    // 20,000 a second are 400 in 20 ms, and before the first of a burst there are none.
-    near * usize::from(view.scenario.flows) >= 400
+    let left = |from: Mono, to: Mono| {
+        let replies = view.truth.probes.iter().filter_map(|p| p.way(1));
+        let near = replies.filter(|way| from <= way.enter && way.enter <= to);
+        near.count() * usize::from(view.scenario.flows)
+    };
+    // 20,000 a second are 400 in 20 ms; before the first of a burst there are none, and after
+    // its last.
+    left(at - WITHIN, at).max(left(at, at + WITHIN)) >= 400
 }
 
 /// When it changed between two probes: exactly, where the program switched there, else

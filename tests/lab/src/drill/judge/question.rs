@@ -9,6 +9,9 @@ use hopgap_proto::time::{Mono, Span};
 
 /// Packets of one flow that leave a host this close to each other leave nothing unseen.
 const GRAIN: Span = Span::from_millis(100);
+/// What the report tells of a stretch may be off by so much at its edges: the clocks of the
+/// question are the collector's, those of the packets the machine's.
+const EDGES: Span = Span::from_millis(250);
 /// The hosts by their names in the plan.
 const HOSTS: [&str; 2] = ["onprem", "azure"];
 
@@ -18,8 +21,13 @@ impl Judgement {
     pub(super) fn compare_question(&mut self, report: &Report, truth: &Truth, window: Window) {
         self.compare_verdict(&report.findings.verdict.result, truth, window);
         for (from, to) in [(0, 1), (1, 0)] {
-            let unseen = unseen(truth, window, from);
-            self.compare_coverage(&report.findings.coverage, (HOSTS[from], HOSTS[to]), unseen);
+            let unseen = Unseen::of(truth, window, from);
+            if report.findings.verdict.result == "met" {
+                self.compare_met(unseen, (HOSTS[from], HOSTS[to]));
+            }
+            let asked = window.1 - window.0;
+            let hosts = (HOSTS[from], HOSTS[to]);
+            self.compare_coverage(&report.findings.coverage, hosts, asked, unseen);
         }
     }
 
@@ -53,7 +61,24 @@ impl Judgement {
         }
     }
 
-    fn compare_coverage(&mut self, said: &Coverage, (from, to): (&str, &str), unseen: Span) {
+    /// An outage that is longer than the objective may hide where nothing left a host.
+    fn compare_met(&mut self, unseen: Unseen, (from, to): (&str, &str)) {
+        let objective = Objective::default().outage;
+        if unseen.longest > objective + EDGES {
+            self.faults.push(format!(
+                "the verdict is `met`, but from {from} to {to} no packet left for {}, longer than the objective of {objective}",
+                unseen.longest
+            ));
+        }
+    }
+
+    fn compare_coverage(
+        &mut self,
+        said: &Coverage,
+        (from, to): (&str, &str),
+        asked: Span,
+        unseen: Unseen,
+    ) {
         let direction = said
             .directions
             .iter()
@@ -64,37 +89,71 @@ impl Judgement {
             ));
             return;
         };
-        let missing = Span::from_nanos(direction.asked_ns - direction.seen_ns);
-        if missing > unseen + STAMP_SLACK * 2 {
+        let said = Span::from_nanos(direction.asked_ns);
+        if (said - asked).abs() > EDGES * 2 {
             self.faults.push(format!(
-                "from {from} to {to}: the report says that {missing} were not seen, though packets left all the time but for {unseen}"
+                "from {from} to {to}: the report was asked about {said}; the drill lasted {asked}"
+            ));
+        }
+        let missing = Span::from_nanos(direction.asked_ns - direction.seen_ns);
+        if missing > unseen.most + STAMP_SLACK * 2 {
+            self.faults.push(format!(
+                "from {from} to {to}: the report says that {missing} were not seen, though packets left all the time but for {}",
+                unseen.most
+            ));
+        }
+        if missing + EDGES * 2 < unseen.least {
+            self.faults.push(format!(
+                "from {from} to {to}: the report says that {missing} were not seen; no packet left for {}",
+                unseen.least
             ));
         }
     }
 }
 
-/// For how long no flow had packets leave this host.
-fn unseen(truth: &Truth, (begin, end): Window, host: usize) -> Span {
-    let mut seen: Vec<(Mono, Mono)> = Vec::new();
-    for flow in truth.flows.values() {
-        let leaves_server = *flow.flow.source.ip() == SERVER;
-        if leaves_server != (host == 0) {
-            continue;
+/// For how long no packet left a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unseen {
+    /// As each flow tells: what one flow sent is seen where its packets are near each other.
+    most: Span,
+    /// As all of its flows together tell.
+    least: Span,
+    /// The longest stretch in which none of its flows sent anything.
+    longest: Span,
+}
+
+impl Unseen {
+    fn of(truth: &Truth, (begin, end): Window, host: usize) -> Self {
+        let mut seen: Vec<(Mono, Mono)> = Vec::new();
+        let mut all = vec![begin, end];
+        for flow in truth.flows.values() {
+            let leaves_server = *flow.flow.source.ip() == SERVER;
+            if leaves_server != (host == 0) {
+                continue;
+            }
+            let at = flow.packets.iter().map(|packet| packet.mark.enter);
+            let at: Vec<Mono> = at.filter(|at| *at >= begin && *at <= end).collect();
+            let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= GRAIN);
+            seen.extend(near.map(|pair| (pair[0], pair[1])));
+            all.extend(at);
         }
-        let at = flow.packets.iter().map(|packet| packet.mark.enter);
-        let at: Vec<Mono> = at.filter(|at| *at >= begin && *at <= end).collect();
-        let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= GRAIN);
-        seen.extend(near.map(|pair| (pair[0], pair[1])));
-    }
-    seen.sort_unstable();
-    let (mut unseen, mut until) = (Span::ZERO, begin);
-    for (from, to) in seen.into_iter().chain([(end, end)]) {
-        if from - until > GRAIN {
-            unseen += from - until;
+        seen.sort_unstable();
+        let (mut most, mut until) = (Span::ZERO, begin);
+        for (from, to) in seen.into_iter().chain([(end, end)]) {
+            if from - until > GRAIN {
+                most += from - until;
+            }
+            until = until.max(to);
         }
-        until = until.max(to);
+        all.sort_unstable();
+        let gaps = all.windows(2).map(|pair| pair[1] - pair[0]);
+        let gaps: Vec<Span> = gaps.filter(|gap| *gap > GRAIN + STAMP_SLACK).collect();
+        Self {
+            most,
+            least: gaps.iter().fold(Span::ZERO, |sum, gap| sum + *gap),
+            longest: gaps.into_iter().max().unwrap_or(Span::ZERO),
+        }
     }
-    unseen
 }
 
 #[cfg(test)]

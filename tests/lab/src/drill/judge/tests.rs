@@ -90,7 +90,7 @@ fn judged_counted(
     let dir = std::env::temp_dir().join(format!("hopgap-judge-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let report = format!(
-        r#"{{"findings":{{"verdict":{{"result":"met"}},"coverage":{{"directions":[
+        r#"{{"findings":{{"verdict":{{"result":"undecided"}},"coverage":{{"directions":[
             {{"from":"onprem","to":"azure","asked_ns":60000000000,"seen_ns":2990000000}},
             {{"from":"azure","to":"onprem","asked_ns":60000000000,"seen_ns":0}}]}},
             "transitions":[],"sessions":[{{"session":"onprem-azure","latency":[{latency}],

@@ -1,5 +1,5 @@
 use super::super::tests::truth;
-use super::{Judgement, unseen};
+use super::{Judgement, Unseen};
 use crate::drill::judge::report::Coverage;
 use crate::truth::{Mark, TrueOutage, Truth};
 use hopgap_proto::time::{Mono, Span};
@@ -56,25 +56,60 @@ fn the_verdict_is_held_against_the_longest_outage() {
 fn what_no_packet_left_in_was_not_seen() {
     // Packets left the server from 10 s to 12.99 s, and none left the VM.
     let truth = truth();
-    assert_eq!(unseen(&truth, window(), 0), Span::from_millis(57_010));
-    assert_eq!(unseen(&truth, window(), 1), Span::from_secs(60));
+    let server = Unseen {
+        most: Span::from_millis(57_010),
+        least: Span::from_millis(57_010),
+        longest: Span::from_millis(47_010),
+    };
+    assert_eq!(Unseen::of(&truth, window(), 0), server);
+    let all = Span::from_secs(60);
+    let vm = Unseen {
+        most: all,
+        least: all,
+        longest: all,
+    };
+    assert_eq!(Unseen::of(&truth, window(), 1), vm);
 }
 
 #[test]
-fn more_may_not_be_missing_than_nothing_left_in() {
-    let said = |seen_ns: i64| -> Coverage {
+fn what_is_missing_is_what_nothing_left_in() {
+    let said = |asked_ns: i64, seen_ns: i64| -> Coverage {
         let text = format!(
-            r#"{{"directions":[{{"from":"onprem","to":"azure","asked_ns":60000000000,"seen_ns":{seen_ns}}}]}}"#
+            r#"{{"directions":[{{"from":"onprem","to":"azure","asked_ns":{asked_ns},"seen_ns":{seen_ns}}}]}}"#
         );
         serde_json::from_str(&text).unwrap()
     };
-    let unseen = Span::from_millis(57_010);
-    for (seen_ns, fits) in [(2_990_000_000, true), (2_900_000_000, false)] {
+    let asked = Span::from_secs(60);
+    let unseen = Unseen::of(&truth(), window(), 0);
+    for (asked_ns, seen_ns, fits) in [
+        (60_000_000_000, 2_990_000_000, true),
+        // Too much is said to be missing.
+        (60_000_000_000, 2_900_000_000, false),
+        // Too little.
+        (60_000_000_000, 3_600_000_000, false),
+        // Another stretch.
+        (30_000_000_000, 0, false),
+    ] {
         let mut judgement = Judgement::default();
-        judgement.compare_coverage(&said(seen_ns), ("onprem", "azure"), unseen);
+        let said = said(asked_ns, seen_ns);
+        judgement.compare_coverage(&said, ("onprem", "azure"), asked, unseen);
         assert_eq!(judgement.faults.is_empty(), fits, "{:?}", judgement.faults);
     }
     let mut judgement = Judgement::default();
-    judgement.compare_coverage(&said(0), ("azure", "onprem"), Span::from_secs(60));
+    let said = said(60_000_000_000, 0);
+    judgement.compare_coverage(&said, ("azure", "onprem"), asked, unseen);
     assert_eq!(judgement.faults.len(), 1, "a direction that is not told of");
+}
+
+#[test]
+fn an_objective_is_not_met_where_nothing_left_for_longer() {
+    for (seconds, fits) in [(9, true), (11, false)] {
+        let mut judgement = Judgement::default();
+        let unseen = Unseen {
+            longest: Span::from_secs(seconds),
+            ..Unseen::of(&truth(), window(), 0)
+        };
+        judgement.compare_met(unseen, ("onprem", "azure"));
+        assert_eq!(judgement.faults.is_empty(), fits, "{:?}", judgement.faults);
+    }
 }
