@@ -21,7 +21,6 @@ mod steady;
 mod timeline;
 
 use heard::Heard;
-pub(crate) use heard::{merged as merged_stretches, within as in_stretches};
 pub(crate) use join::{Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
 pub(crate) use reference::Placed;
 pub(crate) use stalls::{STALL, Stall, Stalls};

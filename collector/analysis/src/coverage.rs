@@ -44,6 +44,7 @@ use crate::align::{Placed, Session};
 use crate::findings::{Coverage, DirectionCoverage, Missing, Window};
 use crate::input::Input;
 use crate::schema::{Nanos, Utc};
+use crate::stretches::Stretches;
 use cause::{Causes, LostRecords};
 use flow::{Tells, View};
 use hopgap_proto::plan::Objective;
@@ -146,7 +147,7 @@ fn unseen_in(
     question: Stretch,
     limit: Span,
 ) -> Option<UnseenFlow> {
-    let gaps = complement(merged(view.seen), question, limit);
+    let gaps = complement(&Stretches::of(view.seen), question, limit);
     let (from, to) = gaps.into_iter().max_by_key(|(from, to)| *to - *from)?;
     let parts = cause::told(&[(from, to)], view.blind, limit);
     let part = parts.into_iter().max_by_key(|m| m.lasted_ns)?;
@@ -202,10 +203,10 @@ impl<'a> Building<'a> {
     }
 
     fn finish(self, question: Stretch) -> DirectionCoverage {
-        let seen = merged(self.view.seen);
+        let seen = Stretches::of(self.view.seen);
         // Replies that left after the question tell of what was before them.
-        let seen_until = seen.last().map(|(_, to)| Utc((*to).min(question.1)));
-        let gaps = complement(seen, question, self.grain);
+        let seen_until = seen.last().map(|(_, to)| Utc(to.min(question.1)));
+        let gaps = complement(&seen, question, self.grain);
         let asked = (question.1 - question.0).max(Span::ZERO);
         let missing: Span = gaps.iter().map(|(from, to)| *to - *from).sum();
         let seen = asked - missing;
@@ -238,28 +239,15 @@ fn ppm(part: Span, whole: Span, all: bool) -> u32 {
     u32::try_from(ppm).unwrap_or_default().min(MILLION - 1)
 }
 
-/// Stretches put together where they touch or overlap.
-fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
-    all.sort_unstable();
-    let mut out: Vec<Stretch> = Vec::new();
-    for (from, to) in all {
-        match out.last_mut() {
-            Some((_, end)) if from <= *end => *end = (*end).max(to),
-            _ => out.push((from, to)),
-        }
-    }
-    out
-}
-
 /// What of the question lies in none of the stretches, where it is longer than `grain`. A
 /// question without any is missing as a whole, however short it is.
-fn complement(seen: Vec<Stretch>, (from, to): Stretch, grain: Span) -> Vec<Stretch> {
+fn complement(seen: &Stretches<Wall>, (from, to): Stretch, grain: Span) -> Vec<Stretch> {
     if seen.is_empty() {
         return vec![(from, to.max(from))];
     }
     let mut gaps = Vec::new();
     let mut end = from;
-    for (a, b) in seen.into_iter().chain([(to, to)]) {
+    for (a, b) in seen.iter().chain([(to, to)]) {
         let a = a.min(to);
         if a - end > grain {
             gaps.push((end, a));

@@ -30,6 +30,7 @@ pub mod schema;
 mod seconds;
 mod session;
 mod stall;
+mod stretches;
 mod suspended;
 pub mod text;
 mod told;

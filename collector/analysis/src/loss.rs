@@ -32,12 +32,13 @@
 //!   gives nothing.
 
 use crate::align::{
-    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline,
-    Whose, in_stretches, merged_stretches,
+    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline, Whose,
 };
 use crate::findings::{Counts, DirectionSource};
+use crate::stretches::Stretches;
 use hopgap_proto::record::EventKind;
 use hopgap_proto::time::{Mono, Span, Wall};
+use std::collections::BTreeMap;
 
 /// What became of a probe that left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,13 +186,13 @@ fn slept(run: &mut Run) {
         EventKind::Suspended { since, .. } => Some((since - REPLY_WITHIN, event.at)),
         _ => None,
     });
-    let asleep = merged_stretches(told.collect());
+    let asleep = Stretches::of(told.collect());
     if asleep.is_empty() {
         return;
     }
     for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
         let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
-        if lost && in_stretches(&asleep, s.sent) {
+        if lost && asleep.hold(s.sent) {
             s.fate = Fate::NoData;
         }
     }
@@ -199,30 +200,90 @@ fn slept(run: &mut Run) {
 
 /// Probes whose replies the sender's own kernel threw away.
 fn overflowed(run: &mut Run) {
+    let mut told: BTreeMap<u8, Vec<Overflow>> = BTreeMap::new();
     for event in &run.events {
-        let EventKind::ReceiveOverflow {
+        if let EventKind::ReceiveOverflow {
             flow: Some(flow),
             since,
             count,
         } = event.kind
-        else {
+        {
+            told.entry(flow.0).or_default().push(Overflow {
+                since,
+                to: event.at,
+                count: u64::from(count),
+            });
+        }
+    }
+    for (flow, told) in told {
+        if let Some(flow) = run.flows.get_mut(&flow) {
+            overflowed_in(flow, Overflow::merged(told));
+        }
+    }
+}
+
+/// Of one flow.
+fn overflowed_in(flow: &mut FlowRun, overflows: Vec<Overflow>) {
+    // When the reply to each lost probe left: a reflector that stood still lets the replies of
+    // minutes leave at once.
+    let lost = flow
+        .samples
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| matches!(s.fate, Fate::LostReverse | Fate::LostUnknown));
+    let mut left: Vec<(Mono, usize)> = lost
+        .map(|(i, s)| (s.sent + residence(s).unwrap_or_default(), i))
+        .collect();
+    left.sort_unstable();
+    // Both ends of what each may have lost only go on: each reply is looked at once.
+    let (mut first, mut end) = (0, 0);
+    for overflow in overflows {
+        let from = overflow.since - REPLY_WITHIN;
+        while left.get(first).is_some_and(|(at, _)| *at < from) {
+            first += 1;
+        }
+        while left.get(end).is_some_and(|(at, _)| *at <= overflow.to) {
+            end += 1;
+        }
+        let unheard = left.get(first..end).unwrap_or_default();
+        if len(unheard.len()) > overflow.count {
             continue;
-        };
-        let Some(flow) = run.flows.get_mut(&flow.0) else {
-            continue;
-        };
-        let unheard = |s: &Sample| {
-            let lost = matches!(s.fate, Fate::LostReverse | Fate::LostUnknown);
-            // A reflector that stood still lets the replies of minutes leave at once.
-            let left = s.sent + residence(s).unwrap_or_default();
-            lost && since - REPLY_WITHIN <= left && left <= event.at
-        };
-        let lost = flow.samples.iter().filter(|s| unheard(s)).count();
-        if len(lost) <= u64::from(count) {
-            for s in flow.samples.iter_mut().filter(|s| unheard(s)) {
-                s.fate = Fate::NoData;
+        }
+        for (_, i) in unheard {
+            if let Some(sample) = flow.samples.get_mut(*i) {
+                sample.fate = Fate::NoData;
             }
         }
+        first = first.max(end);
+    }
+}
+
+/// What a socket of the sender had no room for.
+#[derive(Clone, Copy, Debug)]
+struct Overflow {
+    /// The last arrival before.
+    since: Mono,
+    /// When it was told.
+    to: Mono,
+    /// How many there were.
+    count: u64,
+}
+
+impl Overflow {
+    /// In the order of time, and put together where they overlap, as no socket's do.
+    fn merged(mut all: Vec<Self>) -> Vec<Self> {
+        all.sort_unstable_by_key(|o| (o.since, o.to));
+        let mut merged: Vec<Self> = Vec::new();
+        for overflow in all {
+            match merged.last_mut() {
+                Some(last) if overflow.since < last.to => {
+                    last.to = last.to.max(overflow.to);
+                    last.count = last.count.saturating_add(overflow.count);
+                }
+                _ => merged.push(overflow),
+            }
+        }
+        merged
     }
 }
 

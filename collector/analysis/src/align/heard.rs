@@ -8,6 +8,7 @@
 
 use super::stalls::STALL;
 use crate::input::{Input, SessionRecords};
+use crate::stretches::Stretches;
 use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, RunId, Stamp, StampSource};
 use hopgap_proto::time::Mono;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ impl<'a> Heard<'a> {
             // What the program stamped says when it went on, and no more.
             if stamp.source != StampSource::User
                 && let Some(stalls) = stalls.get(&process)
-                && within(stalls, stamp.at)
+                && stalls.hold(stamp.at)
             {
                 let signs = heard.0.entry(process).or_default();
                 let signs = if arrived {
@@ -89,9 +90,8 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// When each process stood still, by its own records; in the order of time, none overlaps
-/// another.
-fn stalls(sessions: &[SessionRecords]) -> BTreeMap<Process<'_>, Vec<Stretch>> {
+/// When each process stood still, by its own records.
+fn stalls(sessions: &[SessionRecords]) -> BTreeMap<Process<'_>, Stretches<Mono>> {
     let mut stalls: BTreeMap<Process<'_>, Vec<Stretch>> = BTreeMap::new();
     for session in sessions {
         for run in &session.reflector {
@@ -107,10 +107,10 @@ fn stalls(sessions: &[SessionRecords]) -> BTreeMap<Process<'_>, Vec<Stretch>> {
             add(&mut stalls, (run.run, &run.agent), told);
         }
     }
-    for stretches in stalls.values_mut() {
-        *stretches = merged(core::mem::take(stretches));
-    }
+    let stalls = stalls.into_iter();
     stalls
+        .map(|(process, told)| (process, Stretches::of(told)))
+        .collect()
 }
 
 fn add<'a>(
@@ -131,26 +131,6 @@ fn told(event: &Event) -> Option<Stretch> {
         }
         _ => None,
     }
-}
-
-/// Stretches put together where they touch or overlap, in the order of time.
-pub(crate) fn merged(mut all: Vec<Stretch>) -> Vec<Stretch> {
-    all.sort_unstable();
-    let mut merged: Vec<Stretch> = Vec::new();
-    for (from, to) in all {
-        match merged.last_mut() {
-            Some((_, end)) if from <= *end => *end = (*end).max(to),
-            _ => merged.push((from, to)),
-        }
-    }
-    merged
-}
-
-/// Whether an instant lies in one of such stretches.
-pub(crate) fn within(stretches: &[Stretch], at: Mono) -> bool {
-    let after = stretches.partition_point(|(from, _)| *from <= at);
-    let last = after.checked_sub(1).and_then(|i| stretches.get(i));
-    last.is_some_and(|(_, to)| at <= *to)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::heard::Heard;
 use super::steady::Steady;
 use super::{Logged, Run, Sample, Stalls, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
+use crate::stretches::Stretches;
 use hopgap_proto::record::{
     AgentName, DropReason, Event, EventKind, Reception, RunId, Stamp, StampSource,
 };
@@ -91,13 +92,13 @@ pub(crate) struct ReflectorLog {
     /// Whether any run of the reflector is known.
     pub(crate) present: bool,
     /// Stretches of the reflector's wall clock in which its log is there.
-    covered: Vec<(Wall, Wall)>,
+    covered: Stretches<Wall>,
     /// Stretches in which records were lost.
-    holes: Vec<(Wall, Wall)>,
+    holes: Stretches<Wall>,
     /// The first and the last sign of the reflecting agent, on its wall clock.
     pub(crate) heard: Option<(Wall, Wall)>,
-    /// Stretches between two runs of the agent.
-    pub(crate) not_running: Vec<(Wall, Wall)>,
+    /// Stretches between two runs of the agent, and after one that ended in order.
+    not_running: Stretches<Wall>,
     /// When probes arrived that belong to no probe on record, on its wall clock.
     pub(crate) strays: Vec<Wall>,
     /// What the reflector's events say.
@@ -177,6 +178,14 @@ impl Whose {
     }
 }
 
+/// What the runs of the reflecting agent tell of when their log is there.
+#[derive(Debug, Default)]
+struct Known {
+    covered: Vec<(Wall, Wall)>,
+    holes: Vec<(Wall, Wall)>,
+    not_running: Vec<(Wall, Wall)>,
+}
+
 /// What one run of the reflecting agent recorded.
 struct Reflector<'a, 'p> {
     agent: &'a AgentName,
@@ -239,19 +248,25 @@ impl ReflectorLog {
         };
         let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();
         let mut previous_end: BTreeMap<&AgentName, Wall> = BTreeMap::new();
+        let mut known = Known::default();
         for (number, reflector) in reflectors.iter().enumerate() {
             let at = |at: Mono| steady.at(number, &reflector.timeline, at);
-            if let Some((begin, end)) = log.add_run(number, reflector, at, &mut arrivals) {
+            if let Some((begin, end)) =
+                log.add_run(number, reflector, at, &mut arrivals, &mut known)
+            {
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
                 log.begun.push((begin, at(Mono::ZERO), number));
                 let before = previous_end.entry(reflector.agent).or_insert(end);
                 if *before < begin {
-                    log.not_running.push((*before, begin));
+                    known.not_running.push((*before, begin));
                 }
                 *before = (*before).max(end);
                 log.hear(begin, end);
             }
         }
+        log.covered = Stretches::of(known.covered);
+        log.holes = Stretches::of(known.holes);
+        log.not_running = Stretches::of(known.not_running);
         let samples = runs.iter().flat_map(|r| r.flows.values());
         for s in samples.flat_map(|f| &f.samples).filter(|s| s.replied) {
             log.hear(s.arrival, s.arrival);
@@ -299,6 +314,7 @@ impl ReflectorLog {
         reflector: &Reflector<'_, '_>,
         utc: impl Fn(Mono) -> Wall,
         arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
+        known: &mut Known,
     ) -> Option<(Wall, Wall)> {
         let Reflector {
             parts,
@@ -346,14 +362,14 @@ impl ReflectorLog {
                 }
                 EventKind::RecordsLost { blocks } => {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
-                    self.holes.push((at - reach, at + UNSHIPPED));
+                    known.holes.push((at - reach, at + UNSHIPPED));
                 }
                 // Block by block it held what came up to so long before it was closed.
                 EventKind::BlocksLost { from, to, .. } => {
                     // By the wall clock, as far off as it was when this was told.
                     let behind = at - timeline.wall(event.at);
                     let from = from.map_or(Wall::MIN, |from| from + behind - UNSHIPPED);
-                    self.holes.push((from, to + behind));
+                    known.holes.push((from, to + behind));
                 }
                 EventKind::ReflectorDropped { reason, count } => {
                     self.held_back
@@ -405,10 +421,10 @@ impl ReflectorLog {
         self.steps
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
         let (begin, last) = (utc(begin), utc(last));
-        self.covered.push((begin, utc(complete)));
+        known.covered.push((begin, utc(complete)));
         // It ended in order, and its agent gave a last sign after it.
         if stopped == Some(complete) {
-            self.not_running.push((utc(complete), last));
+            known.not_running.push((utc(complete), last));
         }
         Some((begin, last))
     }
@@ -447,31 +463,27 @@ impl ReflectorLog {
     /// The stretch of the log, each a run's, that an instant on the reflector's wall clock
     /// lies in.
     pub(crate) fn stretch(&self, at: Wall) -> Option<usize> {
-        self.covered
-            .iter()
-            .position(|(from, to)| *from <= at && at <= *to)
+        self.covered.position(at)
     }
 
     /// The last instant of which the log is there.
     pub(crate) fn end(&self) -> Option<Wall> {
-        self.covered.iter().map(|(_, to)| *to).max()
+        self.covered.iter().map(|(_, to)| to).max()
     }
 
     /// What the log says of a probe that is not in it and was expected at an instant on the
     /// reflector's wall clock. It may have come as much earlier or later as that instant is
     /// uncertain ([`NEAR`]): beside its begin and end the log cannot miss it.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
-        let within = |(from, to): &(Wall, Wall)| *from <= at && at <= *to;
         let edge = if self.present { NEAR } else { Span::ZERO };
         let well_within = |(from, to): &(Wall, Wall)| *from + edge <= at && at + edge <= *to;
-        let perhaps_within = |(from, to): &(Wall, Wall)| *from <= at + edge && at - edge <= *to;
         if !self.heard.as_ref().is_some_and(well_within) {
             Coverage::Unheard
-        } else if self.holes.iter().any(within) {
+        } else if self.holes.hold(at) {
             Coverage::Unknown
-        } else if self.not_running.iter().any(perhaps_within) {
+        } else if self.not_running.may_hold(at, edge) {
             Coverage::NotRunning
-        } else if self.covered.iter().any(within) {
+        } else if self.covered.hold(at) {
             Coverage::Covered
         } else {
             Coverage::Unknown

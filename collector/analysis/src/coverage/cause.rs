@@ -2,11 +2,12 @@
 
 use super::flow::{Point, Tells};
 use super::{Ends, Stretch};
-use crate::align::{FlowRun, Placed, Run, Sample, Session, Stall};
+use crate::align::{Coverage, FlowRun, Placed, Run, Sample, Session, Stall};
 use crate::findings::{Missing, MissingCause, SessionEnd};
 use crate::input::Input;
 use crate::loss::Fate;
 use crate::schema::{Nanos, Utc};
+use crate::stretches::Stretches;
 use hopgap_proto::record::{AgentName, Event, EventKind};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
@@ -57,37 +58,42 @@ pub(super) struct Blind<'a> {
 
 /// When agents lost records, by their own account.
 #[derive(Debug, Default)]
-pub(super) struct LostRecords(Vec<(String, Stretch)>);
+pub(super) struct LostRecords(BTreeMap<String, Stretches<Wall>>);
 
 impl LostRecords {
     /// From all events, whenever they were told: losses are told after the fact.
     pub(super) fn of(input: &Input, placed: &Placed) -> Self {
-        let mut lost = Self::default();
+        let mut lost = BTreeMap::new();
         for session in &input.sessions {
             for run in &session.sender {
-                lost.take(placed, &run.agent, &run.events);
+                take_lost(&mut lost, placed, &run.agent, &run.events);
             }
             for run in &session.reflector {
-                lost.take(placed, &run.agent, &run.events);
+                take_lost(&mut lost, placed, &run.agent, &run.events);
             }
         }
-        lost
-    }
-
-    fn take(&mut self, placed: &Placed, agent: &AgentName, events: &[Event]) {
-        for event in events {
-            if let EventKind::BlocksLost { from, to, .. } = event.kind {
-                let (begin, to) = placed.on_reference(agent, (from.unwrap_or(to), to));
-                // Nothing may be known of its beginning.
-                let from = from.map_or(Wall::MIN, |_| begin);
-                self.0.push((agent.to_string(), (from, to)));
-            }
-        }
+        let lost = lost.into_iter();
+        Self(lost.map(|(name, all)| (name, Stretches::of(all))).collect())
     }
 
     fn overlap(&self, agent: &str, (from, to): Stretch) -> bool {
-        let of = self.0.iter().filter(|(name, _)| name == agent);
-        of.into_iter().any(|(_, (a, b))| *a <= to && from <= *b)
+        self.0.get(agent).is_some_and(|of| of.overlap(from, to))
+    }
+}
+
+fn take_lost(
+    lost: &mut BTreeMap<String, Vec<Stretch>>,
+    placed: &Placed,
+    agent: &AgentName,
+    events: &[Event],
+) {
+    for event in events {
+        if let EventKind::BlocksLost { from, to, .. } = event.kind {
+            let (begin, to) = placed.on_reference(agent, (from.unwrap_or(to), to));
+            // Nothing may be known of its beginning.
+            let from = from.map_or(Wall::MIN, |_| begin);
+            lost.entry(agent.to_string()).or_default().push((from, to));
+        }
     }
 }
 
@@ -182,13 +188,12 @@ impl<'a, 's> Causes<'a, 's> {
         if log.stalls.at(at).is_some() || sample.departed.is_some() {
             return Cause::HostStalled(self.reflector());
         }
-        match log.heard {
-            None => self.silent(SessionEnd::Reflector),
-            Some((first, _)) if at < first => Cause::AgentNotHeard(self.reflector()),
-            Some((_, last)) if at > last => self.silent(SessionEnd::Reflector),
-            _ if log.not_running.iter().any(|(a, b)| *a <= at && at <= *b) => {
-                Cause::AgentNotRunning(self.reflector())
+        match (log.coverage(at), log.heard) {
+            (Coverage::Unheard, Some((first, last))) if at - first < last - at => {
+                Cause::AgentNotHeard(self.reflector())
             }
+            (Coverage::Unheard, _) => self.silent(SessionEnd::Reflector),
+            (Coverage::NotRunning, _) => Cause::AgentNotRunning(self.reflector()),
             // What remains is what the sender's own host threw away.
             _ => Cause::HostStalled(self.sender()),
         }
