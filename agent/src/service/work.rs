@@ -12,6 +12,7 @@ use hopgap_engine::reflector::{ReflectedSession, ReflectorConfig};
 use hopgap_net::clock::Clock;
 use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, RunFault, SessionName};
+use hopgap_proto::time::{Mono, Span};
 use hopgap_proto::uplink::AgentPart;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +22,10 @@ use tracing::{error, info, warn};
 
 /// Greatest TTL of traceroutes.
 const MAX_HOPS: u8 = 30;
+
+/// How long after a changed plan came new and changed sessions begin: until then the peer has
+/// it, too, and its reflector answers them.
+const PEER_FOLLOWS: Span = Span::from_secs(1);
 
 /// Half a second of 8 flows at 1 kHz.
 const ROOM_WANTED: usize = 4_000;
@@ -34,6 +39,10 @@ pub(super) struct Work {
     sessions: BTreeMap<SessionName, Running>,
     reflector: Option<Reflecting>,
     echoes: Option<Echoes>,
+    /// The plan that was followed last.
+    plan: Option<Plan>,
+    /// New and changed sessions begin at this time at the earliest.
+    begin_at: Mono,
     /// Faults that were logged; each is logged when it appears, not at each new try.
     complained: Vec<String>,
     /// Sessions that do not run.
@@ -65,6 +74,8 @@ impl Work {
             sessions: BTreeMap::new(),
             reflector: None,
             echoes: None,
+            plan: None,
+            begin_at: Clock::now(),
             complained: Vec::new(),
         }
     }
@@ -73,6 +84,9 @@ impl Work {
     /// does not is logged, and tried again by calling this again.
     pub(super) fn follow(&mut self, plan: &Plan) -> bool {
         let mut complaints = Complaints::default();
+        if self.plan.as_ref() != Some(plan) && self.plan.replace(plan.clone()).is_some() {
+            self.begin_at = Clock::now() + PEER_FOLLOWS;
+        }
         // The reflector first: the peer may have begun with the new plan already.
         self.follow_reflector(plan, &mut complaints);
         self.follow_sessions(plan, &mut complaints);
@@ -158,10 +172,12 @@ impl Work {
                 error!("session {name} ended by a fault of the program; it is started again");
             }
         }
+        wanted.retain(|name, _| !self.sessions.contains_key(name));
+        if !wanted.is_empty() {
+            let wait = self.begin_at.saturating_since(Clock::now());
+            std::thread::sleep(wait.to_std().unwrap_or_default());
+        }
         for (name, setup) in wanted {
-            if self.sessions.contains_key(&name) {
-                continue;
-            }
             match self.start_session(setup) {
                 Ok(running) => {
                     info!("session {name} to {} begins", running.setup.destination);

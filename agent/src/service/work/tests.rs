@@ -161,3 +161,26 @@ fn why_a_session_does_not_run_is_told_and_recorded() {
     assert_eq!(told.first(), Some(&RunFault::AddressNotHere { address }));
     assert_eq!(told.last(), Some(&RunFault::UnusableKey));
 }
+
+#[test]
+fn what_a_changed_plan_brings_begins_when_the_peer_can_have_it() {
+    let (records, batches) = sync_channel(100_000);
+    let mut work = Work::new("a".parse().unwrap(), records, Health::default());
+    let mut plan = plan(free_ports());
+    assert!(work.follow(&plan));
+    // Other numbers of the session: it ends and begins anew.
+    plan.sessions[0].ssid = Some(hopgap_proto::stamp::Ssid(6_401));
+    let changed = Clock::now();
+    assert!(work.follow(&plan));
+    work.end();
+    let events = events_of(&batches).into_iter();
+    let starts: Vec<Mono> = events
+        .filter(|e| e.kind == EventKind::SessionStarted)
+        .map(|e| e.at)
+        .collect();
+    assert_eq!(starts.len(), 2, "{starts:?}");
+    assert!(
+        starts[1] >= changed + PEER_FOLLOWS,
+        "{starts:?}, {changed:?}"
+    );
+}
