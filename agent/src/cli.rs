@@ -103,9 +103,10 @@ pub struct MeasureArgs {
     /// Stop after this long; without it, on Ctrl-C
     #[arg(short, long)]
     pub duration: Option<Span>,
-    /// Source port of the first flow; the others use the ports above it
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u16).range(1024..))]
-    pub source_port: u16,
+    /// Source port of the first flow; the others use the ports above it. Without it, the first
+    /// free ones from 50000 on
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub source_port: Option<u16>,
     /// Send from this local address
     #[arg(long, value_name = "ADDRESS")]
     pub source: Option<IpAddr>,
@@ -182,9 +183,10 @@ pub struct TraceArgs {
     /// `-4` and `-6`.
     #[command(flatten)]
     pub family: FamilyArgs,
-    /// Source port, as the probes to be traced have it
-    #[arg(long, default_value_t = 50_000)]
-    pub source_port: u16,
+    /// Source port, as the probes to be traced have it. Without it, the first free one from 50000
+    /// on
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub source_port: Option<u16>,
     /// Send from this local address
     #[arg(long, value_name = "ADDRESS")]
     pub source: Option<IpAddr>,

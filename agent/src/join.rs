@@ -3,11 +3,12 @@
 use crate::cli::JoinArgs;
 use crate::config::is_url;
 use crate::identity::{IdentityError, IdentityStore, NewKey};
+use crate::output;
 use crate::secret::{self, SecretError};
 use crate::uplink::{UplinkError, join};
 use hopgap_analysis::schema::Utc;
 use hopgap_proto::uplink::{JoinToken, TokenError};
-use std::io::{BufRead as _, Read as _};
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 /// Longer than any token: what comes by standard input may be anything.
 const MOST: u64 = 4096;
@@ -81,7 +82,7 @@ pub fn run(args: &JoinArgs) -> Result<String, JoinError> {
     let identity = key.certified(certified)?;
     store.save(&identity)?;
     Ok(format!(
-        "joined as agent `{}`; the certificate is valid until {} and is renewed before\n",
+        "joined as agent `{0}`; the certificate is valid until {1} and is renewed before. A host that was `{0}` until now is no longer let in\n",
         identity.agent,
         Utc(identity.not_after)
     ))
@@ -94,10 +95,14 @@ fn read_token(args: &JoinArgs) -> Result<String, JoinError> {
     if args.token.is_none() {
         return Err(JoinError::NoToken);
     }
+    let mut input = std::io::stdin().lock();
+    if input.is_terminal() {
+        output::note("paste the token and press Enter");
+    }
     let mut line = String::new();
     // One line: whoever pastes it presses Enter.
-    std::io::stdin()
-        .lock()
+    input
+        .by_ref()
         .take(MOST)
         .read_line(&mut line)
         .map_err(JoinError::Input)?;

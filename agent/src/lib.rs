@@ -25,6 +25,7 @@ pub mod secret;
 pub mod service;
 pub mod session;
 pub mod signals;
+mod source_ports;
 pub mod spool;
 pub mod trace;
 pub mod uplink;

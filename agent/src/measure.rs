@@ -17,6 +17,7 @@ use crate::recorder::Batch;
 use crate::secret::{self, SecretError};
 use crate::session::{Session, SessionSetup, Stop};
 use crate::signals::{self, AlsoEnds};
+use crate::source_ports;
 use budget::{Budget, EndedEarly, Kept};
 use hopgap_analysis::analyse;
 use hopgap_analysis::findings::VerdictResult;
@@ -286,7 +287,7 @@ fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<P
             to: Destination::Foreign(destination),
             interval: args.interval,
             flows: args.flows,
-            source_port: args.source_port,
+            source_port: source_ports::first(args.source_port, source, args.flows),
             ssid: None,
             timeout: args.timeout,
             trace_interval: args.trace_interval,

@@ -8,6 +8,7 @@ use crate::privilege::{self, PrivilegeError};
 use crate::reach::Counts;
 use crate::session::{Session, SessionSetup, Stop};
 use crate::signals::{self, AlsoEnds};
+use crate::source_ports;
 use hopgap_analysis::schema::Nanos;
 use hopgap_analysis::text;
 use hopgap_net::NetError;
@@ -65,6 +66,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         source,
         destination,
     } = destination::find(wanted, None, Counts::RefusalsToo, false)?;
+    let source_port = source_ports::first(args.source_port, source, 1);
     let session = SessionPlan {
         name: "trace".parse()?,
         from: "here".parse()?,
@@ -72,7 +74,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         // The probes only hold the port open and tell the target's distance.
         interval: Span::from_secs(10),
         flows: 1,
-        source_port: args.source_port,
+        source_port,
         ssid: Some(Ssid(1)),
         timeout: Span::from_secs(1),
         trace_interval: args.interval,
@@ -118,7 +120,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
         let text = if args.json {
             serde_json::to_string(&Exported::of(&trace, destination))? + "\n"
         } else {
-            lines(&trace, args.source_port, destination)
+            lines(&trace, source_port, destination)
         };
         if let Err(error) = output::print(&text) {
             // Whoever reads has seen enough, or cannot be told more.

@@ -219,6 +219,17 @@ fn agents_join_and_deliver_and_no_secret_is_seen_anywhere() {
         seen += &processes();
         let listed = ask(&a, "agent list");
         assert_eq!(listed.matches(" valid ").count(), 2, "{listed}");
+        // A token for a name that a host has already tells whom it would shut out.
+        for (name, told) in [("a", true), ("c", false)] {
+            let words = format!("token create --agent {name} --store {STORE}");
+            let words: Vec<&str> = words.split(' ').collect();
+            let made = a.finish(&collector(), &words);
+            let warned = made
+                .stderr
+                .contains(&format!("a host has joined as `{name}`"));
+            assert_eq!(warned, told, "{made:?}");
+            made.success();
+        }
         let keys = ["a", "b"].map(key_of);
         for ended in agents.map(Running::interrupt) {
             said += &format!("{}{}", ended.stdout, ended.stderr);

@@ -3,7 +3,7 @@
 use super::identity::{IdentityArgs, with_head};
 use super::{Failure, print, show};
 use crate::clock;
-use crate::identity::{TokenState, open};
+use crate::identity::{AgentRow, TokenState, open};
 use crate::plan::CollectorPlan;
 use clap::{Args, Subcommand};
 use hopgap_proto::record::AgentName;
@@ -119,7 +119,16 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
         })
     });
     let (authority, mut catalogue) = open(&args.identity.store()?)?;
-    let token = catalogue.create_token(&authority, &args.agent, clock::now(), life)?;
+    let now = clock::now();
+    let valid = |row: &AgentRow| row.name == args.agent && row.valid > 0;
+    if catalogue.agents(now)?.iter().any(valid) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: a host has joined as `{0}` already; whichever host uses this token becomes `{0}`, and that one is no longer let in",
+            args.agent
+        );
+    }
+    let token = catalogue.create_token(&authority, &args.agent, now, life)?;
     let text = token.to_text() + "\n";
     match (file.transpose()?, &args.output) {
         (Some(mut file), Some(path)) => {
