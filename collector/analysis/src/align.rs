@@ -21,7 +21,7 @@ mod steady;
 mod timeline;
 
 use heard::Heard;
-pub(crate) use join::{Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
+pub(crate) use join::{Beyond, Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
 pub(crate) use reference::Placed;
 pub(crate) use stalls::{STALL, Stall, Stalls};
 pub(crate) use timeline::Timeline;

@@ -35,7 +35,7 @@ use crate::align::{
     Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline, Whose,
 };
 use crate::findings::{Counts, DirectionSource};
-use crate::stretches::Stretches;
+use crate::stretches::{FirstOf, Stretches};
 use hopgap_proto::record::EventKind;
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ fn overflowed_in(flow: &mut FlowRun, overflows: Vec<Overflow>) {
         .map(|(i, s)| (s.sent + residence(s).unwrap_or_default(), i))
         .collect();
     left.sort_unstable();
-    // Both ends of what each may have lost only go on: each reply is looked at once.
+    // Both places only move forward, so each reply is looked at once.
     let (mut first, mut end) = (0, 0);
     for overflow in overflows {
         let from = overflow.since - REPLY_WITHIN;
@@ -270,7 +270,7 @@ struct Overflow {
 }
 
 impl Overflow {
-    /// In the order of time, and put together where they overlap, as no socket's do.
+    /// In the order of time. Puts those together that overlap: overflows of one socket never do.
     fn merged(mut all: Vec<Self>) -> Vec<Self> {
         all.sort_unstable_by_key(|o| (o.since, o.to));
         let mut merged: Vec<Self> = Vec::new();
@@ -300,12 +300,8 @@ fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
 /// Of the stretches of one kind.
 fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&HeldBack]) {
     let timeline = &run.timeline;
-    let stretch = |s: &Sample| {
-        let at = log.expected(index, timeline, s.sent);
-        stretches
-            .iter()
-            .position(|r| r.span.0 <= at && at <= r.span.1)
-    };
+    let first = FirstOf::of(stretches.iter().map(|held| held.span));
+    let stretch = |s: &Sample| first.holding(log.expected(index, timeline, s.sent));
     // Of each: probes that were sent, and that the reflector was silent about.
     let mut sums = vec![(0_u64, 0_u64); stretches.len()];
     let mut unlogged: Vec<(u8, usize, usize)> = Vec::new();

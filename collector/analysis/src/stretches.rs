@@ -2,6 +2,7 @@
 //! records tell of them, asking about an instant stays cheap.
 
 use hopgap_proto::time::Span;
+use std::collections::BTreeSet;
 use std::ops::{Add, Sub};
 
 /// Stretches on one clock, in the order of time; none touches another. Both ends belong to a
@@ -73,11 +74,55 @@ where
     pub(crate) fn may_hold(&self, at: T, by: Span) -> bool {
         self.overlap(at - by, at + by)
     }
+
+    /// Whether an instant that is known to `by` lies in one of them for certain.
+    pub(crate) fn surely_hold(&self, at: T, by: Span) -> bool {
+        let begin = self.position(at - by);
+        begin.is_some() && begin == self.position(at + by)
+    }
+}
+
+/// Finds the first of many stretches that an instant lies in, by their order and not by time.
+/// Stretches may overlap; both ends belong to a stretch.
+#[derive(Clone, Debug)]
+pub(crate) struct FirstOf<T> {
+    /// Instants after which another stretch is the first, in the order of time. `true` stands
+    /// for just after the instant.
+    steps: Vec<((T, bool), Option<usize>)>,
+}
+
+impl<T: Ord + Copy> FirstOf<T> {
+    /// Takes the stretches in their order.
+    pub(crate) fn of(stretches: impl Iterator<Item = (T, T)>) -> Self {
+        let mut edges = Vec::new();
+        for (place, (from, to)) in stretches.enumerate().filter(|(_, (a, b))| a <= b) {
+            edges.push(((from, false), place, true));
+            edges.push(((to, true), place, false));
+        }
+        edges.sort_unstable();
+        let mut open = BTreeSet::new();
+        let mut steps = Vec::with_capacity(edges.len());
+        for (at, place, opens) in edges {
+            if opens {
+                open.insert(place);
+            } else {
+                open.remove(&place);
+            }
+            steps.push((at, open.first().copied()));
+        }
+        Self { steps }
+    }
+
+    /// The place of the first stretch that an instant lies in.
+    pub(crate) fn holding(&self, at: T) -> Option<usize> {
+        let after = self.steps.partition_point(|(step, _)| *step < (at, true));
+        self.steps.get(after.checked_sub(1)?)?.1
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Stretches;
+    use super::{FirstOf, Stretches};
     use hopgap_proto::time::{Span, Wall};
 
     #[test]
@@ -114,5 +159,20 @@ mod tests {
         assert!(stretches.may_hold(at(80), Span::from_millis(20)));
         assert!(!stretches.may_hold(at(79), Span::from_millis(20)));
         assert!(stretches.may_hold(at(220), Span::from_millis(20)));
+        assert!(stretches.surely_hold(at(120), Span::from_millis(20)));
+        assert!(!stretches.surely_hold(at(119), Span::from_millis(20)));
+        assert!(!stretches.surely_hold(at(181), Span::from_millis(20)));
+    }
+
+    #[test]
+    fn the_first_of_overlapping_stretches_is_found_by_their_order() {
+        let all = [(5, 9), (1, 6), (6, 6), (8, 20), (30, 29)];
+        let first = FirstOf::of(all.into_iter());
+        for at in 0..40 {
+            let naive = all.iter().position(|(from, to)| *from <= at && at <= *to);
+            assert_eq!(first.holding(at), naive, "{at}");
+        }
+        assert_eq!(first.holding(7), Some(0));
+        assert_eq!(first.holding(2), Some(1));
     }
 }

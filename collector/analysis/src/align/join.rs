@@ -69,6 +69,9 @@ const REPORTED_WITHIN: Span = Span::from_millis(1_500);
 /// Where a probe was expected is known about this well, while its path stays.
 const NEAR: Span = Span::from_millis(20);
 
+/// A reflector that ends answers on for so long after the end that it tells, at the most.
+const ENDS_WITHIN: Span = Span::from_millis(200);
+
 /// One reply in this much time is enough to tell when the others were expected.
 const ANCHOR_EVERY: Span = Span::from_millis(100);
 
@@ -84,6 +87,15 @@ pub(crate) enum Coverage {
     Unheard,
     /// Nothing is known.
     Unknown,
+}
+
+/// An end of what was heard of the reflecting agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// Before the first sign of it.
+    First,
+    /// After the last sign of it.
+    Last,
 }
 
 /// When the reflector's log is there.
@@ -422,8 +434,9 @@ impl ReflectorLog {
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
         let (begin, last) = (utc(begin), utc(last));
         known.covered.push((begin, utc(complete)));
-        // It ended in order, and its agent gave a last sign after it.
-        if stopped == Some(complete) {
+        // It ended in order, and its agent gave a last sign after it. Under a flood it answers on
+        // for a moment after the end that it tells.
+        if stopped.is_some_and(|at| complete - at <= ENDS_WITHIN) {
             known.not_running.push((utc(complete), last));
         }
         Some((begin, last))
@@ -460,8 +473,8 @@ impl ReflectorLog {
         timeline.is_known().then_some(timeline)
     }
 
-    /// The stretch of the log, each a run's, that an instant on the reflector's wall clock
-    /// lies in.
+    /// Returns the stretch of the log that an instant on the reflector's wall clock lies in: a
+    /// run's, or that of runs that touch.
     pub(crate) fn stretch(&self, at: Wall) -> Option<usize> {
         self.covered.position(at)
     }
@@ -471,19 +484,38 @@ impl ReflectorLog {
         self.covered.iter().map(|(_, to)| to).max()
     }
 
-    /// What the log says of a probe that is not in it and was expected at an instant on the
-    /// reflector's wall clock. It may have come as much earlier or later as that instant is
-    /// uncertain ([`NEAR`]): beside its begin and end the log cannot miss it.
+    /// Returns which end of what was heard of the reflecting agent an instant lies beyond, or so
+    /// close to that nobody can tell; `None` well within.
+    pub(crate) fn beyond(&self, at: Wall) -> Option<Beyond> {
+        let edge = self.edge();
+        let Some((first, last)) = self.heard else {
+            return Some(Beyond::Last);
+        };
+        let within = first + edge <= at && at + edge <= last;
+        match at - first < last - at {
+            _ if within => None,
+            true => Some(Beyond::First),
+            false => Some(Beyond::Last),
+        }
+    }
+
+    /// How far an instant at which a probe was expected may be off. A reply tells its arrival.
+    fn edge(&self) -> Span {
+        if self.present { NEAR } else { Span::ZERO }
+    }
+
+    /// Returns what the log says of a probe that is not in it and was expected at an instant on
+    /// the reflector's wall clock. The probe may have come up to [`NEAR`] earlier or later: near
+    /// an end of the log its absence proves nothing, and near a stretch without the agent either.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
-        let edge = if self.present { NEAR } else { Span::ZERO };
-        let well_within = |(from, to): &(Wall, Wall)| *from + edge <= at && at + edge <= *to;
-        if !self.heard.as_ref().is_some_and(well_within) {
+        let edge = self.edge();
+        if self.beyond(at).is_some() {
             Coverage::Unheard
         } else if self.holes.hold(at) {
             Coverage::Unknown
         } else if self.not_running.may_hold(at, edge) {
             Coverage::NotRunning
-        } else if self.covered.hold(at) {
+        } else if self.covered.surely_hold(at, edge) {
             Coverage::Covered
         } else {
             Coverage::Unknown

@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, Tally};
 use super::counted;
-use crate::align::{LogEvent, Logged, Run, Session, stretch_of};
+use crate::align::{Beyond, LogEvent, Logged, Run, Session, stretch_of};
 use crate::findings::{DirectionLimit, DirectionSource, MtuLimit, SessionFindings};
 use crate::loss::{Fate, len};
 use crate::schema::Utc;
@@ -451,10 +451,10 @@ fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>
                 continue;
             }
             let at = log.expected(i, &run.timeline, s.sent);
-            match log.heard {
-                Some((first, _)) if at < first => before += 1,
-                Some((_, last)) if at > last => after += 1,
-                _ => stalled += u64::from(log.stalls.at(at).is_some()),
+            match log.beyond(at) {
+                Some(Beyond::First) => before += 1,
+                Some(Beyond::Last) => after += 1,
+                None => stalled += u64::from(log.stalls.at(at).is_some()),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::flow::{Point, Tells};
 use super::{Ends, Stretch};
-use crate::align::{Coverage, FlowRun, Placed, Run, Sample, Session, Stall};
+use crate::align::{Beyond, Coverage, FlowRun, Placed, Run, Sample, Session, Stall};
 use crate::findings::{Missing, MissingCause, SessionEnd};
 use crate::input::Input;
 use crate::loss::Fate;
@@ -188,12 +188,10 @@ impl<'a, 's> Causes<'a, 's> {
         if log.stalls.at(at).is_some() || sample.departed.is_some() {
             return Cause::HostStalled(self.reflector());
         }
-        match (log.coverage(at), log.heard) {
-            (Coverage::Unheard, Some((first, last))) if at - first < last - at => {
-                Cause::AgentNotHeard(self.reflector())
-            }
-            (Coverage::Unheard, _) => self.silent(SessionEnd::Reflector),
-            (Coverage::NotRunning, _) => Cause::AgentNotRunning(self.reflector()),
+        match (log.beyond(at), log.coverage(at)) {
+            (Some(Beyond::First), _) => Cause::AgentNotHeard(self.reflector()),
+            (Some(Beyond::Last), _) => self.silent(SessionEnd::Reflector),
+            (None, Coverage::NotRunning) => Cause::AgentNotRunning(self.reflector()),
             // What remains is what the sender's own host threw away.
             _ => Cause::HostStalled(self.sender()),
         }

@@ -2,7 +2,7 @@ use crate::findings::{Counts, Direction, DirectionSource, VerdictResult};
 use crate::scenario::{World, line, world};
 use crate::scenario::{reflector_at, sent_at};
 use hopgap_proto::record::{DropReason, Event, EventKind, FlowIndex};
-use hopgap_proto::time::Span;
+use hopgap_proto::time::{ClockPair, Span};
 
 fn counts(world: &World) -> Counts {
     world.analyse().sessions[0].counts
@@ -813,4 +813,39 @@ fn what_was_to_come_just_before_the_reflectors_end_is_no_data() {
     world.reflector_events = vec![ended(Span::from_millis(60))];
     let found = counts(&world);
     assert_eq!((found.no_data, found.lost_forward), (0, 1), "{found:?}");
+}
+
+#[test]
+fn what_was_to_come_beside_the_last_reception_on_record_may_be_in_the_next_block() {
+    // The last probe of flow 0 was to come beside the last that flow 1 has on record.
+    let dots = ".".repeat(99);
+    let mut world = world(&[line(&format!("{dots}x")), line(&format!("{dots}."))]);
+    world.tail = Span::from_secs(5);
+    let direction = |world: &World| {
+        let found = counts(world);
+        (found.lost_forward, found.lost_unknown)
+    };
+    assert_eq!(direction(&world), (0, 1));
+    // What was on record long after it shows that it did not come.
+    let later = ".".repeat(20);
+    world.lines[0] = line(&format!("{dots}x{later}"));
+    world.lines[1] = line(&format!("{dots}.{later}"));
+    assert_eq!(direction(&world), (1, 0));
+}
+
+#[test]
+fn what_was_to_come_beside_the_last_sign_is_told_as_after_it() {
+    let mut world = world(&[line(&format!("{}x", ".".repeat(100)))]);
+    world.tail = Span::from_secs(3);
+    let mut input = world.input();
+    let clocks = &mut input.sessions[0].reflector[0].clocks;
+    let last = reflector_at(world.interval, 100) + Span::from_millis(10);
+    clocks.retain(|pair| pair.mono < last);
+    let wall = clocks[0].wall_of(last);
+    clocks.push(ClockPair { mono: last, wall });
+    let findings = crate::analyse(&input);
+    assert_eq!(findings.sessions[0].counts.no_data, 1);
+    let caveats = findings.caveats.join("\n");
+    assert!(caveats.contains("1 probe went unanswered after the last sign of"));
+    assert!(!caveats.contains("did not run"), "{caveats}");
 }
