@@ -397,8 +397,8 @@ impl ReflectorShell {
         }
     }
 
-    /// Answers what waits in the sockets; the instant up to which all that came was looked at.
-    /// A probe that came before the end and was not read would look lost on its way.
+    /// Answers what waits in the sockets, and returns the end of the log: all that came before
+    /// was read. A probe that came and was not read would look lost on its way.
     fn answer_the_rest(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> Mono {
         let first = Clock::now();
         loop {
@@ -406,7 +406,8 @@ impl ReflectorShell {
             if !self.answer_batches(replies, pending) {
                 return before;
             }
-            // Under a flood the queues are never empty.
+            // Under a flood the queues are never empty: what came before the first try was read,
+            // unless the queue was longer than this time.
             if before - first >= LAST_ANSWERS {
                 return first;
             }

@@ -241,7 +241,8 @@ fn follow(
         {
             units.set(plan);
             all_runs = work.follow(plan);
-            next_try = Clock::now() + TRY_AGAIN;
+            let again = Clock::now() + TRY_AGAIN;
+            next_try = work.waits_until().map_or(again, |at| at.min(again));
         }
         match new_plans.recv_timeout(Duration::from_millis(100)) {
             Ok(response) => {

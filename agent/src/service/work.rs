@@ -14,7 +14,7 @@ use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, RunFault, SessionName};
 use hopgap_proto::time::{Mono, Span};
 use hopgap_proto::uplink::AgentPart;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::thread::JoinHandle;
@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 /// Greatest TTL of traceroutes.
 const MAX_HOPS: u8 = 30;
 
-/// How long after a changed plan came new and changed sessions begin: until then the peer has
-/// it, too, and its reflector answers them.
+/// How long after a changed plan came new and changed sessions begin. A peer that reaches the
+/// collector has the plan by then, and its reflector answers them.
 const PEER_FOLLOWS: Span = Span::from_secs(1);
 
 /// Half a second of 8 flows at 1 kHz.
@@ -43,6 +43,8 @@ pub(super) struct Work {
     plan: Option<Plan>,
     /// New and changed sessions begin at this time at the earliest.
     begin_at: Mono,
+    /// Some of them wait for it.
+    waiting: bool,
     /// Faults that were logged; each is logged when it appears, not at each new try.
     complained: Vec<String>,
     /// Sessions that do not run.
@@ -76,6 +78,7 @@ impl Work {
             echoes: None,
             plan: None,
             begin_at: Clock::now(),
+            waiting: false,
             complained: Vec::new(),
         }
     }
@@ -113,7 +116,12 @@ impl Work {
         }
         self.health.set(&sessions, parts);
         self.complained = said;
-        self.complained.is_empty()
+        self.complained.is_empty() && !self.waiting
+    }
+
+    /// When [`Self::follow`] is to be called again, where sessions wait for their beginning.
+    pub(super) fn waits_until(&self) -> Option<Mono> {
+        self.waiting.then_some(self.begin_at)
     }
 
     /// Ends everything in order; returns when the last replies are in.
@@ -148,13 +156,23 @@ impl Work {
                 Err((why, said)) => complaints.of_session(&session.name, why, said),
             }
         }
+        let named: BTreeSet<SessionName> = wanted.keys().cloned().collect();
+        // A changed session goes on until its successor begins: peers still answer it.
+        self.waiting = false;
+        if Clock::now() < self.begin_at {
+            let runs = |running: &Running, setup: &SessionSetup| setup.is_same(&running.setup);
+            let count = wanted.len();
+            wanted.retain(|name, setup| self.sessions.get(name).is_some_and(|r| runs(r, setup)));
+            self.waiting = wanted.len() < count;
+        }
+        let stays = |name: &SessionName, running: &Running| match wanted.get(name) {
+            Some(wanted) => wanted.is_same(&running.setup),
+            None => self.waiting && named.contains(name),
+        };
         let ended: Vec<SessionName> = self
             .sessions
             .iter()
-            .filter(|(name, running)| {
-                !wanted.get(*name).is_some_and(|w| w.is_same(&running.setup))
-                    || running.thread.is_finished()
-            })
+            .filter(|(name, running)| !stays(name, running) || running.thread.is_finished())
             .map(|(name, _)| name.clone())
             .collect();
         // All are asked before the first is waited for: each waits for its last replies.
@@ -172,12 +190,10 @@ impl Work {
                 error!("session {name} ended by a fault of the program; it is started again");
             }
         }
-        wanted.retain(|name, _| !self.sessions.contains_key(name));
-        if !wanted.is_empty() {
-            let wait = self.begin_at.saturating_since(Clock::now());
-            std::thread::sleep(wait.to_std().unwrap_or_default());
-        }
         for (name, setup) in wanted {
+            if self.sessions.contains_key(&name) {
+                continue;
+            }
             match self.start_session(setup) {
                 Ok(running) => {
                     info!("session {name} to {} begins", running.setup.destination);

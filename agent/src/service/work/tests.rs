@@ -167,20 +167,29 @@ fn what_a_changed_plan_brings_begins_when_the_peer_can_have_it() {
     let (records, batches) = sync_channel(100_000);
     let mut work = Work::new("a".parse().unwrap(), records, Health::default());
     let mut plan = plan(free_ports());
+    plan.sessions[0].timeout = Span::from_millis(10);
     assert!(work.follow(&plan));
     // Other numbers of the session: it ends and begins anew.
     plan.sessions[0].ssid = Some(hopgap_proto::stamp::Ssid(6_401));
     let changed = Clock::now();
+    assert!(!work.follow(&plan));
+    let begins = work.waits_until().expect("it waits");
+    assert!(begins >= changed + PEER_FOLLOWS, "{begins:?}, {changed:?}");
+    while Clock::now() < begins {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     assert!(work.follow(&plan));
+    assert_eq!(work.waits_until(), None);
     work.end();
-    let events = events_of(&batches).into_iter();
-    let starts: Vec<Mono> = events
-        .filter(|e| e.kind == EventKind::SessionStarted)
-        .map(|e| e.at)
-        .collect();
+    let events = events_of(&batches);
+    let of = |kind: EventKind| -> Vec<Mono> {
+        let events = events.iter().filter(|e| e.kind == kind);
+        events.map(|e| e.at).collect()
+    };
+    let starts = of(EventKind::SessionStarted);
     assert_eq!(starts.len(), 2, "{starts:?}");
-    assert!(
-        starts[1] >= changed + PEER_FOLLOWS,
-        "{starts:?}, {changed:?}"
-    );
+    assert!(starts[1] >= begins, "{starts:?}, {begins:?}");
+    // Until then the first one went on.
+    let stops = of(EventKind::SessionStopped);
+    assert!(stops[0] >= begins, "{stops:?}, {begins:?}");
 }
