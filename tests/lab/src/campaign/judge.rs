@@ -226,12 +226,23 @@ impl View<'_> {
         self.is_around(probe, FORGETS, |down| down.killed)
     }
 
-    /// Whether a killed reflecting agent took with it whether the probe arrived: then nobody
-    /// knows in which direction it was lost.
-    fn has_no_direction(&self, probe: &Probe) -> bool {
+    /// Whether a killed reflecting agent took with it whether the probe arrived. Where a later
+    /// probe was answered before the kill, the counter in its reply tells the direction.
+    fn is_without_direction(&self, probe: &Probe) -> bool {
         let reflector = 1 - self.truth.side;
-        let killed = |down: &Down| down.killed && down.side == Some(reflector);
-        self.is_open(probe) || self.is_around(probe, FORGETS, killed)
+        let sent = probe.out.enter - self.begin;
+        let is_it = |down: &&Down| {
+            let kills = down.killed && down.side == Some(reflector);
+            kills && sent >= down.from - FORGETS && sent <= down.until + STARTS
+        };
+        let Some(down) = self.downs.iter().find(is_it) else {
+            return false;
+        };
+        let mut later = self.truth.probes.iter();
+        !later.any(|p| {
+            let at = p.out.enter - self.begin;
+            at > sent && at < down.from && p.back.is_some_and(|back| back.exit.is_some())
+        })
     }
 
     /// Whether the reflecting agent did not run when the probe was sent, or was just

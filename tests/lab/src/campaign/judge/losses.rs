@@ -125,7 +125,9 @@ fn excused_unknown(view: &View<'_>) -> u64 {
             let lost = |p: &&Probe| p.lost(0) == Some(true) || p.lost(1) == Some(true);
             let lost: Vec<&Probe> = probes.iter().filter(lost).collect();
             lost.len() as u64 == period.lost
-                && lost.iter().all(|probe| view.has_no_direction(probe))
+                && lost
+                    .iter()
+                    .all(|probe| view.is_open(probe) || view.is_without_direction(probe))
         })
     });
     excused.map(|period| period.lost).sum()

@@ -101,11 +101,9 @@ impl Judgement {
         // While an agent does not run, a part may have no data, or no direction.
         let down = |place: usize| view.is_down(&view.truth.probes[place]);
         let hidden = |place: &usize| down(*place) || said(*place, "unknown");
-        // Of what is not hidden so few are left in a row that they are no outage.
-        let places: Vec<usize> = run.clone().collect();
-        let mut seen = places.split(hidden);
-        let found =
-            whole || (run.clone().any(down) && seen.all(|places| places.len() < OUTAGE_MIN));
+        // So few are not hidden that they are no outage.
+        let seen = run.clone().filter(|place| !hidden(place)).count();
+        let found = whole || (run.clone().any(down) && seen < OUTAGE_MIN);
         let forgotten = run
             .clone()
             .any(|place| view.is_forgotten(&view.truth.probes[place]));
@@ -148,8 +146,12 @@ impl Judgement {
             let lost = |d: usize| move |p: &&Probe| p.lost(d) == Some(true);
             let probes = || view.truth.probes[range.clone()].iter();
             // Nobody knows it: then one of the true ones, to hold its bounds against.
-            said = (0..2)
-                .find(|d| has(*d) && probes().filter(lost(*d)).all(|p| view.has_no_direction(p)));
+            said = (0..2).find(|d| {
+                has(*d)
+                    && probes()
+                        .filter(lost(*d))
+                        .all(|p| view.is_without_direction(p))
+            });
         }
         let (first, last) = (outage.first_lost.seq, outage.last_lost.seq);
         let label = format!(
@@ -181,7 +183,9 @@ impl Judgement {
             }
             return;
         };
-        self.directions.count(true);
+        if outage.direction == DIRECTIONS[direction] {
+            self.directions.count(true);
+        }
         let probes = view.truth.probes[range.clone()].iter();
         let probes = probes.filter(|p| p.lost(direction) == Some(true));
         let open = probes.clone().filter(|p| view.is_open(p)).count() as u64;
@@ -430,8 +434,8 @@ fn is_burst(view: &View<'_>, lost: &Probe) -> bool {
         let near = replies.filter(|way| from <= way.enter && way.enter <= to);
         near.count() * usize::from(view.scenario.flows)
     };
-    // 20,000 a second are 400 in 20 ms; before the first of a burst there are none, and after
-    // its last.
+    // 20,000 a second are 400 in 20 ms. Before a burst there are none, and after it neither: one
+    // side is enough.
     left(at - WITHIN, at).max(left(at, at + WITHIN)) >= 400
 }
 

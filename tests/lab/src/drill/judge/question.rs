@@ -7,7 +7,8 @@ use crate::truth::Truth;
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Mono, Span};
 
-/// Packets of one flow that leave a host this close to each other leave nothing unseen.
+/// Packets of one flow that leave a host this close to each other leave nothing unseen, if as
+/// many of them as the report wants between two outages leave in this time.
 const GRAIN: Span = Span::from_millis(100);
 /// What the report tells of a stretch may be off by so much at its edges: the clocks of the
 /// question are the collector's, those of the packets the machine's.
@@ -126,6 +127,7 @@ impl Unseen {
     fn of(truth: &Truth, (begin, end): Window, host: usize) -> Self {
         let mut seen: Vec<(Mono, Mono)> = Vec::new();
         let mut all = vec![begin, end];
+        let mut grain = GRAIN;
         for flow in truth.flows.values() {
             let leaves_server = *flow.flow.source.ip() == SERVER;
             if leaves_server != (host == 0) {
@@ -133,27 +135,36 @@ impl Unseen {
             }
             let at = flow.packets.iter().map(|packet| packet.mark.enter);
             let at: Vec<Mono> = at.filter(|at| *at >= begin && *at <= end).collect();
-            let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= GRAIN);
+            grain = grain.max(grain_of(&at));
+            let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= grain);
             seen.extend(near.map(|pair| (pair[0], pair[1])));
             all.extend(at);
         }
         seen.sort_unstable();
         let (mut most, mut until) = (Span::ZERO, begin);
         for (from, to) in seen.into_iter().chain([(end, end)]) {
-            if from - until > GRAIN {
+            if from - until > grain {
                 most += from - until;
             }
             until = until.max(to);
         }
         all.sort_unstable();
         let gaps = all.windows(2).map(|pair| pair[1] - pair[0]);
-        let gaps: Vec<Span> = gaps.filter(|gap| *gap > GRAIN + STAMP_SLACK).collect();
+        let gaps: Vec<Span> = gaps.filter(|gap| *gap > grain + STAMP_SLACK).collect();
         Self {
             most,
             least: gaps.iter().fold(Span::ZERO, |sum, gap| sum + *gap),
             longest: gaps.into_iter().max().unwrap_or(Span::ZERO),
         }
     }
+}
+
+/// One more interval than the plan's `min_good`, which the lab leaves at its default.
+fn grain_of(left: &[Mono]) -> Span {
+    let mut gaps: Vec<Span> = left.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable();
+    let interval = gaps.get(gaps.len() / 2).copied().unwrap_or(Span::ZERO);
+    interval * (i64::from(Objective::default().min_good) + 1)
 }
 
 #[cfg(test)]

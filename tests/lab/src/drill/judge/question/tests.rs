@@ -87,8 +87,8 @@ fn what_is_missing_is_what_nothing_left_in() {
         (60_000_000_000, 2_900_000_000, false),
         // Too little.
         (60_000_000_000, 3_600_000_000, false),
-        // Another stretch.
-        (30_000_000_000, 0, false),
+        // Another stretch: as much is missing.
+        (58_000_000_000, 990_000_000, false),
     ] {
         let mut judgement = Judgement::default();
         let said = said(asked_ns, seen_ns);
@@ -99,6 +99,18 @@ fn what_is_missing_is_what_nothing_left_in() {
     let said = said(60_000_000_000, 0);
     judgement.compare_coverage(&said, ("azure", "onprem"), asked, unseen);
     assert_eq!(judgement.faults.len(), 1, "a direction that is not told of");
+}
+
+#[test]
+fn slow_probes_leave_longer_gaps_without_hiding_anything() {
+    let mut truth = truth();
+    for flow in truth.flows.values_mut() {
+        for (i, packet) in (0..).zip(&mut flow.packets) {
+            packet.mark.enter = Mono::ZERO + Span::from_millis(200) * i;
+        }
+    }
+    // 300 packets, one each 200 ms, fill the minute.
+    assert_eq!(Unseen::of(&truth, window(), 0).least, Span::ZERO);
 }
 
 #[test]
