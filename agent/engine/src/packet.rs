@@ -1,16 +1,14 @@
-//! Packets beside the probes, in the probes' own 5-tuple: what nobody can guess of them,
-//! their complete form for a raw socket, and how they are recognised in what an ICMP
-//! error quotes.
+//! Packets beside the probes, in the probes' own 5-tuple: their unguessable fields, their
+//! complete form for a raw socket, and how to recognise them in what an ICMP error quotes.
 //!
-//! An ICMP error may quote no more than 8 bytes beyond the IP header. Whoever forges
-//! one without seeing the packets must guess what it quotes: the IPv4 Identification is
-//! drawn by chance for each packet, and so are the lowest 16 bits of T1, which the UDP
-//! checksum covers. That makes 32 bits in the shortest quote of IPv4. ICMPv6 quotes all
-//! of the packet (RFC 4443 section 2.4): T1's bits, and those of the Sequence Number,
-//! which begins by chance.
+//! An ICMP error may quote no more than 8 bytes beyond the IP header. A forger who does not
+//! see the packets must guess them: the IPv4 Identification is random for each packet, and so
+//! are the lowest 16 bits of T1, which the UDP checksum covers. That makes 32 bits in the
+//! shortest quote of IPv4. ICMPv6 quotes all of the packet (RFC 4443 section 2.4): T1's bits,
+//! and those of the Sequence Number, which begins at random.
 //!
-//! None of it changes the way of a packet: addresses, ports, protocol and flow label are
-//! the probes' own, and routers hash nothing beyond them.
+//! None of this changes a packet's path: addresses, ports, protocol and flow label are the
+//! probes' own, and routers hash nothing beyond them.
 
 use core::net::{IpAddr, SocketAddr};
 use hopgap_proto::stamp::{Timestamp, TimestampFormat};
@@ -20,15 +18,15 @@ use pnet_packet::udp::{self, MutableUdpPacket};
 
 const IPV4_LEN: usize = 20;
 const UDP_LEN: usize = 8;
-/// Where T1 stands in a request, unauthenticated and authenticated (RFC 8762 sections
-/// 4.2.1 and 4.2.2), and how long it is.
+/// Offset of T1 in a request, unauthenticated and authenticated (RFC 8762 sections 4.2.1 and
+/// 4.2.2), and its length; in bytes.
 const T1: (usize, usize) = (4, 16);
 const T1_LEN: usize = 8;
-/// So much of a payload is compared with what is quoted. All that is drawn by chance, or
-/// made with a key, is within; what follows is padding.
+/// How many bytes of a payload are compared with a quote. They hold everything that is random
+/// or made with a key; the rest is padding.
 const COMPARED: usize = 112;
 
-/// What nobody can guess of a packet.
+/// The unguessable fields of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marks {
     /// IPv4 Identification.
@@ -37,23 +35,23 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// Of 64 bits drawn for the packet.
+    /// Makes them from 64 bits drawn for the packet.
     pub(crate) fn of(drawn: u64) -> Self {
         let [a, b, c, d, ..] = drawn.to_be_bytes();
         Self {
-            // Zero the kernel would replace by a number of its own.
+            // The kernel would replace zero by a number of its own.
             ip_id: u16::from_be_bytes([a, b]).max(1),
             time: u16::from_be_bytes([c, d]),
         }
     }
 
-    /// A time of sending with its lowest 16 bits drawn by chance: it errs by 15 µs in
-    /// NTP's format and 66 µs in PTP's, and nothing is measured by it.
+    /// Replaces the lowest 16 bits of a sending time by random ones. That errs by 15 µs in
+    /// NTP's format and 66 µs in PTP's; nothing is measured with it.
     pub(crate) fn blur(self, timestamp: Timestamp) -> Timestamp {
         let raw = timestamp.raw & !u64::from(u16::MAX) | u64::from(self.time);
         let raw = match timestamp.format {
             TimestampFormat::Ntp => raw,
-            // Nanoseconds end below a second.
+            // Nanoseconds must stay below a second: then the time is left as it is.
             TimestampFormat::Ptp if raw & 0xffff_ffff >= 1_000_000_000 => timestamp.raw,
             TimestampFormat::Ptp => raw,
         };
@@ -75,7 +73,7 @@ pub struct Quoted<'a> {
 }
 
 impl Quoted<'_> {
-    /// Whether all that is quoted here is the packet's, and enough that nobody guesses it.
+    /// Whether the whole quote matches the packet, and is long enough that nobody can guess it.
     pub(crate) fn fits(&self, packet: &Identity) -> bool {
         let length = self.payload.len().min(packet.payload.len());
         let telling =
@@ -97,8 +95,8 @@ pub(crate) struct Identity {
     /// The beginning of its payload.
     payload: Box<[u8]>,
     t1: u64,
-    /// Of a payload that is quoted this far, up to the end of T1, nobody guesses the bits
-    /// that are drawn by chance.
+    /// A quote of this many payload bytes, up to the end of T1, holds all random bits, so
+    /// nobody can guess it.
     telling: usize,
 }
 
@@ -128,7 +126,7 @@ impl Identity {
     }
 }
 
-/// One end to the other, and what else the IP header says.
+/// The packet's two ends, and the other fields of its IP header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub(crate) source: SocketAddr,
@@ -136,12 +134,11 @@ pub(crate) struct Header {
     pub(crate) ttl: u8,
     pub(crate) dscp: u8,
     pub(crate) ip_id: u16,
-    /// Whether routers may not fragment it: probes say nothing of it, and only packets
-    /// of a certain size do.
+    /// Whether routers must not fragment it, as for size probes only.
     pub(crate) dont_fragment: bool,
 }
 
-/// The checksum that the packet's UDP header has; as sent, so never zero.
+/// Returns the checksum of the packet's UDP header as sent, so never zero.
 pub(crate) fn udp_checksum(header: &Header, payload: &[u8], scratch: &mut Vec<u8>) -> u16 {
     scratch.clear();
     put_udp(header, payload, scratch)

@@ -2,18 +2,17 @@
 //! sizes that no router may fragment, in a flow's own 5-tuple, so that they go the
 //! probes' way.
 //!
-//! A search narrows down two sizes: the largest that came back and the smallest that
-//! did not. Each step sends a few sizes at once. A size is given up where the
-//! interface has no room for it, where a router says so (RFC 1191, RFC 8201), or where
-//! it stayed unanswered [`MAX_PROBES`] times *while a smaller one, sent with it, was
-//! answered*: what an outage or random loss takes says nothing of sizes. A search
-//! begins at the size that was found before, so that a path that stays as it is costs
-//! one step.
+//! A search narrows down two sizes: the largest that came back and the smallest that did not.
+//! Each step sends a few sizes at once. A size is given up where the interface has no room
+//! for it, where a router says so (RFC 1191, RFC 8201), or where it stayed unanswered
+//! [`MAX_PROBES`] times *while a smaller one, sent with it, was answered*: an outage or
+//! random loss says nothing about sizes. A search begins at the size that was found before,
+//! so that an unchanged path costs one step.
 //!
-//! What an ICMP error says counts where all that it quotes is a packet's of this search
-//! (see [`crate::packet`]); forged ones are counted, and settle nothing.
+//! An ICMP error counts if everything that it quotes matches a packet that was sent (see
+//! [`crate::packet`]); others are counted, and settle nothing.
 //!
-//! A reply is as long as its request (RFC 8972 section 4.1): a size counts where both
+//! A reply is as long as its request (RFC 8972 section 4.1), so a size counts only if both
 //! directions carry it.
 
 use crate::packet::{self, Header, Identity, Marks, Quoted};
@@ -31,23 +30,23 @@ use hopgap_proto::stamp::{
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::VecDeque;
 
-/// A size is lost when it stayed unanswered this often (RFC 8899 section 5.1.2).
+/// A size is lost after this many unanswered attempts (RFC 8899 section 5.1.2).
 pub const MAX_PROBES: u8 = 3;
 /// The largest size that is tried: jumbo frames.
 const GREATEST: u16 = 9000;
-/// Sizes that networks have: jumbo, Ethernet, tunnels of some kinds, IPv6's minimum.
+/// Sizes common in networks: jumbo, Ethernet, tunnels of some kinds, IPv6's minimum.
 const USUAL: [u16; 6] = [GREATEST, 1500, 1450, 1400, 1280, 576];
 /// UDP header and IPv4 header without options (RFC 768, RFC 791), or IPv6 header (RFC 8200).
 const HEADERS: (u16, u16) = (28, 48);
-/// Sizes between two known ones that are tried at once.
+/// How many sizes between two known ones are tried at once.
 const AT_ONCE: u16 = 4;
 /// The shortest wait for replies once the path's round trip is known.
 const SHORTEST_WAIT: Span = Span::from_millis(250);
-/// Packets of which it is remembered what they were: those of a search and more.
+/// Most packets remembered: those of a search and more.
 const MOST_SENT: usize = 64;
-/// Attempts in which not even the small packet came back, before a search is given up.
+/// A search is given up after this many attempts in which not even the smallest packet came back.
 const MOST_VOID: u8 = 3;
-/// The lowest byte of the Sequence Number; no traceroute packet's TTL is as large.
+/// The lowest byte of a size probe's Sequence Number; no traceroute packet's TTL is as large.
 const MARK: u32 = 0xff;
 /// Traceroute's and these packets' Sequence Numbers have this bit.
 const TRACE: u32 = 1 << 31;
@@ -71,12 +70,12 @@ pub struct PathMtuConfig {
     pub ssid: Ssid,
     /// The session's key, where it is authenticated.
     pub keys: Option<SessionKeys>,
-    /// What the kernel says of this host's wall clock.
+    /// Error estimate of this host's wall clock, as the kernel gives it.
     pub error_estimate: ErrorEstimate,
     /// The longest wait for replies to one attempt (`PROBE_TIMER`); shorter once the
     /// path's round trip is known.
     pub wait: Span,
-    /// What makes the packets' identifiers unguessable.
+    /// Makes the packets' identifiers unguessable.
     pub secret: Secret,
 }
 
@@ -102,7 +101,7 @@ pub struct TooBig<'a> {
     pub quoted: Quoted<'a>,
 }
 
-/// Whether a Sequence Number of a traceroute's SSID is one of these packets'.
+/// Whether a Sequence Number, in a packet with a traceroute's SSID, is a size probe's.
 pub fn is_size_probe(seq: Seq) -> bool {
     seq.0 & TRACE != 0 && seq.0 & MARK == MARK
 }
@@ -113,13 +112,13 @@ pub struct PathMtuProber {
     config: PathMtuConfig,
     grid: Grid,
     search: Option<Search>,
-    /// What the last search found: the largest size that came back, and whether nobody
-    /// said why no larger one does.
+    /// What the last search found: the largest size that came back, and whether larger ones
+    /// vanished in silence.
     known: Option<(u16, bool)>,
     number: u32,
     /// The newest packets.
     sent: VecDeque<Sent>,
-    /// The longest round trip of late, fading.
+    /// The longest recent round trip; it fades.
     longest: Option<Span>,
     unfit: UnfitCounts,
     scratch: Vec<u8>,
@@ -151,7 +150,7 @@ struct Try {
     state: State,
 }
 
-/// A packet that was sent, be it of a step that is over.
+/// A packet that was sent, maybe in a step that is over.
 #[derive(Debug)]
 struct Sent {
     flow: FlowIndex,
@@ -186,7 +185,7 @@ impl PathMtuProber {
         }
     }
 
-    /// What the kernel now says of the wall clock.
+    /// Sets the wall clock's error estimate.
     pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
         self.config.error_estimate = error_estimate;
     }
@@ -209,7 +208,7 @@ impl PathMtuProber {
         payload: &mut Vec<u8>,
     ) -> Option<SizeProbe> {
         if self.search.is_none() && !self.stopped {
-            // A search that takes longer than the interval lets the next one wait.
+            // While a search takes longer than the interval, the next one waits.
             let slot = self.grid.take_due(now, |_| ())?;
             let flow = slot.number.rem_euclid(i64::from(self.config.flows.max(1)));
             let flow = FlowIndex(u8::try_from(flow).unwrap_or(0));
@@ -272,8 +271,8 @@ impl PathMtuProber {
         }
     }
 
-    /// The kernel refused to send a packet; `too_long` where the interface has no room
-    /// for it (`EMSGSIZE`).
+    /// Notes that the kernel refused to send a packet; `too_long`: because the interface has
+    /// no room for it (`EMSGSIZE`).
     pub fn handle_refused(&mut self, probe: &SizeProbe, too_long: bool, now: Mono) {
         if too_long {
             self.settle(
@@ -285,8 +284,8 @@ impl PathMtuProber {
         }
     }
 
-    /// An ICMP error that says 'too big' of a packet of this flow. Returns whether it was
-    /// one of these; what fits none is counted.
+    /// Handles an ICMP error that says 'too big' of a packet of this flow. Returns whether it
+    /// matches a size probe; others are counted.
     pub fn handle_too_big(&mut self, flow: FlowIndex, error: &TooBig<'_>, now: Mono) -> bool {
         let fits = |s: &&Sent| s.flow == flow && error.quoted.fits(&s.identity);
         let quoted = self.sent.iter().find(fits).map(|s| (s.size, s.seq));
@@ -296,7 +295,7 @@ impl PathMtuProber {
             mtu,
         };
         match quoted {
-            // Who has room for it does not say that it is too big (RFC 8899 section 4.6.1).
+            // A router that has room for it would not say 'too big' (RFC 8899 section 4.6.1).
             Some((size, seq)) if mtu.is_none_or(|mtu| mtu < u32::from(size)) => {
                 self.settle(flow, seq, State::Failed(limit), now);
                 true
@@ -308,8 +307,9 @@ impl PathMtuProber {
         }
     }
 
-    /// An ICMP error as a raw socket gives it, sent by `from`, arrived at `now`. Returns
-    /// whether it says 'too big' of a packet in the 5-tuple of one of the session's flows.
+    /// Handles an ICMP error as a raw socket gives it, sent by `from`, arrived at `now`.
+    /// Returns whether it says 'too big' of a packet in the 5-tuple of one of the session's
+    /// flows.
     pub fn handle_raw_icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, now: Mono) -> bool {
         let quoted = &error.quoted;
         let (IcmpErrorKind::PacketTooBig { mtu }, Some(udp)) = (error.kind, quoted.udp) else {
@@ -337,7 +337,7 @@ impl PathMtuProber {
         true
     }
 
-    /// The target's reply, as the session's [`Sender`](crate::sender::Sender) found it.
+    /// Handles the target's reply, as the session's [`Sender`](crate::sender::Sender) found it.
     pub fn handle_reply(&mut self, reply: &TraceReply, now: Mono) {
         let fits = |s: &&Sent| s.seq == reply.seq && s.identity.t1() == reply.t1;
         if let Some(sent) = self.sent.iter().find(fits) {
@@ -348,8 +348,7 @@ impl PathMtuProber {
         }
     }
 
-    /// Ends a wait that is over at `now`. All that arrived before must have been
-    /// handed in.
+    /// Ends a wait that is over at `now`. Hand in everything that arrived before first.
     pub fn handle_timeout(&mut self, now: Mono) {
         let events = &mut self.events;
         self.unfit
@@ -424,7 +423,7 @@ impl PathMtuProber {
             found.state = state;
         }
         let size = found.size;
-        // Where this one is too large, those above it need not be waited for.
+        // If this size is too large, larger ones need no wait.
         if let State::Failed(limit) = state {
             for t in &mut search.tries {
                 if t.size > size && t.state == State::Waiting {
@@ -438,7 +437,7 @@ impl PathMtuProber {
         }
     }
 
-    /// All sizes of a step are settled: the result, or the next step.
+    /// Ends a step whose sizes are all settled: with the result, or with the next step.
     fn conclude(&mut self, now: Mono) {
         let Some(mut search) = self.search.take() else {
             return;
@@ -456,7 +455,7 @@ impl PathMtuProber {
         {
             search.failed = Some(smallest);
         }
-        // A size that passed at a second asking undoes what was taken for its failure.
+        // A size that passed when tried again did not fail.
         search.failed = search.failed.filter(|(size, _)| *size > search.passed);
         let limit = match search.failed {
             Some((size, limit)) if size <= search.passed.saturating_add(1) => Some(limit),
@@ -467,7 +466,7 @@ impl PathMtuProber {
                 return;
             }
         };
-        // Of the smallest packet alone nothing follows: larger ones may be lost by chance.
+        // The smallest packet alone proves nothing: larger ones may be lost by chance.
         if search.passed > self.least() {
             self.known = Some((search.passed, limit == Some(MtuLimit::Silent)));
             self.events.push_back(Event {
@@ -504,8 +503,8 @@ impl PathMtuProber {
     }
 }
 
-/// The number before that of the first packet. It begins in the lower half, so that the
-/// numbers do not begin anew for years.
+/// Returns the number before that of the first packet. It is in the lower half, so that the
+/// numbers do not wrap for years.
 fn first_number(secret: &Secret) -> u32 {
     let [.., a, b, c] = secret.draw(Purpose::FirstSizeProbe, 0).to_be_bytes();
     u32::from_be_bytes([0, a, b, c]) >> 2
@@ -515,10 +514,10 @@ impl Search {
     fn new(flow: FlowIndex, now: Mono, least: u16, known: Option<(u16, bool)>, wait: Span) -> Self {
         let mut sizes = vec![least];
         match known {
-            // Is it still so, and no more?
+            // Check that the known size still passes and one byte more does not.
             Some((known, silent)) => {
                 sizes.extend([known, known.saturating_add(1).min(GREATEST)]);
-                // Those that do not come back tell the reflector's log what arrives.
+                // Sizes that do not come back still show in the reflector's log if they arrive.
                 if silent {
                     sizes.extend(USUAL.iter().filter(|s| **s > known));
                 }
@@ -554,7 +553,7 @@ impl Search {
             .collect();
     }
 
-    /// Sizes between the two known ones, and the largest known to pass beside them.
+    /// Tries sizes between the two known ones, together with the largest known to pass.
     fn next_step(&mut self, now: Mono, wait: Span) {
         let mut sizes = vec![self.passed];
         match self.failed {
@@ -586,12 +585,12 @@ impl Search {
         self.deadline = now + wait;
     }
 
-    /// Sends once more what has not come back, and the smallest beside it.
+    /// Sends what has not come back once more, together with the smallest size.
     fn again(&mut self, now: Mono, wait: Span) {
         for (i, t) in self.tries.iter_mut().enumerate() {
             match t.state {
                 State::Waiting => t.to_send = true,
-                // Whether anything comes back at all is asked anew each time.
+                // Check anew each time that anything comes back at all.
                 State::Passed if i == 0 => {
                     t.state = State::Waiting;
                     t.sent.clear();

@@ -1,16 +1,16 @@
 //! The Session-Reflector of all sessions that an agent answers: stateful (RFC 8762
 //! section 4.3.1), with its own log of what it received.
 //!
-//! It answers provisioned sessions, and whoever comes only in open mode. What it
-//! does not answer it counts by reason, because a reflector's silence looks like
-//! forward loss to everybody else. A reply is never larger than its request.
+//! It answers provisioned sessions; unknown senders it answers only in open mode. It counts
+//! what it does not answer by reason, because a reflector's silence looks like forward loss
+//! to everybody else. A reply is never larger than its request.
 //!
-//! A shell reads a batch, calls [`Reflector::handle`] for each datagram, sends the
-//! replies, calls [`Reflector::handle_sent`] or [`Reflector::handle_refused`] for each,
+//! A shell reads a batch, calls [`Reflector::handle`] for each datagram, sends the replies,
+//! calls [`Reflector::handle_sent`] or [`Reflector::handle_refused`] for each,
 //! [`Reflector::handle_departed`] for every transmit stamp that the kernel then gives, and
-//! drains [`Reflector::poll_output`]. A reception is held until the departure of its reply
-//! is known, for a moment. The way of a packet allocates nothing but the growth of the
-//! output queue.
+//! drains [`Reflector::poll_output`]. The reflector holds a reception for a moment, until the
+//! departure of its reply is known. Handling a probe allocates only when the output queue
+//! grows.
 
 mod config;
 mod departures;
@@ -41,11 +41,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use translated::Translated;
 
-/// Below it no program measures, and much that answers listens (RFC 6335 section 6).
+/// The first user port (RFC 6335 section 6). No program measures from a lower one, and much
+/// that would answer a reply listens there.
 const FIRST_USER_PORT: u16 = 1024;
-/// Sessions that the plan has no more are answered this long yet.
+/// How long a session removed from the plan is still answered.
 const LINGER: Span = Span::from_secs(30);
-/// Drops are counted up over this long.
+/// How often drops are reported.
 const REPORT_INTERVAL: Span = Span::from_secs(1);
 
 /// A datagram that came to a reflector's port.
@@ -70,25 +71,25 @@ pub struct Datagram<'a> {
 /// What to do with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send the reply, to where the datagram came from, from where it was sent to,
-    /// with TTL 255.
+    /// Send the reply with TTL 255 to the datagram's source, from the address and port that
+    /// it was sent to.
     Reply {
-        /// DSCP of the reply: by a Class of Service TLV, or that of the request; `None`
-        /// where that is not known.
+        /// DSCP of the reply: that of a Class of Service TLV, or else that of the request;
+        /// `None` where that is not known.
         dscp: Option<u8>,
         /// For [`Reflector::handle_sent`] and [`Reflector::handle_refused`].
         ticket: Ticket,
     },
-    /// Send nothing. It is counted.
+    /// Send nothing; the drop is counted.
     Drop(DropReason),
 }
 
-/// What a [`Reflector`] has to say.
+/// What a [`Reflector`] emits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// A probe of a provisioned session arrived.
     Reception(Arc<SessionName>, Reception),
-    /// Packets were dropped; of this session, or of none that is known.
+    /// An event, such as dropped packets, of this session, or of none that is known.
     Event(Option<Arc<SessionName>>, Event),
 }
 
@@ -99,7 +100,7 @@ pub struct Totals {
     pub answered: u64,
     /// Replies given out to traceroute packets.
     pub traced: u64,
-    /// Of both, replies of open mode without a count, for want of a place.
+    /// How many of both were replies of open mode without a count, because no place was free.
     pub uncounted: u64,
     /// Datagrams that were not answered.
     pub dropped: u64,
@@ -110,16 +111,16 @@ pub struct Totals {
 pub struct Reflector {
     config: Settings,
     sessions: Vec<Provisioned>,
-    /// By address and first source port.
+    /// Index into `sessions` by address and first source port.
     index: BTreeMap<(IpAddr, u16), usize>,
     open: Option<Open>,
     translated: Translated,
-    /// Of datagrams of no known session.
+    /// Drops of datagrams of no known session.
     drops: Drops,
     reported: Mono,
     outputs: Outputs,
     sampling: Sampling,
-    /// Changes when the places of sessions do: a ticket of before means another's.
+    /// Changes when the indices of sessions do: an older ticket's index may mean another session.
     generation: u32,
     totals: Totals,
     sizes: Sizes,
@@ -157,9 +158,9 @@ impl Reflector {
         reflector
     }
 
-    /// Answers these sessions from now on. Those that it answered before count on; those
-    /// that are no more are answered for half a minute yet, because their sender learns
-    /// of the new plan at another time than this host.
+    /// Answers these sessions from now on. Sessions that stay keep their counters. Removed
+    /// ones are still answered for half a minute, because their sender learns of the new plan
+    /// at another time than this host.
     pub fn set_sessions(&mut self, sessions: Vec<ReflectedSession>, now: Mono) {
         let mut before = core::mem::take(&mut self.sessions);
         for retired in before.iter_mut().filter(|b| b.retired_at.is_none()) {
@@ -180,7 +181,8 @@ impl Reflector {
         self.reindex();
     }
 
-    /// Reports all drops that are not reported yet: the end.
+    /// Ends the reflector: reports everything that is not reported yet and releases held
+    /// receptions.
     pub fn finish(&mut self, now: Mono) {
         self.report(now);
         self.tell_translated(now, true);
@@ -199,7 +201,7 @@ impl Reflector {
             .collect();
     }
 
-    /// What the kernel now says of the wall clock; written into replies from now on.
+    /// Sets the wall clock's error estimate, which is written into replies from now on.
     pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
         self.config.error_estimate = error_estimate;
     }
@@ -209,8 +211,8 @@ impl Reflector {
         self.totals
     }
 
-    /// Judges a datagram. For [`Verdict::Reply`] the reply stands in `reply` (which is
-    /// cleared first). `sending` is T3: the wall clock now.
+    /// Decides whether to answer a datagram. For [`Verdict::Reply`] it writes the reply to
+    /// `reply` (cleared first). `sending` is T3: the wall clock now.
     pub fn handle(
         &mut self,
         datagram: &Datagram<'_>,
@@ -232,8 +234,9 @@ impl Reflector {
         verdict
     }
 
-    /// The addresses of the sessions that are answered, those of the last plan for a while
-    /// among them, and last those to which the packets of some are translated; each once.
+    /// Returns the addresses of the sessions that are answered, including those removed
+    /// lately, then the addresses that their packets are translated to. Each address comes
+    /// once.
     pub fn sources(&self) -> Vec<IpAddr> {
         let mut sources = Vec::new();
         let planned = self.sessions.iter().map(|s| s.session.from);
@@ -246,13 +249,13 @@ impl Reflector {
         sources
     }
 
-    /// So many packets of unknown senders were thrown away unread by the kernel.
+    /// Counts packets of unknown senders that the kernel dropped unread.
     pub fn handle_unread(&mut self, count: u32) {
         self.totals.dropped += u64::from(count);
         self.drops.count_all(DropReason::Stranger, count);
     }
 
-    /// When [`Self::handle_timeout`] has something to report; `None` when nothing was dropped.
+    /// When [`Self::handle_timeout`] has something to report; `None` when there is nothing.
     pub fn poll_timeout(&self) -> Option<Mono> {
         let pending = !self.drops.is_empty()
             || self.sampling.is_sampling()
@@ -260,8 +263,8 @@ impl Reflector {
         pending.then(|| self.reported + REPORT_INTERVAL)
     }
 
-    /// Reports drops, at most once a second, and forgets sessions of open mode that
-    /// have been silent for long.
+    /// Reports drops, at most once a second. Forgets removed sessions, and sessions of open
+    /// mode that have been silent for long.
     pub fn handle_timeout(&mut self, now: Mono) {
         self.outputs.at(now);
         if now < self.reported + REPORT_INTERVAL {
@@ -297,8 +300,8 @@ impl Reflector {
         }
     }
 
-    /// The next thing to record; `None` also while the next is a reception whose reply's
-    /// transmit stamp may still come.
+    /// Returns the next output to record. `None` when there is none, and while the next is a
+    /// reception whose reply's transmit stamp may still come.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop()
     }

@@ -87,7 +87,7 @@ impl Grid {
         Some(slot)
     }
 
-    /// The newest tick due at `now`, where it is not taken yet.
+    /// Returns the newest tick due at `now`; `None` if it is already taken.
     fn newest_due(&self, now: Mono) -> Option<i128> {
         if now < self.next_due() {
             return None;

@@ -1,20 +1,20 @@
-//! Randomness that nobody outside of this host knows. Engines draw no random numbers:
-//! the shell brings it in, so that a run can be replayed.
+//! Randomness that nobody outside of this host knows. Engines draw no random numbers: the
+//! shell passes it in, so that a run can be replayed.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// What makes the identifiers of packets unguessable for whoever does not see them.
+/// Makes the identifiers of packets unguessable to anyone who does not see them.
 #[derive(Clone, Copy)]
 pub struct Secret([u8; 16]);
 
 impl Secret {
-    /// Of random bytes; the same bytes make the same identifiers.
+    /// Creates it from random bytes; the same bytes make the same identifiers.
     pub const fn new(random: [u8; 16]) -> Self {
         Self(random)
     }
 
-    /// 64 bits for what these numbers name. Who does not know the secret cannot tell them
-    /// from random ones, also when other draws are known (SipHash).
+    /// Returns 64 bits for this purpose and number. Without the secret nobody can tell them
+    /// from random bits, even knowing other draws (SipHash).
     pub(crate) fn draw(&self, purpose: Purpose, number: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.0, purpose, number).hash(&mut hasher);
@@ -22,7 +22,7 @@ impl Secret {
     }
 }
 
-/// What is drawn: draws for one purpose say nothing of those for another.
+/// What a draw is for. Draws for one purpose reveal nothing about those for another.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) enum Purpose {
     /// The number of a flow's first round of traceroute.

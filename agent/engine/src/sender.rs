@@ -37,9 +37,9 @@ use matcher::{Matcher, Waits};
 use owed::Owed;
 use std::collections::VecDeque;
 
-/// Deadlines this close after a send's are left to the send's waking.
+/// A deadline at most this long before the next send waits for that send's waking.
 const COALESCE: Span = Span::from_millis(50);
-/// Stray replies are counted up over this long.
+/// How often stray replies are reported.
 const STRAY_INTERVAL: Span = Span::from_secs(1);
 
 /// What a [`Sender`] needs to know.
@@ -55,23 +55,23 @@ pub struct SenderConfig {
     pub ssid: Ssid,
     /// Tmax: a probe without a reply for this long is unanswered.
     pub timeout: Span,
-    /// How long after Tmax every reply to a probe is still recognised. The first reply is
-    /// recognised for longer: of unanswered probes the newest million are kept.
+    /// How long after Tmax every reply to a probe is still matched. Later only a first reply
+    /// is: the newest million unanswered probes are kept.
     pub late_window: Span,
-    /// How long a kernel transmit stamp is waited for before a probe is recorded
-    /// with the program's own. Zero where the kernel gives none.
+    /// How long to wait for a probe's kernel transmit stamp before recording the program's
+    /// own time. Zero where the kernel gives none.
     pub stamp_grace: Span,
     /// Keys of authenticated mode (RFC 8762 section 4.4); absent: unauthenticated.
     pub keys: Option<SessionKeys>,
-    /// What the kernel says of this host's wall clock.
+    /// Error estimate of this host's wall clock, as the kernel gives it.
     pub error_estimate: ErrorEstimate,
-    /// Sequence number of each flow's first probe; 0 but for tests of the wrap.
+    /// Sequence number of each flow's first probe; other than 0 only in tests of the wrap.
     pub first_seq: Seq,
 }
 
 impl SenderConfig {
-    /// The configuration that a session's plan asks for, beginning at `origin`.
-    /// `keys` are the plan's, read.
+    /// Returns the configuration that a session's plan asks for, beginning at `origin`.
+    /// `keys` are the plan's keys, already read.
     pub fn from_plan(
         plan: &SessionPlan,
         origin: Mono,
@@ -104,7 +104,7 @@ pub struct Transmit {
     pub due: Mono,
 }
 
-/// What a [`Sender`] has to say.
+/// What a [`Sender`] emits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// For the record.
@@ -133,7 +133,7 @@ pub struct TraceReply {
 /// An ICMP error as read from a socket's error queue, or from a raw socket.
 #[derive(Clone, Copy, Debug)]
 pub struct IcmpError<'a> {
-    /// The UDP payload that it quotes, as much of it as there is; may be empty.
+    /// The quoted UDP payload, as much of it as there is; may be empty.
     pub quoted_payload: &'a [u8],
     /// Who sent it.
     pub from: IpAddr,
@@ -150,11 +150,11 @@ pub struct IcmpError<'a> {
 /// Whose packet provoked an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpOwner {
-    /// A probe, or what cannot be told; it is taken as evidence.
+    /// A probe, or an unknown packet; the error is recorded as evidence.
     Probe,
     /// The traceroute packet of this sequence number: for the tracer.
     Trace(Seq),
-    /// Of a probe that was never sent; it is counted, and is no evidence.
+    /// A probe that was never sent; the error is counted, but is no evidence.
     Nobody,
 }
 
@@ -169,9 +169,9 @@ pub struct Sender {
     outputs: VecDeque<Output>,
     strays: u32,
     strays_since: Mono,
-    /// Other addresses than the reflector's that replies come from.
+    /// Addresses other than the reflector's from which replies come.
     translated: Aliases,
-    /// The wall clock as it was last given: near enough to tell an era of NTP time.
+    /// The wall clock as last given, which tells the era of an NTP timestamp.
     wall: Wall,
     stopped: bool,
     /// Whether a reply has shown that the reflector numbers its replies itself.
@@ -183,7 +183,7 @@ struct Flow {
     /// It has no socket yet: nothing is sent in its slots.
     closed: bool,
     matcher: Matcher,
-    /// The reflector's counter and receive time in the reply that it received last.
+    /// The reflector's counter and receive time, of the probe that it received last.
     newest: Option<(Seq, Wall)>,
 }
 
@@ -223,20 +223,20 @@ impl Sender {
         }
     }
 
-    /// What the kernel now says of the wall clock; written into probes from now on.
+    /// Sets the wall clock's error estimate, which is written into probes from now on.
     pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
         self.config.error_estimate = error_estimate;
     }
 
-    /// Whether a flow has no socket: nothing is sent in its slots, and they are not
-    /// recorded as left out. Its numbers begin when it opens.
+    /// Sets whether a flow is closed, that is, has no socket. A closed flow sends nothing,
+    /// and its slots are not recorded as skipped. Its sequence numbers begin when it opens.
     pub fn set_closed(&mut self, flow: FlowIndex, closed: bool) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.closed = closed;
         }
     }
 
-    /// When the next slot is due, for whoever wants to spin up to it; `None` after
+    /// Returns when the next slot is due, for callers that spin until then; `None` after
     /// [`Sender::stop`].
     pub fn next_due(&self) -> Option<Mono> {
         (!self.stopped).then(|| self.grid.next_due())
@@ -252,10 +252,10 @@ impl Sender {
         }
     }
 
-    /// The next probe that is due at `now`, written to `packet` (cleared first);
-    /// `None` when none is. `wall` is the wall clock at `now`. The packet is to be
-    /// sent at once, and what became of it told by [`Self::handle_sent`] or
-    /// [`Self::handle_refused`]; until then it counts as sent at `now`.
+    /// Writes the next probe that is due at `now` to `packet` (cleared first); `None` when
+    /// none is. `wall` is the wall clock at `now`. Send the packet at once, then report it by
+    /// [`Self::handle_sent`] or [`Self::handle_refused`]; until then it counts as sent at
+    /// `now`.
     pub fn poll_transmit(
         &mut self,
         now: Mono,
@@ -314,7 +314,7 @@ impl Sender {
         }
     }
 
-    /// A probe was handed to the kernel at `at` by the program's own reading, taken
+    /// Notes that a probe was handed to the kernel at `at`, the program's own clock reading
     /// before the send call.
     pub fn handle_sent(&mut self, flow: FlowIndex, seq: Seq, at: Mono) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
@@ -322,22 +322,22 @@ impl Sender {
         }
     }
 
-    /// The kernel's or the interface's transmit stamp of a probe.
+    /// Takes a probe's transmit stamp, from the kernel or the interface.
     pub fn handle_tx_stamp(&mut self, flow: FlowIndex, seq: Seq, stamp: Stamp) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.matcher.stamped(seq, stamp, &mut self.outputs);
         }
     }
 
-    /// The kernel refused to send a probe at `at`, with `errno`.
+    /// Records that the kernel refused to send a probe at `at`, with `errno`.
     pub fn handle_refused(&mut self, flow: FlowIndex, seq: Seq, at: Mono, errno: i32) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.matcher.refused(seq, at, errno, &mut self.outputs);
         }
     }
 
-    /// A datagram that arrived on a flow's socket at `received` with this TTL or hop limit.
-    /// Returns whether it is a reply to this session.
+    /// Handles a datagram that arrived on a flow's socket at `received` with this TTL or hop
+    /// limit. Returns whether it is a reply to this session.
     pub fn handle_datagram(
         &mut self,
         flow: FlowIndex,
@@ -355,16 +355,16 @@ impl Sender {
         taken
     }
 
-    /// A reply of this session, as [`Self::handle_datagram`] said, came from another
-    /// address than the reflector's.
+    /// Notes that a reply of this session, by [`Self::handle_datagram`], came from an address
+    /// other than the reflector's.
     pub fn handle_translated(&mut self, address: IpAddr, at: Mono) {
-        // What proves nothing is no finding: the times in it may have been guessed.
+        // Without keys a reply proves nothing: its times may have been guessed.
         if self.config.keys.is_some() {
             self.translated.came_from(address, at);
         }
     }
 
-    /// An ICMP error for a packet of this flow.
+    /// Handles an ICMP error for a packet of this flow; returns whose packet it was.
     pub fn handle_icmp(&mut self, flow: FlowIndex, error: &IcmpError<'_>) -> IcmpOwner {
         let quoted = error.quoted_payload;
         let seq = quoted
@@ -407,9 +407,8 @@ impl Sender {
         IcmpOwner::Probe
     }
 
-    /// Records what is certain at `now`: probes unanswered after Tmax, probes whose
-    /// transmit stamp did not come, counts. All that arrived before `now` must have
-    /// been handed in.
+    /// Records what is certain at `now`: probes unanswered after Tmax, probes whose transmit
+    /// stamp did not come, counts. Hand in everything that arrived before `now` first.
     pub fn handle_timeout(&mut self, now: Mono) {
         for flow in &mut self.flows {
             flow.matcher.expire(now, &mut self.outputs);
@@ -427,8 +426,8 @@ impl Sender {
         }
     }
 
-    /// Ends the session in order: nothing is sent any more. Keep driving it until
-    /// [`Self::is_drained`], so that the last probes get their due time.
+    /// Stops sending and ends the session. Keep driving it until [`Self::is_drained`], so
+    /// that the last probes get their full timeout.
     pub fn stop(&mut self, now: Mono) {
         if !self.stopped {
             self.stopped = true;
@@ -439,9 +438,9 @@ impl Sender {
         }
     }
 
-    /// Waits no longer: probes whose reply may still come are recorded as unanswered so
-    /// far. The session's last evidence is less than a timeout after their sending, by
-    /// which analysis knows them as pending and calls none of them lost.
+    /// Stops waiting: records probes whose reply may still come as unanswered so far. The
+    /// session's last evidence is then less than a timeout after their sending, so analysis
+    /// takes them as pending and calls none of them lost.
     pub fn give_up(&mut self) {
         for flow in &mut self.flows {
             flow.matcher.give_up(&mut self.outputs);
@@ -479,7 +478,7 @@ impl Sender {
             None => is_trace_seq(seq) && !flow.matcher.knows(seq),
         };
         if traced {
-            // A traceroute packet's own number is none that a counter gets to.
+            // A counter never gets to a traceroute packet's own number.
             if packet.sequence != seq && !self.reflector_counts {
                 self.reflector_counts = true;
                 self.outputs.push_back(Output::Event(Event {
@@ -499,7 +498,7 @@ impl Sender {
         if ssid.is_some_and(|ssid| ssid != own) {
             return false;
         }
-        // A T1 that is not ours is a reply to an earlier run's probe of the same number.
+        // A different T1: a reply to an earlier run's probe of the same number.
         if flow.matcher.t1(seq) != Some(packet.sender_timestamp.raw) {
             return false;
         }
@@ -541,8 +540,8 @@ impl Flow {
     /// they are put in order by the reflector's own receive time: what it received
     /// later must carry a higher number, unless it began to count anew.
     ///
-    /// A stateless reflector copies our number: what overtook on the way out then
-    /// shows as going back, and means nothing.
+    /// A stateless reflector copies our number: probes that overtook each other on the way
+    /// out then look like going back, which means nothing.
     fn went_back(&mut self, seq: Seq, received: Wall, copied: bool) -> bool {
         if self.newest.is_some_and(|(_, at)| received <= at) {
             return false;
@@ -560,8 +559,8 @@ pub(crate) fn request_mode(keys: Option<&SessionKeys>) -> Mode<'_> {
     keys.map_or(Mode::Open, |k| Mode::Authenticated(k.keys().request))
 }
 
-/// A packet of no session that asks whether a reflector answers. It is counted apart from
-/// probes, as those of traceroutes are.
+/// Returns a packet of no session, to test whether a reflector answers. The reflector counts
+/// it apart from probes, as it does traceroute packets.
 pub fn trace_request(
     wall: Wall,
     error_estimate: ErrorEstimate,

@@ -1,38 +1,40 @@
 //! Noticing that this program itself stood still.
 //!
-//! A shell looks at its clock at least ten times a second. Where it did not for much longer,
-//! its process was stopped (SIGSTOP), its host had no processor to spare, or the host as a
-//! whole stood still (a suspended or migrating virtual machine). Nothing was sent and
-//! nothing answered meanwhile, and that is no fault of any path.
+//! A shell looks at its clock at least ten times a second. If it did not for much longer, its
+//! process was stopped (SIGSTOP), its host had no processor to spare, or the host as a whole
+//! stood still (a suspended or migrating virtual machine). Meanwhile it sent and answered
+//! nothing, which is no fault of any path.
 //!
-//! While a host is suspended its monotonic clock stands still with it, and no gap shows on
-//! that. The clock that counts sleep, `CLOCK_BOOTTIME`, is then ahead by more than before.
+//! The monotonic clock stops while the host is suspended, so it shows no gap.
+//! `CLOCK_BOOTTIME`, which counts sleep, is then further ahead of it than before.
 
 use hopgap_proto::record::{Event, EventKind};
 use hopgap_proto::time::{Mono, Span};
 
-/// A shell that wakes late on a busy machine is late by tens of milliseconds.
+/// A longer time between two looks is a stall: on a busy machine a shell wakes tens of
+/// milliseconds late, not more.
 const STALL: Span = Span::from_millis(500);
 
-/// Readings of two clocks differ by microseconds, and no host sleeps for less.
+/// A longer sleep is a suspension: readings of two clocks differ by microseconds, and no host
+/// sleeps for less.
 const SLEEP: Span = Span::from_millis(100);
 
 /// When a thread last looked at its clocks.
 #[derive(Debug)]
 pub struct Watch {
     last: Mono,
-    /// For how long its host had slept since it was booted.
+    /// How long its host had slept since it was booted.
     asleep: Span,
 }
 
 impl Watch {
-    /// Begins at `now`, when the host had slept for so long since it was booted.
+    /// Begins at `now`, when the host had slept for `asleep` since it was booted.
     pub const fn new(now: Mono, asleep: Span) -> Self {
         Self { last: now, asleep }
     }
 
-    /// To be called at every waking, ten times a second or more often; what is to be
-    /// recorded where that was not so.
+    /// Call it at every waking, at least ten times a second. Returns the event to record if
+    /// the program stalled or the host slept.
     pub fn look(&mut self, now: Mono, asleep: Span) -> Option<Event> {
         let since = core::mem::replace(&mut self.last, now);
         let lasted = asleep - self.asleep;

@@ -1,21 +1,20 @@
 //! Continuous traceroute of every flow of a session, in the flow's own 5-tuple
 //! so that routers hash it as they hash the probes (RFC 9198's member route).
 //!
-//! All TTLs are in flight at once: a snapshot takes about one round trip. TTLs
-//! that stay silent although they answered lately are asked again, up to the
-//! configured attempts, because routers limit the rate of their ICMP errors; a
-//! hop is silent in the record only where every attempt was. A TTL that shows signs
-//! of such a limit is asked less often, down to once a second over all flows; where
-//! a snapshot leaves it out, its hop says that no packet was sent. TTLs reach one
-//! beyond the target's distance, and further as soon as it stops answering there.
+//! All TTLs are in flight at once: a snapshot takes about one round trip. TTLs that stay
+//! silent although they answered lately are asked again, up to the configured attempts,
+//! because routers limit the rate of their ICMP errors; the record calls a hop silent only if
+//! every attempt was. A TTL that shows signs of such a limit is asked less often, down to
+//! once a second over all flows; where a snapshot leaves it out, its hop says that no packet
+//! was sent. TTLs reach one beyond the target's distance, and further as soon as it stops
+//! answering there.
 //!
-//! An answer counts where every field that it quotes is that of a packet which was sent,
-//! and where it came after that packet and within the wait; what does not fit is counted
-//! (see [`crate::packet`] for what nobody can guess).
+//! An answer is taken if every field that it quotes matches a packet that was sent, and if it
+//! came after that packet and within the wait. Others are counted (see [`crate::packet`] for
+//! the unguessable fields).
 //!
-//! The packets are STAMP requests whose SSID has
-//! [`TRACE_SSID_BIT`], so that a stateful
-//! reflector counts them apart and its reply says that the target is reached.
+//! The packets are STAMP requests whose SSID has [`TRACE_SSID_BIT`], so that a stateful
+//! reflector counts them apart. Its reply shows that the target is reached.
 //!
 //! A shell sends what [`Tracer::poll_transmit`] gives either through a raw socket
 //! (the packet that [`Tracer::write_raw`] makes) or, without privilege, through the
@@ -52,8 +51,8 @@ pub struct TracerConfig {
     pub interval: Span,
     /// Number of flows, at least one.
     pub flows: u8,
-    /// Address and port of flow 0; flow `i` uses the port `i` above it. The address
-    /// that packets truly leave from: it is part of their checksum.
+    /// Address and port of flow 0; flow `i` uses the port `i` above it. It must be the
+    /// address that packets really leave from: it is part of their checksum.
     pub source: SocketAddr,
     /// The session's reflector.
     pub target: SocketAddr,
@@ -61,18 +60,18 @@ pub struct TracerConfig {
     pub ssid: Ssid,
     /// The session's key, where it is authenticated.
     pub keys: Option<SessionKeys>,
-    /// What the kernel says of this host's wall clock.
+    /// Error estimate of this host's wall clock, as the kernel gives it.
     pub error_estimate: ErrorEstimate,
     /// Differentiated Services Code Point, as the probes have it.
     pub dscp: u8,
     /// The greatest TTL, 1 to 63; 30 by default.
     pub max_ttl: u8,
-    /// How often a silent TTL is asked in one snapshot, 1 to 4; 3 by default.
+    /// Most packets to a silent TTL in one snapshot, 1 to 4; 3 by default.
     pub attempts: u8,
-    /// The longest wait for the answers to one asking; shorter once the path's
-    /// round trip is known.
+    /// The longest wait for the answers to one attempt; shorter once the path's round trip is
+    /// known.
     pub wait: Span,
-    /// What makes the packets' identifiers unguessable.
+    /// Makes the packets' identifiers unguessable.
     pub secret: Secret,
 }
 
@@ -187,14 +186,14 @@ impl Tracer {
         }
     }
 
-    /// What the kernel now says of the wall clock; written into packets from now on.
+    /// Sets the wall clock's error estimate, which is written into packets from now on.
     pub fn set_error_estimate(&mut self, error_estimate: ErrorEstimate) {
         self.config.error_estimate = error_estimate;
     }
 
-    /// The target's distance in hops as a probe's TTL showed it: one more than the
-    /// number of routers that it passed. Snapshots that begin later reach for it.
-    /// A distance of 1 is no news: peers that do not know the TTL say 255 too.
+    /// Takes the target's distance in hops from a probe's TTL: one more than the number of
+    /// routers that it passed. Later snapshots reach that far. A distance of 1 is ignored:
+    /// peers that do not know the TTL say 255 too.
     pub fn hint_distance(&mut self, flow: FlowIndex, hops: u8) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.hint_distance(hops);
@@ -253,7 +252,7 @@ impl Tracer {
         crate::packet::write(&self.header(transmit), payload, packet);
     }
 
-    /// When a packet was actually sent, by the best stamp there is.
+    /// Sets when a packet was actually sent, by the best stamp there is.
     pub fn handle_sent(&mut self, flow: FlowIndex, seq: Seq, at: Mono) {
         if let Some(flow) = self.flows.get_mut(usize::from(flow.0)) {
             flow.sent(seq, at);
@@ -267,7 +266,7 @@ impl Tracer {
         }
     }
 
-    /// An ICMP error that quotes a packet with the addresses and ports of this flow.
+    /// Handles an ICMP error that quotes a packet with the addresses and ports of this flow.
     pub fn handle_icmp(&mut self, flow: FlowIndex, error: &TraceError<'_>) -> Heard {
         let Some(kind) = reply_kind(error) else {
             return Heard::Other;
@@ -293,8 +292,8 @@ impl Tracer {
                 Ok(()) => return Heard::Answer(flow),
                 Err(unfit) => unfit,
             },
-            // Where the SSID is not quoted it may be a probe's: those leave with TTL 255,
-            // which no way uses up.
+            // Without a quoted SSID it may be a probe's: those leave with TTL 255, which no
+            // path uses up.
             None if ssid.is_none() && kind != HopReplyKind::TimeExceeded => return Heard::Other,
             None => UnfitIcmp::Trace,
         };
@@ -302,7 +301,7 @@ impl Tracer {
         Heard::Unfit
     }
 
-    /// An ICMP error as a raw socket gives it, sent by `from`, arrived at `at`.
+    /// Handles an ICMP error as a raw socket gives it, sent by `from`, arrived at `at`.
     pub fn handle_raw_icmp(
         &mut self,
         from: IpAddr,
@@ -335,8 +334,8 @@ impl Tracer {
         self.handle_icmp(FlowIndex(flow), &error)
     }
 
-    /// The target's reply to a packet, as the session's
-    /// [`Sender`](crate::sender::Sender) found it. Returns whether it fits a packet.
+    /// Handles the target's reply to a packet, as the session's
+    /// [`Sender`](crate::sender::Sender) found it. Returns whether it matches a packet.
     pub fn handle_reply(&mut self, reply: &TraceReply) -> bool {
         let Some(flow) = self.flows.get_mut(usize::from(reply.flow.0)) else {
             return false;
@@ -356,13 +355,12 @@ impl Tracer {
         taken.is_ok()
     }
 
-    /// So many ICMP errors about the session came at once that they were not read.
+    /// Counts ICMP errors about the session that were not read, because too many came at once.
     pub fn handle_unread(&mut self, count: u32) {
         self.unfit.count_all(UnfitIcmp::Unread, count);
     }
 
-    /// Ends waits that are over at `now`. All that arrived before `now` must have
-    /// been handed in.
+    /// Ends waits that are over at `now`. Hand in everything that arrived before `now` first.
     pub fn handle_timeout(&mut self, now: Mono) {
         for flow in &mut self.flows {
             flow.expire(now, &mut self.shared);
@@ -433,12 +431,13 @@ impl Tracer {
     }
 }
 
-/// What an ICMP error says about its packet; `None` where it does not end its way.
+/// Returns what an ICMP error says about its packet; `None` where the packet's way does not
+/// end there.
 fn reply_kind(error: &TraceError<'_>) -> Option<HopReplyKind> {
     // RFC 792 and RFC 4443.
     match (error.from, error.icmp_type, error.code) {
         (IpAddr::V4(_), 11, 0) | (IpAddr::V6(_), 3, 0) => Some(HopReplyKind::TimeExceeded),
-        // 'Fragmentation needed' speaks of a size.
+        // 'Fragmentation needed' is about a size.
         (IpAddr::V4(_), 3, 4) => None,
         (IpAddr::V4(_), 3, code) | (IpAddr::V6(_), 1, code) => {
             Some(HopReplyKind::Unreachable(code))

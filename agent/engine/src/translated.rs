@@ -1,13 +1,13 @@
-//! Addresses that a session's packets come from, other than the plan's: something on the
-//! way translates them.
+//! Addresses other than the plan's that a session's packets come from, because something on
+//! the way translates them.
 
 use core::net::IpAddr;
 use hopgap_proto::record::{Event, EventKind};
 use hopgap_proto::time::{Mono, Span};
 
-/// Addresses of one session that are known at a time; the one silent for longest gives way.
+/// Most addresses known for one session; a new one replaces the one silent for longest.
 pub(crate) const MOST_ADDRESSES: usize = 8;
-/// An address that goes on being used is told again this often.
+/// How often an address that stays in use is reported again.
 const TELL_AGAIN: Span = Span::from_secs(10);
 
 /// The addresses other than the plan's that a session's packets come from.
@@ -17,7 +17,7 @@ pub(crate) struct Aliases(Vec<Alias>);
 #[derive(Clone, Copy, Debug)]
 struct Alias {
     address: IpAddr,
-    /// When the first packet came that is not told yet, and how many did.
+    /// When the first unreported packet came, and how many are unreported.
     untold: Option<(Mono, u32)>,
     last: Mono,
     due: Mono,
@@ -32,7 +32,7 @@ impl Aliases {
         self.0.iter().any(|a| a.address == address)
     }
 
-    /// An authentic packet came from `address` at `now`. Returns whether that is new.
+    /// Notes an authentic packet from `address` at `now`. Returns whether the address is new.
     pub(crate) fn came_from(&mut self, address: IpAddr, now: Mono) -> bool {
         if let Some(alias) = self.0.iter_mut().find(|a| a.address == address) {
             let (since, count) = alias.untold.unwrap_or((now, 0));
@@ -55,7 +55,7 @@ impl Aliases {
         true
     }
 
-    /// What there is to tell at `now`; `all`: also what is not due yet.
+    /// Returns the events to report at `now`; `all`: also those not due yet.
     pub(crate) fn told(&mut self, now: Mono, all: bool) -> impl Iterator<Item = Event> {
         self.0.iter_mut().filter_map(move |alias| {
             if !all && now < alias.due {
@@ -74,7 +74,7 @@ impl Aliases {
         })
     }
 
-    /// Forgets those from which nothing came for `idle`; whether there were any.
+    /// Forgets addresses silent for longer than `idle`. Returns whether there were any.
     pub(crate) fn forget(&mut self, now: Mono, idle: Span) -> bool {
         let before = self.0.len();
         self.0.retain(|a| now - a.last <= idle);

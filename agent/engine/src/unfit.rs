@@ -1,14 +1,14 @@
-//! Counts of ICMP errors, and of replies to traceroute packets, that fit nothing that was
-//! sent. Nothing is concluded from them; that they came is told.
+//! Counts of ICMP errors, and of replies to traceroute packets, that match nothing that was
+//! sent. They are reported, but nothing is concluded from them.
 
 use hopgap_proto::record::{Event, EventKind, UnfitIcmp};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 
-/// They are counted up over this long.
+/// How often the counts are reported.
 const EVERY: Span = Span::from_secs(1);
 
-/// What was counted and is not yet told.
+/// Counts that are not reported yet, and when the last report was.
 #[derive(Debug)]
 pub(crate) struct UnfitCounts {
     counts: BTreeMap<UnfitIcmp, u32>,
@@ -32,7 +32,7 @@ impl UnfitCounts {
         *count = count.saturating_add(number);
     }
 
-    /// Tells what was counted: at most once a second, or at the `end`.
+    /// Reports the counts, at most once a second, or at the `end`.
     pub(crate) fn report(&mut self, now: Mono, end: bool, mut record: impl FnMut(Event)) {
         if self.counts.is_empty() || (!end && now.saturating_since(self.told) < EVERY) {
             return;

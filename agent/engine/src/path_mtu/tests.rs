@@ -44,11 +44,11 @@ fn t1(payload: &[u8]) -> u64 {
 struct Net {
     mtu: u16,
     interface: u16,
-    /// Whether a router tells of packets that are too large.
+    /// Whether a router reports packets that are too large.
     tells: bool,
-    /// Each packet's fate beside its size: lost where true, in a cycle.
+    /// Which packets are lost whatever their size (true), in a cycle.
     losses: Vec<bool>,
-    /// Nothing at all comes back before this.
+    /// Before this nothing comes back at all.
     up_from: Mono,
 }
 
@@ -63,7 +63,7 @@ impl Net {
         }
     }
 
-    /// Runs a prober for `length`; what it found, and how many packets it sent.
+    /// Runs a prober for `length`; returns what it found and how many packets it sent.
     fn run(&self, length: Span) -> (Vec<PathMtu>, usize) {
         let mut prober = PathMtuProber::new(config(3));
         let (mut now, mut sent) = (Mono::ZERO, 0);
@@ -197,7 +197,7 @@ fn a_stopped_prober_begins_no_search() {
     let now = Mono::ZERO + Span::from_secs(60);
     assert_eq!(prober.poll_timeout(), None);
     assert_eq!(prober.poll_transmit(now, Wall::ZERO, &mut Vec::new()), None);
-    // What belongs to no search is counted, and lets all be.
+    // An error that matches no search is counted and changes nothing.
     let quoted = Quoted {
         payload: &[0; 44],
         ..Quoted::default()
@@ -214,7 +214,7 @@ fn a_stopped_prober_begins_no_search() {
     assert_eq!(told, Some(EventKind::UnfitIcmp { what, count: 1 }));
 }
 
-/// What a blind attacker of the path can send: everything right but what nobody can guess.
+/// What an attacker who does not see the path can send: all fields right but the unguessable ones.
 #[test]
 fn a_forged_too_big_settles_nothing_and_is_counted() {
     let mut prober = PathMtuProber::new(config(1));
@@ -247,8 +247,8 @@ fn a_forged_too_big_settles_nothing_and_is_counted() {
             .unwrap();
         assert!(prober.handle_raw_icmp(ROUTER, &error, later));
     }
-    // T1 in the payload is not what was sent: with the IP and UDP header unseen, as the
-    // kernel gives it without raw sockets.
+    // T1 in the payload is wrong, and the IP and UDP headers are unseen, as the kernel gives
+    // it without raw sockets.
     let mut wrong = payload.clone();
     wrong[11] ^= 1;
     for quoted in [&wrong[..], &payload[..8], &[]] {
@@ -292,7 +292,7 @@ fn a_forged_too_big_settles_nothing_and_is_counted() {
     };
     assert!(told.contains(&unfit), "{told:?}");
 
-    // The true one is taken, quoted as little as it may be.
+    // The true error is taken, even with the shortest quote.
     let mut prober = PathMtuProber::new(config(1));
     let mut fits = false;
     while let Some(probe) = prober.poll_transmit(Mono::ZERO, Wall::ZERO, &mut Vec::new()) {
@@ -323,14 +323,13 @@ proptest! {
         }
     }
 
-    /// One packet in ten is lost: what is found is never more than the truth, and
-    /// mostly the truth itself.
+    /// With one packet in ten lost, the result is never more than the truth, and mostly the truth.
     #[test]
     fn loss_is_not_taken_for_a_size(
         mtu in 600_u16..=1500,
         tells: bool,
-        // More than the packets of all searches: a pattern that came again might hit the
-        // same step each time.
+        // More than the packets of all searches: a repeated pattern might hit the same step
+        // each time.
         losses in prop::collection::vec(prop::bool::weighted(0.1), 2_000),
     ) {
         let net = Net { losses, tells, ..Net::of(mtu) };

@@ -16,15 +16,15 @@ pub struct ReflectorConfig {
     pub sessions: Vec<ReflectedSession>,
     /// Whether, and how, it answers others too.
     pub open: Option<OpenMode>,
-    /// A flow that was silent for longer begins again at 0. At least 600 s, so that
-    /// it outlives a BGP hold time of 180 s.
+    /// The counters of a flow silent for longer begin again at 0. At least 600 s, so that it
+    /// outlives a BGP hold time of 180 s.
     pub idle_timeout: Span,
-    /// What the kernel says of this host's wall clock.
+    /// Error estimate of this host's wall clock, as the kernel gives it.
     pub error_estimate: ErrorEstimate,
 }
 
 impl ReflectorConfig {
-    /// A reflector of nothing yet on `port`, with an idle timeout of 600 s.
+    /// Returns a configuration without sessions on `port`, with an idle timeout of 600 s.
     pub fn new(port: u16, error_estimate: ErrorEstimate) -> Self {
         Self {
             ports: vec![port],
@@ -46,8 +46,8 @@ pub struct ReflectedSession {
     /// The port on which the sending agent's own reflector answers: packets from it could
     /// loop.
     pub reflector_port: u16,
-    /// Source port of flow 0; flow `i` uses the port `i` above it. Packets from other
-    /// ports are the session's by their SSID, as a NAT may change ports.
+    /// Source port of flow 0; flow `i` uses the port `i` above it. Packets from other ports
+    /// are recognised by their SSID, as a NAT may change ports.
     pub source_port: u16,
     /// SSID of flow 0; flow `i` uses the SSID `i` above it.
     pub ssid: Ssid,
@@ -55,14 +55,14 @@ pub struct ReflectedSession {
     pub flows: u8,
     /// Keys of requests and replies; absent: unauthenticated.
     pub keys: Option<SessionKeys>,
-    /// More than this is not answered, of probes, of traceroutes and of copies each.
+    /// Most packets answered; probes, traceroutes, copies and replays each have this rate.
     pub rate: Rate,
 }
 
 impl ReflectedSession {
-    /// The sessions of a checked plan that the agent `name` reflects, and why others that
-    /// it should reflect cannot be: their keys are of no use. These are not answered, and
-    /// cost the others nothing.
+    /// Returns the sessions of a checked plan that the agent `name` reflects, and the
+    /// unusable keys of those that it cannot reflect. The latter are not answered; the others
+    /// are unaffected.
     pub fn from_plan(plan: &Plan, name: &AgentName) -> (Vec<Self>, Vec<UnusableKey>) {
         let mut sessions = Vec::new();
         let mut unusable = Vec::new();
@@ -95,7 +95,7 @@ impl ReflectedSession {
     }
 }
 
-/// How whoever comes is answered.
+/// How unknown senders are answered.
 #[derive(Clone, Debug)]
 pub struct OpenMode {
     /// At most this many sessions (address, port and SSID) at a time.

@@ -1,9 +1,9 @@
 //! When replies left.
 //!
-//! A reply that was handed to the kernel left later: after the wait for the interface's
-//! queue, and after that for the processor between the program's reading of the clock and
-//! its send call. The kernel says when, a moment after the send; until then the reception
-//! is held back, so that it is recorded once, with its departure.
+//! A reply leaves later than the program reads its clock: the processor may be busy before
+//! the send call, and the reply waits in the interface's queue after it. The kernel reports
+//! the departure a moment after the send. Until then the reception is held back, so that it
+//! is recorded once, with its departure.
 
 use super::session::Counter;
 use super::{Output, Reflector};
@@ -13,21 +13,20 @@ use hopgap_proto::stamp::{Seq, Ssid};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::VecDeque;
 
-/// A transmit stamp is waited for this long; later it is recorded with the program's own
-/// time.
+/// How long to wait for a transmit stamp before recording the program's own time.
 const GRACE: Span = Span::from_millis(50);
 
 /// A reply that was given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// Place of its reception among all receptions; `None` for traceroute packets and
-    /// open mode, which are not recorded.
+    /// Place of its reception among all outputs; `None` for traceroute packets and open mode,
+    /// which are not recorded.
     pub(super) reception: Option<u64>,
     /// Index of the provisioned session.
     pub(super) session: Option<usize>,
-    /// What counted it.
+    /// Which counter numbered it.
     pub(super) counted: Counted,
-    /// The number that it has.
+    /// Its sequence number.
     pub(super) seq: Seq,
     /// Whether its sender asks for departures (RFC 8972 section 4.7).
     pub(super) follow_up: bool,
@@ -53,16 +52,16 @@ pub(super) enum Counted {
 }
 
 impl Reflector {
-    /// Whether the kernel is to be asked for the departures of a batch of replies that
-    /// goes out at `now`: of all batches, or beyond some 20,000 replies a second of every
-    /// n-th. That is told by an event.
+    /// Whether to ask the kernel for the departures of a batch of replies that goes out at
+    /// `now`: of all batches, or beyond some 20,000 replies a second of every n-th. An event
+    /// reports that.
     pub fn takes_departures(&mut self, replies: usize, now: Mono) -> bool {
         self.sampling.takes(replies, now)
     }
 
-    /// The reply was given to the kernel; `at` is the program's own reading of the clock
-    /// just before the send call. `stamped`: a transmit stamp was asked for. To be told
-    /// before the outputs are drained.
+    /// Notes that the reply was given to the kernel. `at` is the program's own clock reading
+    /// just before the send call; `stamped`: a transmit stamp was asked for. Call it before
+    /// draining the outputs.
     pub fn handle_sent(&mut self, ticket: Ticket, at: Mono, stamped: bool) {
         let Some((reception, until)) = self.outputs.reception(ticket) else {
             return;
@@ -74,8 +73,8 @@ impl Reflector {
         *until = stamped.then_some(at + GRACE);
     }
 
-    /// When the reply left, by the kernel or by the interface; `wall` is the same instant
-    /// on the wall clock.
+    /// Sets when the reply left, by the kernel or by the interface; `wall` is the same
+    /// instant on the wall clock.
     pub fn handle_departed(&mut self, ticket: Ticket, departed: Stamp, wall: Wall) {
         if let Some((reception, until)) = self.outputs.reception(ticket) {
             reception.departed = Some(departed);
@@ -88,8 +87,8 @@ impl Reflector {
         }
     }
 
-    /// The kernel refused to send this reply at `at`, with `errno`. To be told before the
-    /// outputs are drained.
+    /// Records that the kernel refused to send this reply at `at`, with `errno`. Call it
+    /// before draining the outputs.
     pub fn handle_refused(&mut self, ticket: Ticket, at: Mono, errno: i32) {
         self.count_drop(ticket.session, DropReason::SendRefused);
         if let Some((reception, until)) = self.outputs.reception(ticket) {
@@ -139,12 +138,12 @@ impl Outputs {
         self.queue.push_back((output, None));
     }
 
-    /// It is now so late.
+    /// Sets the time; it never goes back.
     pub(super) fn at(&mut self, now: Mono) {
         self.now = self.now.max(Some(now));
     }
 
-    /// Nothing is waited for any more.
+    /// Releases everything that is held.
     pub(super) fn release(&mut self) {
         for (_, until) in &mut self.queue {
             *until = None;

@@ -1,9 +1,8 @@
-//! What is answered, and what is not.
+//! Decides which packets are answered.
 //!
-//! The order is that of the costs, so that a flood is turned away early: source port,
-//! session by address, size, SSID, HMAC, rate. Only what is authentic uses up a session's
-//! rate, and only what is no copy uses up that of its probes: traceroutes, copies and
-//! replays have a rate of their own each.
+//! The cheapest checks come first, so that a flood is turned away early: source port, session
+//! by address, size, SSID, HMAC, rate. Only authentic packets use up a session's rate.
+//! Probes, traceroutes, copies and replays each have a rate of their own.
 
 use super::config::ReflectedSession;
 use super::departures::{Counted, Ticket};
@@ -27,7 +26,7 @@ use std::sync::Arc;
 const WELL_KNOWN_PORT: u16 = 862;
 
 impl Reflector {
-    /// The verdict, and whose session it was.
+    /// Returns the verdict and the index of the datagram's session, where it has one.
     pub(super) fn judge(
         &mut self,
         datagram: &Datagram<'_>,
@@ -53,8 +52,8 @@ impl Reflector {
         }
     }
 
-    /// The session and flow that a packet is of: by its address and port, by its address
-    /// and SSID, or by its SSID and HMAC.
+    /// Finds a packet's session and flow: by its address and port, by its address and SSID,
+    /// or by its SSID and HMAC.
     fn session_of(&mut self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
         let Some((i, flow)) = self.provisioned(datagram) else {
             let renumbered = self.renumbered(datagram);
@@ -63,7 +62,7 @@ impl Reflector {
         let session = self.sessions.get(i);
         let claimed = session.and_then(|s| s.claimed_flow(datagram.bytes));
         if claimed != Some(flow)
-            // One that something on the way translates to the address of this host.
+            // A packet of another session, translated to this session's address on the way.
             && let Some(other) = self.translated(datagram)
         {
             return Some(other);
@@ -71,8 +70,8 @@ impl Reflector {
         Some((i, flow))
     }
 
-    /// The session whose packet it may have been before something on the way changed it:
-    /// one of the same host, by its SSID if any has it.
+    /// Guesses the session of a packet that was changed on the way: one with its source
+    /// address, by its SSID if any has it.
     fn nearest(&self, datagram: &Datagram<'_>) -> Option<usize> {
         let ip = datagram.from.ip().to_canonical();
         let of_host = |s: &Provisioned| s.session.from == ip;
@@ -82,8 +81,8 @@ impl Reflector {
         by_ssid.or_else(|| sessions.iter().position(of_host))
     }
 
-    /// The session and flow that the packet is of: by its address and port, and where a
-    /// session that was there before the plan changed has them too, by its SSID.
+    /// Finds a packet's session and flow by its address and port. Where a removed session has
+    /// them too, the SSID decides.
     fn provisioned(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
         let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
         let flow_of = |i: usize| self.sessions.get(i)?.flow_of(ip, port);
@@ -109,9 +108,8 @@ impl Reflector {
         present.filter(is_of).or_else(retired).or(present)
     }
 
-    /// The session and flow that the packet is of by its address and SSID alone, where a
-    /// NAT on the way has given it another port (RFC 8972 section 3: the SSID identifies
-    /// a session).
+    /// Finds a packet's session and flow by its address and SSID alone, where a NAT on the
+    /// way has given it another port (RFC 8972 section 3: the SSID identifies a session).
     fn renumbered(&self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
         let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
         if port < FIRST_USER_PORT {
@@ -156,7 +154,7 @@ impl Reflector {
         let keys = previous.map(|p| p.keys.as_ref());
         let request = match read(session, flow, session.keys.as_ref(), datagram.bytes) {
             Ok(request) => request,
-            // A sender that has not learnt of the new plan yet.
+            // A sender that does not know the new plan yet uses the old keys.
             Err(reason) => match keys.map(|keys| read(session, flow, keys, datagram.bytes)) {
                 Some(Ok(request)) => request,
                 _ => return Verdict::Drop(reason),
@@ -177,7 +175,7 @@ impl Reflector {
             _ => Freshness::Fresh,
         };
         let is_arrival = !traced && freshness != Freshness::Replayed;
-        // A recorded packet must not be answered to wherever somebody sends it from.
+        // Do not answer a replayed packet to any address that somebody sends it from.
         if !known && freshness != Freshness::Fresh {
             return Verdict::Drop(DropReason::Replayed);
         }
@@ -256,7 +254,7 @@ impl Reflector {
         let Some(open) = &mut self.open else {
             return Verdict::Drop(DropReason::Unprovisioned);
         };
-        // Whoever answers on another well-known port could be made to answer the reply.
+        // A service on another well-known port could answer the reply.
         if datagram.from.port() < FIRST_USER_PORT {
             return Verdict::Drop(DropReason::LoopGuard);
         }
@@ -328,8 +326,8 @@ fn asks_follow_up(request: &Request<'_, '_>) -> bool {
     tlvs.any(|tlv| tlv.kind == TlvType::FOLLOW_UP_TELEMETRY)
 }
 
-/// Writes the reply, with its count, or as a stateless reflector does without one.
-/// Returns the DSCP that it must have and the number that it got.
+/// Writes the reply, with its count, or like a stateless reflector without one. Returns the
+/// reply's DSCP and sequence number.
 fn answer(
     config: &Settings,
     request: &Request<'_, '_>,
@@ -355,7 +353,7 @@ fn answer(
     reply.resize(datagram.bytes.len(), 0);
     let written = request.reply(&context, reply).ok()?;
     reply.truncate(written.len);
-    // Both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
+    // Keep both ways in one class, unless a Class of Service TLV says otherwise (RFC 8972
     // section 4.4): else the way back would be measured in another queue.
     let dscp = written.dscp.or(datagram.tos.map(|tos| tos >> 2));
     let seq = count.map_or(request.packet().sequence, |count| count.seq);
@@ -377,7 +375,7 @@ impl Provisioned {
     }
 }
 
-/// A session's packet, as far as its own bytes show that it is one.
+/// Parses a packet of this session: checks its SSID, that it is no reply, and its HMAC.
 fn read<'a, 'k>(
     session: &ReflectedSession,
     flow: FlowIndex,

@@ -12,8 +12,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Four times what a session sends, so that what queues held back may come at
-    /// once, and room for its traceroutes.
+    /// Returns four times what a session sends, so that a queue's backlog may arrive at once,
+    /// and room for its traceroutes.
     pub fn of_session(interval: Span, flows: u8) -> Self {
         let probes = SECOND * i64::from(flows) / interval.as_nanos().max(1);
         let traces = 200 * i64::from(flows);

@@ -1,14 +1,13 @@
-//! Open mode: whoever comes is answered, within bounds that hold against a flood of
-//! made-up addresses.
+//! Open mode: answers unknown senders, within limits that hold against a flood of forged addresses.
 //!
 //! A session has a place, where its packets are counted, so that its sender can tell the
-//! direction of a loss (RFC 8762 section 4.3.1). Places are limited. A newcomer takes a
-//! free one, or the one of the session that was silent longest among those that did not
-//! stay: a made-up packet is one packet, a session goes on. Nobody takes the place of a
-//! session that goes on. Where no place can be had, a newcomer is answered without a
-//! count, as a stateless reflector would (the Sequence Number is that of the request): its
-//! sender sees round trips and losses, and no direction. It is answered so to its end, as
-//! numbers that change their meaning would be read as losses.
+//! direction of a loss (RFC 8762 section 4.3.1). Places are limited. A newcomer takes a free
+//! one, or that of the session silent for longest among those that have not lasted: a forged
+//! packet is one packet, a session goes on. Nobody takes the place of a lasting session. A
+//! newcomer without a place is answered without a count, as by a stateless reflector (with
+//! the request's Sequence Number): its sender sees round trips and losses, but no direction.
+//! It is answered so to its end, because numbers that change their meaning would look like
+//! losses.
 //!
 //! Each step costs a few look-ups in trees, however many sessions there are.
 
@@ -22,21 +21,21 @@ use hopgap_proto::stamp::{Seq, Ssid};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One network (an IPv4 /24, an IPv6 /48) may have this part of all places, so that it
-/// cannot shut out others.
+/// One network (an IPv4 /24, an IPv6 /48) may have one in this many places, so that it cannot
+/// shut out others.
 const SHARE: usize = 4;
 /// A new session keeps its place at least this long.
 const TRIAL: Span = Span::from_secs(5);
-/// A session goes on once it sent this many packets...
+/// A session is lasting once it sent this many packets...
 const STAYS_PACKETS: u32 = 3;
 /// ...over at least this long.
 const STAYS_FOR: Span = Span::from_secs(2);
-/// The order of silence is kept to within this, so that a fast session costs little.
+/// Resolution of the order of silence: coarse, so that a fast session costs little.
 const GRAIN: Span = Span::from_secs(1);
-/// A session that is seen first with a higher number than this may be one that was
-/// answered without a count before.
+/// A session first seen with a higher sequence number may have been answered without a count
+/// before.
 const BEGINNING: u32 = 8;
-/// Sources whose rate is kept at a time.
+/// Most sources whose rate is kept at a time.
 const MOST_SOURCES: usize = 65_536;
 
 /// Open mode at work.
@@ -67,8 +66,8 @@ impl Open {
 pub(super) struct Sources(BTreeMap<IpAddr, Bucket>);
 
 impl Sources {
-    /// Whether a source may have one more answer. Made-up sources must not fill the
-    /// memory: where there are [`MOST_SOURCES`], a new one may not.
+    /// Whether a source may have one more answer. Beyond [`MOST_SOURCES`] a new source may
+    /// not, so that forged ones cannot fill the memory.
     pub(super) fn admits(&mut self, source: IpAddr, rate: Rate, now: Mono) -> bool {
         if self.0.len() >= MOST_SOURCES && !self.0.contains_key(&source) {
             return false;
@@ -94,7 +93,7 @@ impl OpenKey {
         }
     }
 
-    /// The network that it comes from: who made up one address of it can make up all.
+    /// Returns the network that it comes from: who can forge one of its addresses can forge all.
     fn network(self) -> IpAddr {
         match self.from {
             IpAddr::V4(address) => {
@@ -137,7 +136,7 @@ impl Place {
     }
 }
 
-/// Those that may lose their place, by since when they are silent.
+/// Sessions that may lose their place, by since when they are silent.
 type Order = BTreeSet<(Mono, OpenKey)>;
 
 /// The sessions of one network.
@@ -147,13 +146,13 @@ struct Network {
     passing: Order,
 }
 
-/// Sessions of whoever came, as many as are allowed.
+/// The sessions of open mode, at most `most`.
 #[derive(Debug)]
 pub(super) struct OpenSessions {
     most: usize,
     places: BTreeMap<OpenKey, Place>,
     networks: BTreeMap<IpAddr, Network>,
-    /// Sessions that have not gone on, of all networks.
+    /// Sessions of all networks that are not lasting yet.
     passing: Order,
     /// When a session was last answered without a count, or lost its place.
     crowded_at: Option<Mono>,
@@ -170,8 +169,8 @@ impl OpenSessions {
         }
     }
 
-    /// The counter of the session's probes or traceroutes; `None` where it has no place
-    /// and is to be answered without a count. `seq` is the number that its packet has.
+    /// Returns the counter of the session's probes or traceroutes; `None` where it has no
+    /// place and is answered without a count. `seq` is the packet's sequence number.
     pub(super) fn counter(
         &mut self,
         key: OpenKey,
@@ -201,7 +200,8 @@ impl OpenSessions {
         place.counters.of(FlowIndex(0), is_trace(ssid))
     }
 
-    /// Whether there is a place for a newcomer, after somebody lost his where need be.
+    /// Makes room for a newcomer, taking a silent session's place if needed. Returns whether
+    /// there is room.
     fn make_room(&mut self, key: OpenKey, now: Mono) -> bool {
         let network = self.networks.get(&key.network());
         let of_network = network.map_or(0, |n| n.places);

@@ -1,21 +1,20 @@
 //! Telling a probe from a copy of an earlier one, in authenticated sessions.
 //!
-//! The HMAC says that the session's sender made a packet, not that it made it now. Each
-//! flow keeps a sliding window of the numbers that came, and the newest T1, the sender's
-//! own time in the packet, which the HMAC covers:
+//! The HMAC proves that the session's sender made a packet, but not when. Each flow keeps a
+//! sliding window of the numbers that came, and the newest T1, the sender's own time in the
+//! packet, which the HMAC covers:
 //!
-//! - A number that did not come yet is a probe, if its T1 is at most [`DELAYED`] behind
-//!   the newest.
-//! - A number that came is a copy that the network made, if its T1 is at most
+//! - A new number is a probe, if its T1 is at most [`DELAYED`] behind the newest.
+//! - A number that came before is a copy made by the network, if its T1 is at most
 //!   [`COPIED_WITHIN`] behind the newest, and else a replay.
-//! - A number that came, or is below the window, with a T1 after the newest is the first
-//!   of a sender that was started again.
+//! - A number that came before, or is below the window, with a T1 after the newest is the
+//!   first of a restarted sender.
 //!
-//! A sender whose clock was set back looks like a replay at first. What looks so is
-//! answered, but not recorded; when it goes on in step with time for [`CONVINCED`], and
-//! nothing of the old time comes, it is the session. So a stepped clock never makes a
-//! probe a loss, and a replay is no arrival, unless who replays can hold up the session's
-//! own packets as well.
+//! A sender whose clock was set back looks like a replay at first. Such packets are answered,
+//! but not recorded. If they go on in step with time for [`CONVINCED`], and no packet of the
+//! old time comes, they are taken for the session. So a stepped clock never turns a probe
+//! into a loss. A replay never counts as an arrival, unless the attacker can hold up the
+//! session's own packets as well.
 
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span, Wall};
@@ -23,14 +22,15 @@ use hopgap_proto::time::{Mono, Span, Wall};
 /// Numbers in the window: a minute of 1 kHz.
 const WINDOW: i32 = 65_536;
 const WORDS: usize = 65_536 / 64;
-/// A first arrival may be behind the newest by this much: the longest timeout.
+/// How far the T1 of a first arrival may be behind the newest: the longest timeout.
 const DELAYED: Span = Span::from_secs(60);
-/// Networks make copies at once; what queues on two paths may differ by.
+/// How far the T1 of a copy may be behind the newest. Networks copy at once, but queues on
+/// two paths may differ by this much.
 const COPIED_WITHIN: Span = Span::from_secs(5);
-/// What looks like a replay for so long, and for so many packets, is the session.
+/// An apparent replay that lasts this long, and this many packets, is the session.
 const CONVINCED: Span = Span::from_secs(1);
 const CONVINCING: u32 = 3;
-/// In step with time: the sender's and this host's clocks advance alike to this much.
+/// How much the advance of the sender's clock and of this host's may differ while in step.
 const IN_STEP: Span = Span::from_secs(1);
 
 /// What an authentic packet is.
@@ -40,7 +40,7 @@ pub(super) enum Freshness {
     Fresh,
     /// A copy of a probe that came a moment ago.
     Copy,
-    /// A copy of an earlier one, or of a sender whose clock was set back.
+    /// A replay of an earlier probe, or a packet of a sender whose clock was set back.
     Replayed,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Guard {
     doubt: Option<Doubt>,
 }
 
-/// What came.
+/// What has arrived.
 #[derive(Clone, Debug)]
 struct Seen {
     newest: Seq,
@@ -61,7 +61,7 @@ struct Seen {
     came: Vec<u64>,
 }
 
-/// What looks like a replay, as far as it goes on like a session.
+/// Apparent replays that may turn out to be the session.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     since: Mono,
@@ -72,7 +72,7 @@ struct Doubt {
 }
 
 impl Guard {
-    /// What a packet is that arrived at `at`, with this number and this T1.
+    /// Classifies a packet that arrived at `at`, with this number and this T1 (`sent`).
     pub(super) fn judge(&mut self, seq: Seq, sent: Wall, at: Mono) -> Freshness {
         let Some(seen) = &mut self.seen else {
             self.seen = Some(Seen::begin(seq, sent));
@@ -149,7 +149,7 @@ impl Seen {
         }
     }
 
-    /// A number of the window, or ahead of it, came.
+    /// Notes the arrival of a number within or ahead of the window.
     fn note(&mut self, seq: Seq, sent: Wall) {
         let ahead = self.ahead(seq);
         if ahead >= WINDOW {

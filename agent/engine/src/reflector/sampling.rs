@@ -1,16 +1,16 @@
-//! Of how many replies the kernel is asked when they left.
+//! Decides of which replies to ask the kernel when they left.
 //!
 //! A transmit stamp costs the kernel about as much as a small packet. Up to some 20,000
-//! packets a second nobody notices; beyond, every n-th batch is asked for, so that the
-//! reflector keeps its rate. Replies leave in batches, one right after the other: those
-//! in between lie between two that are stamped.
+//! packets a second nobody notices. Beyond, only every n-th batch is asked for, so that the
+//! reflector keeps its rate. Batches leave one right after the other, so the departure of an
+//! unstamped one lies between those of two stamped ones.
 
 use hopgap_proto::record::{Event, EventKind};
 use hopgap_proto::time::{Mono, Span};
 
-/// Replies a second of which every departure is taken.
+/// Up to this many replies a second every departure is taken.
 const EVERY_ONE: u32 = 20_000;
-/// The rate is that of the last such stretch.
+/// The rate is measured over a window of this length.
 const WINDOW: Span = Span::from_millis(100);
 /// Windows in a second.
 const WINDOWS: u32 = 10;
@@ -21,10 +21,10 @@ pub(super) struct Sampling {
     began: Mono,
     /// Replies of this window.
     replies: u32,
-    /// One batch in so many; at least 1.
+    /// One batch in this many is asked for; at least 1.
     of: u32,
     batch: u32,
-    /// Sampled since then, by at most one batch in so many; not told yet.
+    /// Since when batches are sampled, and the largest `of` since then; not reported yet.
     untold: Option<(Mono, u32)>,
 }
 
@@ -41,7 +41,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Whether to ask for the departures of a batch of so many replies.
+    /// Whether to ask for the departures of a batch of this many replies.
     pub(super) fn takes(&mut self, replies: usize, now: Mono) -> bool {
         if now - self.began >= WINDOW {
             // After a pause nothing is known of the rate.
@@ -68,7 +68,7 @@ impl Sampling {
         self.untold.is_some()
     }
 
-    /// What is to be told of the time up to `now`.
+    /// Returns the event that reports the sampling up to `now`.
     pub(super) fn report(&mut self, now: Mono) -> Option<Event> {
         let (since, of) = self.untold.take()?;
         Some(Event {

@@ -1,4 +1,4 @@
-//! The state of what is answered: one counter for each flow's probes, one for its traceroutes.
+//! The state of answered sessions: one counter for each flow's probes, one for its traceroutes.
 
 use super::limit::Bucket;
 use super::replay::Guard;
@@ -26,7 +26,7 @@ pub(super) struct Counter {
     follow_up: Option<FollowUp>,
 }
 
-/// What a reply is numbered with.
+/// The numbers that a reply gets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
     pub(super) seq: Seq,
@@ -49,7 +49,7 @@ impl Counter {
         let own = FollowUp {
             sequence: seq,
             sent_at: sending,
-            // By software at the reflector, as the kernel's own stamp is.
+            // A software stamp, as the kernel's own is.
             method: TimestampMethod::SOFTWARE,
         };
         Count {
@@ -59,8 +59,8 @@ impl Counter {
         }
     }
 
-    /// The kernel says when the reply of this number left. Of the newest alone that is
-    /// still of use.
+    /// Sets when the reply of this number left, by the kernel. Only the newest reply's time
+    /// is still of use.
     pub(super) fn left(&mut self, seq: Seq, at: Wall) {
         if let Some(newest) = self.follow_up.as_mut().filter(|f| f.sequence == seq) {
             newest.sent_at = at;
@@ -73,7 +73,7 @@ impl Counter {
 pub(super) struct Counters {
     probes: Vec<Counter>,
     traces: Vec<Counter>,
-    /// Of replayed packets: they must not move the numbers that tell where probes were lost.
+    /// Counts replayed packets, which must not move the numbers that tell where probes were lost.
     pub(super) replays: Counter,
 }
 
@@ -98,22 +98,22 @@ impl Counters {
     }
 }
 
-/// What kinds of a session's packets may use up, each for itself the session's rate.
+/// What each kind of a session's packets has used; each kind has the session's whole rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Buckets {
     pub(super) probes: Bucket,
     pub(super) traces: Bucket,
     pub(super) copies: Bucket,
     pub(super) replays: Bucket,
-    /// Of receptions recorded without an answer: a flood must not fill the spool.
+    /// Limits receptions recorded without an answer: a flood must not fill the spool.
     pub(super) unanswered: Bucket,
 }
 
-/// Keys that are no more those of the plan.
+/// Keys that a new plan replaced.
 #[derive(Clone, Debug)]
 pub(super) struct Previous {
     pub(super) keys: Option<SessionKeys>,
-    /// Until then the sender may not have learnt of the new plan.
+    /// Until then the sender may not know the new plan.
     pub(super) until: Mono,
 }
 
@@ -122,7 +122,7 @@ pub(super) struct Previous {
 pub(super) struct Provisioned {
     pub(super) name: Arc<SessionName>,
     pub(super) session: ReflectedSession,
-    /// What the session was protected with before the plan changed.
+    /// The session's protection before the plan changed.
     pub(super) previous: Option<Previous>,
     pub(super) buckets: Buckets,
     pub(super) counters: Counters,
@@ -135,7 +135,7 @@ pub(super) struct Provisioned {
     pub(super) drops: Drops,
     /// Addresses other than the plan's that its packets come from.
     pub(super) aliases: Aliases,
-    /// The plan has it no more; when it is to be forgotten.
+    /// When to forget the session; set once the plan has removed it.
     pub(super) retired_at: Option<Mono>,
 }
 
@@ -156,7 +156,7 @@ impl Provisioned {
         }
     }
 
-    /// The same STAMP sessions, by a new plan at `now`: they count on.
+    /// Takes over a new plan's version of the same STAMP sessions at `now`; the counters go on.
     pub(super) fn again(self, session: ReflectedSession, now: Mono) -> Self {
         let previous = if same_keys(self.session.keys.as_ref(), session.keys.as_ref()) {
             self.previous
@@ -181,7 +181,7 @@ impl Provisioned {
         (session.from == ip && flow < session.flows).then_some(FlowIndex(flow))
     }
 
-    /// The flow that a packet claims to be of by its SSID, as a probe or as a traceroute.
+    /// Returns the flow that a packet's SSID claims, as a probe or as a traceroute.
     pub(super) fn claimed_flow(&self, packet: &[u8]) -> Option<FlowIndex> {
         let claimed = |authenticated| {
             let ssid = SenderPacket::peek_ssid(packet, authenticated)?;

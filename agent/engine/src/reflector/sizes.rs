@@ -1,6 +1,6 @@
 //! Packets of searches for the path MTU: which sizes arrived, and what routers say of the
-//! replies. Both tell the direction that a size does not pass; the sender knows only that
-//! no reply came.
+//! replies. Both show in which direction a size does not pass; the sender knows only that no
+//! reply came.
 
 use super::{Datagram, Reflector};
 use crate::packet::{Header, Identity, Quoted};
@@ -16,9 +16,9 @@ use hopgap_proto::time::{Mono, Span};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Replies that are remembered, over all sessions: those of their last searches.
+/// Most replies remembered, over all sessions: those of their last searches.
 const MOST_REPLIES: usize = 256;
-/// Arrivals recorded in a second: searches need a few, and a flood must not fill the spool.
+/// Most arrivals recorded in a second: searches need a few, and a flood must not fill the spool.
 const MOST_A_SECOND: u32 = 128;
 const SECOND: Span = Span::from_secs(1);
 
@@ -28,7 +28,7 @@ pub(super) struct Sizes {
     replies: VecDeque<SizeReply>,
     unfit: BTreeMap<Arc<SessionName>, UnfitCounts>,
     events: VecDeque<(Arc<SessionName>, Event)>,
-    /// Since when, and how many were recorded.
+    /// When the current second began, and how many arrivals it had.
     recorded: Option<(Mono, u32)>,
     scratch: Vec<u8>,
 }
@@ -44,8 +44,7 @@ struct SizeReply {
 }
 
 impl Reflector {
-    /// Notes that a packet of a session, which is answered by `reply`, is a size probe, if
-    /// it is one.
+    /// Records a session's packet, answered by `reply`, if it is a size probe.
     pub(super) fn note_size(&mut self, session: usize, datagram: &Datagram<'_>, reply: &[u8]) {
         let Some(provisioned) = self.sessions.get(session) else {
             return;
@@ -80,7 +79,7 @@ impl Reflector {
         if self.sizes.replies.len() == MOST_REPLIES {
             self.sizes.replies.pop_front();
         }
-        // What the kernel decides of a reply is not compared.
+        // Fields that the kernel chooses are not compared.
         let header = Header {
             source: datagram.to,
             target: datagram.from,
@@ -99,8 +98,9 @@ impl Reflector {
         });
     }
 
-    /// An ICMP error as a raw socket gives it, sent by `from`, arrived at `at`. What says
-    /// 'too big' of a reply to a size probe is evidence; what fits none is counted.
+    /// Handles an ICMP error as a raw socket gives it, sent by `from`, arrived at `at`. A
+    /// 'too big' of a reply to a size probe is recorded as evidence; one that matches no
+    /// reply is counted.
     pub fn handle_icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) {
         let quoted = &error.quoted;
         let (IcmpErrorKind::PacketTooBig { mtu }, Some(udp)) = (error.kind, quoted.udp) else {
@@ -109,8 +109,8 @@ impl Reflector {
         if !self.config.ports.contains(&udp.source_port) {
             return;
         }
-        // The kernel chose the identification, and may have left the checksum to an
-        // interface that never made it (a veth): what tells the reply is its payload.
+        // The kernel chose the identification, and may have left the checksum to an interface
+        // that never made it (a veth): only the payload identifies the reply.
         let as_sent = Quoted {
             ip_id: None,
             udp_len: Some(udp.len),
@@ -167,7 +167,7 @@ impl Sizes {
         count < MOST_A_SECOND
     }
 
-    /// Tells what fitted nothing, at most once a second, or at the `end`.
+    /// Reports errors that matched no reply, at most once a second, or at the `end`.
     pub(super) fn report(&mut self, now: Mono, end: bool) {
         let events = &mut self.events;
         for (name, unfit) in &mut self.unfit {

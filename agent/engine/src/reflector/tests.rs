@@ -343,7 +343,7 @@ fn while_a_plan_changes_both_the_old_and_the_new_session_are_answered() {
     r.set_sessions(vec![renumbered.clone()], at(1));
     assert_eq!(ask(&mut r, &request(0, 165, Mode::Open), from, 2), Ok(0));
     assert_eq!(ask(&mut r, &old, from, 3), Ok(1), "it counts on");
-    // The plan is followed again and again: that prolongs nothing.
+    // Setting the same plan again prolongs nothing.
     r.set_sessions(vec![renumbered], at(20_000));
     r.handle_timeout(at(30_002));
     assert_eq!(
@@ -530,8 +530,8 @@ fn planned(name: &str, from: &str, to: &str) -> hopgap_proto::plan::SessionPlan 
 }
 
 proptest! {
-    /// Whatever arrives, there is no panic, no larger reply, and every datagram is
-    /// either answered or counted.
+    /// Whatever arrives, nothing panics, no reply is larger, and every datagram is either
+    /// answered or counted.
     #[test]
     fn any_datagram_is_answered_or_counted(
         datagrams in proptest::collection::vec((0u8..4, any::<u16>(), 0i64..5_000, proptest::collection::vec(any::<u8>(), 0..200)), 0..100),
@@ -582,7 +582,7 @@ fn a_session_is_known_by_its_ssid_where_a_nat_changes_its_ports() {
             Err(reason)
         );
     }
-    // And never a port from which a reflector answers.
+    // Never a port on which a reflector answers.
     assert_eq!(
         ask(&mut r, &own, (PEER, 862), 3),
         Err(DropReason::LoopGuard)

@@ -1,10 +1,10 @@
-//! Sessions whose address something on the way translates, as a VPN gateway's NAT does.
+//! Sessions whose address is translated on the way, as by a VPN gateway's NAT.
 //!
 //! RFC 8972 section 3: the SSID identifies a session. In an authenticated session the HMAC
 //! proves that its sender made a packet, whatever address the packet comes from. One HMAC
-//! costs about as much as the rest of an answer, so unknown addresses may have only
-//! [`GUESSES`] a second computed. An address that proved itself is known from then on: it
-//! needs no guess, and its packets get the queue of known senders.
+//! costs about as much as the rest of an answer, so for unknown addresses only [`GUESSES`]
+//! are computed. An address that proved itself is known from then on: it needs no guess, and
+//! its packets get the queue of known senders.
 //!
 //! Sessions without authentication stay bound to their address.
 
@@ -16,30 +16,29 @@ use hopgap_proto::record::FlowIndex;
 use hopgap_proto::time::Mono;
 use std::sync::Arc;
 
-/// HMACs that packets from unknown addresses may cost. One is enough to make an address
-/// known.
+/// How many HMACs packets from unknown addresses may cost. One makes an address known.
 pub(super) const GUESSES: Rate = Rate { per_second: 2_000 };
-/// Present and retired sessions of one SSID that are tried for one packet.
+/// Most sessions of one SSID, present and removed ones, that are tried for one packet.
 const MOST_TRIED: usize = 2;
 
 /// Addresses that sessions were translated to.
 #[derive(Debug, Default)]
 pub(super) struct Translated {
     guesses: Bucket,
-    /// Whether the known addresses changed since that was asked.
+    /// Whether the known addresses changed since they were last asked for.
     pub(super) changed: bool,
 }
 
 impl Provisioned {
-    /// Whether its packets may come from `ip`, as far as is known.
+    /// Whether its packets are known to come from `ip`.
     pub(super) fn comes_from(&self, ip: IpAddr) -> bool {
         self.session.from == ip || self.aliases.has(ip)
     }
 }
 
 impl Reflector {
-    /// The session and flow of a packet from an address that is not the session's own, by
-    /// its SSID and HMAC.
+    /// Finds the session and flow of a packet from an address that is not the session's own,
+    /// by its SSID and HMAC.
     pub(super) fn translated(&mut self, datagram: &Datagram<'_>) -> Option<(usize, FlowIndex)> {
         let (ip, port) = (datagram.from.ip().to_canonical(), datagram.from.port());
         if port < FIRST_USER_PORT {
@@ -61,7 +60,7 @@ impl Reflector {
             .filter_map(|(i, s)| Some((i, s, claimed(s)?)));
         for (i, session, flow) in candidates.take(MOST_TRIED) {
             let now = datagram.received.at;
-            // Its HMAC is read again with the rest.
+            // Its HMAC is checked later, with the rest of the packet.
             if session.comes_from(ip) {
                 return Some((i, flow));
             }
@@ -81,8 +80,8 @@ impl Reflector {
         core::mem::take(&mut self.translated.changed)
     }
 
-    /// Tells which sessions come from other addresses, and forgets those from which
-    /// nothing has come for long. `all`: also what is not due yet.
+    /// Reports which sessions come from other addresses, and forgets addresses silent for
+    /// long. `all`: also reports what is not due yet.
     pub(super) fn tell_translated(&mut self, now: Mono, all: bool) {
         let Self {
             sessions,

@@ -16,14 +16,14 @@ struct Kind {
     recorded: Mono,
 }
 
-/// What was said lately about one session's probes.
+/// Recent ICMP errors about one session's probes, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     kinds: Vec<Kind>,
 }
 
 impl Evidence {
-    /// An error came at `at`. Returns what is to be recorded of it.
+    /// Takes an error that arrived at `at`. Returns the events to record.
     pub(super) fn take(&mut self, at: Mono, evidence: IcmpEvidence) -> [Option<Event>; 2] {
         if let Some(kind) = self.kinds.iter_mut().find(|k| same(&k.latest, &evidence)) {
             if at - kind.recorded < EVERY {
@@ -31,7 +31,7 @@ impl Evidence {
                 kind.seen = kind.seen.max(at);
                 return [None, None];
             }
-            // Silent for long: say first when it had ceased.
+            // After a pause: first record the last error before it.
             let ceased = (at - kind.seen >= EVERY)
                 .then(|| kind.unrecorded())
                 .flatten();

@@ -10,8 +10,8 @@
 //! push ──> refused             record Refused
 //! ```
 //!
-//! After the late window a probe leaves the ring. What is unanswered then is kept apart
-//! ([`Owed`]), so that its reply is still taken, minutes later.
+//! After the late window a probe leaves the ring. An unanswered one moves to [`Owed`], so
+//! that a reply is still taken minutes later.
 
 use super::Output;
 use super::owed::Owed;
@@ -20,13 +20,14 @@ use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::VecDeque;
 
-/// Slots kept whole beyond Tmax, whatever the interval.
+/// Most slots kept for the late window, however short the interval.
 const MOST_LATE_SLOTS: i64 = 65_536;
 
-/// Replies recorded for one probe; more are strays. Whoever repeats packets must not fill the spool.
+/// Most replies recorded for one probe; more are strays, so that repeated packets cannot fill
+/// the spool.
 const MOST_REPLIES: u8 = 64;
 
-/// How long things are waited for.
+/// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
     /// Tmax: unanswered after this.
@@ -34,7 +35,7 @@ pub(super) struct Waits {
     /// Every reply to a probe is recognised for this long after Tmax; later only the
     /// first.
     pub(super) late: Span,
-    /// A kernel transmit stamp is waited for this long.
+    /// How long to wait for a kernel transmit stamp.
     pub(super) grace: Span,
 }
 
@@ -49,11 +50,11 @@ struct Slot {
     refused: bool,
     /// Replies that came.
     replies: u8,
-    /// Those of them that are held for the transmit stamp.
+    /// How many of them are held for the transmit stamp.
     held: u8,
 }
 
-/// Why a reply is of no probe here.
+/// The reply matches no probe, or its probe has [`MOST_REPLIES`] already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stray;
 
@@ -69,7 +70,7 @@ pub(super) struct Matcher {
     settled: usize,
     /// Replies waiting for their probe's transmit stamp, in the order of arrival.
     held: VecDeque<(Seq, Reply)>,
-    /// Unanswered ones that left the ring.
+    /// Unanswered probes that left the ring.
     owed: Owed,
 }
 
@@ -97,7 +98,7 @@ impl Matcher {
         }
     }
 
-    /// A probe that is about to be sent. Returns its sequence number.
+    /// Adds a probe that is about to be sent. Returns its sequence number.
     pub(super) fn push(&mut self, at: Mono, t1: u64, out: &mut VecDeque<Output>) -> Seq {
         if self.slots.len() >= self.most {
             self.drop_front(out);
@@ -148,7 +149,7 @@ impl Matcher {
         }
     }
 
-    /// The program's own time of the send call.
+    /// Sets the program's own time of the send call.
     pub(super) fn sent(&mut self, seq: Seq, at: Mono) {
         if let Some(slot) = self.slot(seq)
             && slot.sent.source == StampSource::User
@@ -157,7 +158,7 @@ impl Matcher {
         }
     }
 
-    /// The transmit stamp; replies that waited for it are recorded.
+    /// Sets the transmit stamp and records the replies that waited for it.
     pub(super) fn stamped(&mut self, seq: Seq, stamp: Stamp, out: &mut VecDeque<Output>) {
         let Some(slot) = self.slot(seq) else { return };
         slot.sent = stamp;
@@ -174,7 +175,7 @@ impl Matcher {
         }
     }
 
-    /// The kernel refused the send.
+    /// Records that the kernel refused the send.
     pub(super) fn refused(&mut self, seq: Seq, at: Mono, errno: i32, out: &mut VecDeque<Output>) {
         let flow = self.flow;
         let Some(slot) = self.slot(seq) else { return };
@@ -193,7 +194,7 @@ impl Matcher {
         self.advance();
     }
 
-    /// A reply: recorded at once where the transmit stamp is known, else held.
+    /// Takes a reply: records it at once where the transmit stamp is known, else holds it.
     pub(super) fn replied(
         &mut self,
         seq: Seq,

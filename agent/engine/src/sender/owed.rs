@@ -1,19 +1,18 @@
 //! Replies that are still owed: what is kept of unanswered probes after the late window.
 //!
-//! A reflecting host may stand still for minutes and then answer all that waited in its
-//! queue. Such a reply is late and not a stray, however late it is. What must be known to
-//! take it is kept for unanswered probes alone, of which a healthy session has none; in
-//! an outage they are many, and the newest of them are kept.
+//! A reflecting host may stand still for minutes and then answer everything in its queue.
+//! Such a reply is late, not a stray. What is needed to match it is kept only for unanswered
+//! probes. A healthy session has none; an outage makes many, and the newest are kept.
 
 use hopgap_proto::record::Stamp;
 use hopgap_proto::stamp::Seq;
 use std::collections::VecDeque;
 
-/// Unanswered probes of all flows of a session that are kept: 24 MB at most. For 8 flows
-/// with a probe every 10 ms that is 21 minutes.
+/// Most unanswered probes kept for all flows of a session: 32 MB. For 8 flows with a probe
+/// every 10 ms that is 21 minutes.
 const MOST: usize = 1 << 20;
 
-/// Older numbers than this are of the round before: the number wrapped.
+/// A number this far behind is of the round before: the number wrapped.
 const ROUND: u32 = 1 << 31;
 
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +22,7 @@ struct Probe {
     sent: Stamp,
 }
 
-/// One flow's unanswered probes of before the late window, in the order of sending.
+/// One flow's unanswered probes older than the late window, in the order of sending.
 #[derive(Debug)]
 pub(super) struct Owed {
     probes: VecDeque<Probe>,
@@ -31,7 +30,7 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    /// Of one of so many flows.
+    /// Creates the store of one of `flows` flows, which share [`MOST`].
     pub(super) fn of(flows: u8) -> Self {
         Self::with_most(MOST / usize::from(flows.max(1)))
     }
@@ -43,7 +42,7 @@ impl Owed {
         }
     }
 
-    /// A probe that was sent with this T1 and not answered.
+    /// Keeps a probe that was sent with this T1 and not answered.
     pub(super) fn push(&mut self, seq: Seq, t1: u64, sent: Stamp) {
         let older = |p: &Probe| seq.0.wrapping_sub(p.seq) >= ROUND;
         while self.probes.len() >= self.most || self.probes.front().is_some_and(older) {
@@ -63,7 +62,7 @@ impl Owed {
             .map(|p| p.t1)
     }
 
-    /// The reply came: when the probe was sent. Nothing is owed for it any more.
+    /// Removes the probe whose reply came. Returns when it was sent.
     pub(super) fn take(&mut self, seq: Seq) -> Option<Stamp> {
         let place = self.place(seq)?;
         let probe = self.probes.remove(place)?;

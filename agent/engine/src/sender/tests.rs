@@ -159,7 +159,7 @@ fn an_answer_waits_for_the_transmit_stamp_but_not_for_ever() {
 
 #[test]
 fn lateness_is_judged_by_stamps() {
-    // Read long after Tmax, received before: answered, and never called unanswered.
+    // Read long after Tmax, but received before it: answered, never called unanswered.
     let (mut sender, probe) = sent_one();
     give(&mut sender, &reply_to(&probe, Seq(0), WALL), 499);
     sender.handle_timeout(at(5_000));
@@ -389,7 +389,7 @@ fn icmp_errors_find_their_owner() {
 fn traceroute_replies_go_to_the_tracer() {
     let (mut sender, probe) = sent_one();
     let trace = Seq(0x8000_0401);
-    // One that copies the number, one that counts, and then all is known.
+    // A reply that copies the number, one that counts, and then replies that add nothing.
     for (ssid, number, told) in [
         (5 | TRACE_SSID_BIT, trace, false),
         (0, Seq(0), true),
@@ -435,8 +435,8 @@ fn a_slow_session_wakes_for_its_timeouts() {
 }
 
 proptest! {
-    /// Nothing that a peer or a shell can say makes it panic, and there is never more
-    /// than one verdict on a probe that no reply came to.
+    /// No input of a peer or a shell makes it panic, and a probe without a reply gets at most
+    /// one verdict.
     #[test]
     fn any_input_in_any_order_is_survived(
         steps in proptest::collection::vec((0u8..9, any::<u32>(), 0i64..3_000, proptest::collection::vec(any::<u8>(), 0..130)), 0..200),
@@ -496,7 +496,7 @@ fn whoever_waits_no_longer_records_what_is_open_as_it_stands() {
     assert_eq!((open[0].seq, open[0].fate), (Seq(0), ProbeFate::Unanswered));
     assert_eq!(open[0].sent, kernel(0));
     assert!(sender.is_drained());
-    // Once more changes nothing; a reply that comes all the same is recorded.
+    // A second call changes nothing; a reply that comes all the same is recorded.
     sender.give_up();
     assert_eq!(drain(&mut sender).len(), 0);
     give(&mut sender, &reply_to(&probe, Seq(0), WALL), 30);

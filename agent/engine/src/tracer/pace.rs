@@ -4,9 +4,9 @@
 
 use super::{Mono, Span};
 
-/// Asks of one TTL are never held further apart: what limits below one a second is not known.
+/// Longest time between two asks of one TTL: no known limit is below one a second.
 const WIDEST: Span = Span::from_secs(1);
-/// A TTL that has not answered for this long is not limited but silent.
+/// A TTL that has not answered for this long is silent, not limited.
 const FORGET: Span = Span::from_secs(10);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,9 +71,9 @@ impl Pace {
         }
     }
 
-    /// It was silent in a snapshot that found the target beyond it, at this distance.
-    /// A limit, if it answered lately on a path of the same length; otherwise it is
-    /// another router, whose silence is its own.
+    /// Notes that a TTL was silent in a snapshot that found the target beyond it, at this
+    /// distance. It is limited if it answered lately on a path of the same length; otherwise
+    /// it is another router, which may answer nothing at all.
     pub(super) fn silent(&mut self, ttl: u8, distance: Option<u8>, now: Mono) {
         let planned = self.planned;
         if let Some(state) = self.ttl_mut(ttl)

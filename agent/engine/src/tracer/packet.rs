@@ -35,7 +35,7 @@ impl PacketId {
             | u32::from(self.ttl))
     }
 
-    /// What nobody can guess of it.
+    /// Its unguessable fields.
     pub(super) fn marks(self, secret: &Secret, flow: FlowIndex) -> Marks {
         let number = u64::from(self.round) << 32
             | u64::from(flow.0) << 16
@@ -49,8 +49,8 @@ impl PacketId {
     }
 }
 
-/// The number of a flow's first round: below half of them, so that the numbers do not
-/// begin anew for years.
+/// Returns the number of a flow's first round. It is in the lower half, so that the numbers
+/// do not wrap for years.
 pub(super) fn first_round(secret: &Secret, flow: FlowIndex) -> u32 {
     let [.., a, b, c, d] = secret
         .draw(Purpose::FirstRound, flow.0.into())

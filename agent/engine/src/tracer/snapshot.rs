@@ -1,4 +1,4 @@
-//! One flow's snapshots: which TTLs to ask, and when enough was heard.
+//! One flow's snapshots: which TTLs to ask, and when enough answers came.
 
 use super::pace::Pace;
 use super::packet::{self, PacketId};
@@ -11,14 +11,14 @@ use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::{BTreeSet, VecDeque};
 
-/// Snapshots over which it is remembered whether a TTL answered.
+/// How many snapshots back it is remembered whether a TTL answered.
 const MEMORY: u32 = 8;
 /// Even a TTL that never answers is asked in full once in this many snapshots.
 const RECHECK: u32 = 16;
 /// The shortest wait for answers once the path's round trip is known.
 const SHORTEST_WAIT: Span = Span::from_millis(100);
-/// An arrival, which the kernel stamps by the wall clock, is brought to the monotonic
-/// clock with this error, at most.
+/// Largest error of converting an arrival time from the wall clock, which the kernel stamps
+/// by, to the monotonic clock.
 const CONVERSION: Span = Span::from_micros(100);
 
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +43,13 @@ pub(super) struct FlowTracer {
     first_round: u32,
     round: u32,
     snapshot: Option<Snapshot>,
-    /// The last snapshot, whose late answers still teach how long to wait.
+    /// The last snapshot. Its late answers still show how long to wait.
     previous: Option<Snapshot>,
     /// The target's distance as last known; `None` since it stopped answering there.
     distance: Option<u8>,
     /// The target's distance as probes showed it since the last snapshot ended.
     hint: Option<u8>,
-    /// The longest round trip of late, fading.
+    /// The longest recent round trip; it fades.
     longest: Option<Span>,
     /// By TTL − 1: bit `k` says whether it answered `k` snapshots ago.
     memory: Vec<u8>,
@@ -112,7 +112,7 @@ impl FlowTracer {
     }
 
     pub(super) fn hint_distance(&mut self, hops: u8) {
-        // A TTL of 255, no router passed, is also what peers say that do not know.
+        // A TTL of 255 means that no router was passed, but peers that do not know it say 255 too.
         if (2..=self.limits.max_ttl).contains(&hops) {
             self.distance = Some(hops);
             self.hint = Some(hops);
@@ -212,7 +212,7 @@ impl FlowTracer {
             .map(|p| p.id)
     }
 
-    /// An answer to a packet came; an error where it cannot be one to that packet.
+    /// Takes an answer to a packet; an error where it cannot be an answer to that packet.
     pub(super) fn answered(
         &mut self,
         id: PacketId,
@@ -233,7 +233,7 @@ impl FlowTracer {
             return Err(UnfitIcmp::Trace);
         };
         if packet.answered {
-            // The network made two of one.
+            // The network duplicated it.
             return Ok(());
         }
         if at + CONVERSION < packet.sent {
@@ -272,7 +272,7 @@ impl FlowTracer {
         }
     }
 
-    /// Asks again or finishes, where the wait for answers is over.
+    /// Asks again or finishes, if the wait for answers is over.
     pub(super) fn expire(&mut self, now: Mono, shared: &mut Shared) {
         let patience = self.patience();
         let Some(snapshot) = self.snapshot.as_ref() else {
@@ -312,8 +312,7 @@ impl FlowTracer {
             })
             .map(|(ttl, _)| ttl)
             .collect();
-        // The target is not where it was: look for it further on, at once, unless
-        // probes show where it is.
+        // The target is not where it was: look further on at once, unless probes show where it is.
         if snapshot.reached_at.is_none() && !snapshot.is_refused() {
             let furthest = self.hint.unwrap_or(self.limits.max_ttl);
             again.extend(tried + 1..=furthest);
@@ -321,7 +320,8 @@ impl FlowTracer {
         again
     }
 
-    /// Four round trips, and some for queues; less than the plan's wait.
+    /// Returns how long to wait for answers: four round trips, and some for queues, within
+    /// the configured wait.
     fn patience(&self) -> Span {
         self.longest.map_or(self.limits.wait, |longest| {
             (longest * 4 + Span::from_millis(20))
@@ -350,7 +350,7 @@ impl FlowTracer {
             } else if !ask.packets.is_empty() && distance.is_some_and(|d| ttl < d) {
                 shared.pace.silent(ttl, distance, now);
             }
-            // What was not asked is as it was.
+            // A TTL that was not asked keeps its state.
             let as_before = ask.packets.is_empty() && *memory & 1 == 1;
             *memory = *memory << 1 | u8::from(as_before || !ask.replies.is_empty());
         }
@@ -380,7 +380,7 @@ impl FlowTracer {
 }
 
 impl Snapshot {
-    /// Where the packet stands among those of its TTL.
+    /// Returns the packet's index among those of its TTL.
     fn place(&self, id: PacketId) -> Option<usize> {
         let ask = self.asks.get(usize::from(id.ttl).checked_sub(1)?)?;
         ask.packets.iter().position(|p| p.id == id)
@@ -390,8 +390,8 @@ impl Snapshot {
         self.asks.get_mut(usize::from(ttl).checked_sub(1)?)
     }
 
-    /// The target answered at `ttl`. Where the TTL before was left out, the target may
-    /// be nearer than it seems: that one is asked after all.
+    /// Notes that the target answered at `ttl`. If the TTL before was left out, the target
+    /// may be nearer than it seems: that TTL is asked after all.
     fn reached(&mut self, ttl: u8) {
         if self.reached_at.is_some_and(|nearest| nearest <= ttl) {
             return;
@@ -413,8 +413,8 @@ impl Snapshot {
             })
     }
 
-    /// The first TTL at which a router refused to pass the packet on, where it refused all
-    /// that went further, too: there is nothing beyond, and the rest is one refusal repeated.
+    /// Returns the first TTL at which a router refused to pass the packet on, if all answers
+    /// beyond repeat that refusal: then nothing lies beyond.
     fn refused_at(&self) -> Option<u8> {
         let refusal = |r: &&HopReply| matches!(r.kind, HopReplyKind::Unreachable(_));
         let mut asks = (1..).zip(&self.asks);
@@ -428,7 +428,7 @@ impl Snapshot {
             .then_some(ttl)
     }
 
-    /// Whether a router on the way said that there is no way on.
+    /// Whether a router on the way refused to pass a packet on.
     fn is_refused(&self) -> bool {
         self.asks
             .iter()

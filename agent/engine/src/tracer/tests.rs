@@ -344,7 +344,7 @@ fn a_limit_on_icmp_is_not_taken_for_silence() {
     // At best each of three hops answers once a second for fifty seconds.
     assert!(asked - silent >= 120, "{asked} asked, {silent} silent");
     assert!(silent * 4 <= asked, "{asked} asked, {silent} silent");
-    // A path that is shorter now is seen as such, though its last hop was asked seldom.
+    // A path that became shorter is recognised, though its last hop was asked seldom.
     world.traces.clear();
     world.run(&vpn(), at(70_000));
     assert!(world.traces.len() > 70);
@@ -486,8 +486,8 @@ fn an_unreachable_is_kept_and_ends_the_search() {
     assert_eq!(trace.hops.len(), 1, "told once");
 }
 
-/// Answers every packet under way: TTLs below `refused_from` by a router each, the others by
-/// one that refuses, but for those that are `silent`.
+/// Answers every packet under way: TTLs below `refused_from` each by a router of its own, the
+/// others by one that refuses, except those that are `silent`.
 fn answer_all(tracer: &mut Tracer, ms: i64, refused_from: u8, silent: &[u8]) -> Vec<u8> {
     let mut asked = vec![];
     let mut payload = vec![];
@@ -518,14 +518,14 @@ fn answer_all(tracer: &mut Tracer, ms: i64, refused_from: u8, silent: &[u8]) -> 
 #[test]
 fn a_refusal_that_repeats_ends_the_trace_at_its_first() {
     let mut tracer = Tracer::new(config(1));
-    // The router's limit let some of its refusals be silent.
+    // The router's rate limit suppressed some of its refusals.
     answer_all(&mut tracer, 0, 3, &[4, 7, 20]);
     tracer.handle_timeout(at(2_000));
     let trace = tracer.poll_trace().expect("nothing is asked again");
     assert_eq!((trace.hops.len(), trace.reached_at), (3, None));
     assert_eq!(trace.hops[2].replies[0].kind, HopReplyKind::Unreachable(13));
 
-    // A silent TTL before the refusal is asked again; what answers beyond it is no repetition.
+    // A silent TTL before the refusal is asked again; an answer beyond it is no repetition.
     let mut tracer = Tracer::new(config(1));
     answer_all(&mut tracer, 0, 3, &[2]);
     tracer.handle_timeout(at(2_000));
@@ -611,13 +611,13 @@ fn an_answer_counts_where_every_quoted_field_is_right() {
         let heard = tracer.handle_raw_icmp(router, &error, at(1));
         assert_eq!(heard, Heard::Unfit, "{:?}", error.quoted);
     }
-    // Of other addresses or ports it is not about this session at all.
+    // With other addresses or ports the error is not about this session at all.
     for place in [15, 19, 21, 23] {
         let message = forged(&|p| p[place] ^= 0x80);
         let error = IcmpError::parse(Version::V4, &message).unwrap();
         assert_eq!(tracer.handle_raw_icmp(router, &error, at(1)), Heard::Other);
     }
-    // Right, but before it was sent, or when nobody waits any more.
+    // All fields right, but before the packet was sent, or after the wait.
     let message = forged(&|_| ());
     let error = IcmpError::parse(Version::V4, &message).unwrap();
     for ms in [-2, 1_001] {
@@ -625,7 +625,7 @@ fn an_answer_counts_where_every_quoted_field_is_right() {
     }
     let heard = tracer.handle_raw_icmp(router, &error, at(1));
     assert_eq!(heard, Heard::Answer(t.flow));
-    // What the clocks' conversion may err by is no time before.
+    // Earlier by no more than the clocks' conversion error is not too early.
     let (t, packet) = &sent[3];
     let message = time_exceeded(packet, Quote::EightBytes);
     let error = IcmpError::parse(Version::V4, &message).unwrap();
@@ -684,7 +684,7 @@ fn a_reply_with_another_time_is_no_answer() {
 
 #[test]
 fn a_blind_flood_names_no_hop() {
-    // Everything that can be known is right: addresses, ports, lengths; the rest is tried.
+    // Everything that can be known is right: addresses, ports, lengths; the rest is guessed.
     let (mut tracer, sent) = round(Secret::new([7; 16]));
     let (_, packet) = &sent[0];
     let mut message = time_exceeded(packet, Quote::EightBytes);
@@ -708,7 +708,7 @@ fn a_blind_flood_names_no_hop() {
 }
 
 proptest! {
-    /// Nothing that arrives makes it panic; a snapshot never shows more answers than packets.
+    /// No input makes it panic; a snapshot never shows more answers than packets.
     #[test]
     fn any_input_in_any_order_is_survived(
         steps in proptest::collection::vec((0u8..7, any::<u32>(), 0i64..9_000, any::<u8>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..200),

@@ -25,7 +25,7 @@ impl Bench {
         self.now += Span::from_millis(milliseconds);
     }
 
-    /// The number that the reflector gives a packet; `None` without a place.
+    /// Returns the number that the reflector gives a packet; `None` without a place.
     fn packet(&mut self, source: u32, ssid: u16, seq: u32) -> Option<u32> {
         let key = OpenKey::new(address(source), 50_000, Ssid(ssid));
         let counter = self
@@ -34,7 +34,7 @@ impl Bench {
         Some(counter.count(self.now, Wall::ZERO, IDLE).seq.0)
     }
 
-    /// The books agree with each other.
+    /// Checks that all indices agree with each other.
     fn check(&self) {
         let s = &self.sessions;
         assert!(s.places.len() <= s.most);
@@ -48,7 +48,7 @@ impl Bench {
     }
 }
 
-/// Each in a network of its own.
+/// Returns an address in a network of its own.
 fn address(n: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from((n << 8) + 1))
 }
@@ -72,7 +72,7 @@ fn a_flood_of_made_up_sources_takes_nothing_from_a_session_and_shuts_nobody_out(
             bench.check();
         }
     }
-    // A newcomer in its midst is answered, if without a count, and stays so.
+    // A newcomer during the flood is answered without a count, and stays so.
     bench.packet(500_000, 1, 0);
     // The flood has ended: the next newcomer is counted.
     bench.wait(6_000);
@@ -92,7 +92,7 @@ fn who_goes_on_keeps_its_place_and_who_comes_then_is_never_counted_midway() {
         }
         bench.wait(1_000);
     }
-    // However long they are silent within the idle timeout, nobody takes a place.
+    // Silent within the idle timeout, they keep their places.
     bench.wait(300_000);
     for seq in 0..100 {
         assert_eq!(bench.packet(7_777, 1, seq), None);

@@ -6,7 +6,7 @@ const MS: Span = Span::from_millis(1);
 const HOUR: Span = Span::from_secs(3_600);
 const INTERVAL: Span = Span::from_millis(10);
 
-/// A sender: when, and by which clock, its packets leave. The arrival is 5 ms later.
+/// A sender, with the time and the clock by which its packets leave. They arrive 5 ms later.
 #[derive(Clone, Copy)]
 struct Sender {
     /// When number 0 was sent.
@@ -95,7 +95,7 @@ fn a_sender_that_is_started_again_is_believed_at_once() {
             wall: FIRST.sent(before) + HOUR,
         };
         again.gives_all(&mut guard, 0..2_000);
-        // And what the first one sent is a replay, whatever its number.
+        // The first sender's packets are replays, whatever their number.
         for seq in [0, before / 2, before - 1] {
             let verdict = guard.judge(Seq(seq), FIRST.sent(seq), again.arrives(2_000));
             assert_eq!(verdict, Replayed, "{before} {seq}");
@@ -114,7 +114,7 @@ fn an_earlier_run_replayed_beside_the_session_is_never_believed() {
     FIRST.gives_all(&mut guard, 0..100_000);
     run.gives_all(&mut guard, 0..100);
     for seq in 100..2_000 {
-        // Ahead of the run, in step with time, and at the run's own next number.
+        // Replays ahead of the run, in step with time, and replays of the run's own next number.
         for replayed in [seq + 50_000, seq] {
             let verdict = guard.judge(Seq(replayed), FIRST.sent(replayed), run.arrives(seq));
             assert_eq!(verdict, Replayed, "{replayed}");
@@ -181,8 +181,8 @@ fn a_slow_session_is_believed_again_too() {
 }
 
 proptest! {
-    /// On a network that loses, delays up to a minute, reorders and copies, no probe is
-    /// taken for a replay, and each is fresh once.
+    /// On a network that loses, delays up to a minute, reorders and copies, every probe is
+    /// fresh once and never taken for a replay.
     #[test]
     fn no_first_arrival_is_a_replay(
         fates in proptest::collection::vec((any::<bool>(), 0i64..59_000, 0u8..3), 1..2_000),

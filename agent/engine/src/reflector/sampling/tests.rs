@@ -6,7 +6,8 @@ fn at(ms: i64) -> Mono {
     Mono::from_nanos(1_000_000_000) + Span::from_millis(ms)
 }
 
-/// Batches of 64 replies, so many a millisecond, for a second: how many are asked for.
+/// Returns how many batches are asked for, of `a_millisecond` batches of 64 replies each
+/// millisecond for a second.
 fn asked(sampling: &mut Sampling, a_millisecond: i64) -> usize {
     (0..1000)
         .flat_map(|ms| (0..a_millisecond).map(move |_| ms))

@@ -161,7 +161,7 @@ fn a_forged_too_big_is_counted_and_no_evidence() {
     told(&mut reflector);
     let mut other = reply.clone();
     other[11] ^= 1;
-    // Another time in the payload, nothing quoted of it, room for more than the reply.
+    // A wrong time in the payload, no payload in the quote, an MTU with room for the reply.
     hear(&mut reflector, &too_big(&other, 548, 1400), 2);
     hear(&mut reflector, &too_big(&reply, 8, 1400), 2);
     hear(&mut reflector, &too_big(&reply, 548, 1600), 2);

@@ -1,4 +1,4 @@
-//! When replies left: held for the kernel's word, recorded with it, told to who asks.
+//! Departures of replies: awaited from the kernel, recorded, told to a sender that asks.
 
 use super::*;
 use hopgap_proto::stamp::OPEN_LEN;
@@ -36,7 +36,7 @@ fn a_reception_has_the_kernels_departure() {
     r.handle_sent(second, at(3), true);
     r.handle_timeout(at(4));
     assert_eq!(receptions(&mut r), [], "the stamp may still come");
-    // The second's stamp alone: order is kept.
+    // Only the second stamp came: order is kept.
     r.handle_departed(second, stamp(6, StampSource::Kernel), WALL);
     assert_eq!(receptions(&mut r), []);
     r.handle_departed(first, stamp(5, StampSource::Kernel), WALL);
@@ -59,11 +59,11 @@ fn without_the_kernels_word_it_is_the_programs_and_says_so() {
     let user = Some(stamp(3, StampSource::User));
     let found = receptions(&mut r);
     assert_eq!(found.iter().map(|r| r.departed).collect::<Vec<_>>(), [user]);
-    // None was asked for: nothing is waited for.
+    // No stamp was asked for, so there is no wait.
     let second = ticket(give(&mut r, &bytes, (PEER, 50_000), 60));
     r.handle_sent(second, at(61), false);
     assert_eq!(receptions(&mut r).len(), 1);
-    // At the end nothing is waited for either.
+    // At the end there is no wait either.
     let third = ticket(give(&mut r, &bytes, (PEER, 50_000), 70));
     r.handle_sent(third, at(71), true);
     assert_eq!(receptions(&mut r), []);
@@ -124,7 +124,7 @@ fn follow_up_telemetry_has_the_kernels_departure_of_the_reply_before() {
         };
         assert_eq!(wall(follow_up.timestamp), WALL + MS * 3);
         ticket((verdict, reply));
-        // The kernel has not said anything of the second yet: the program's own time,
+        // The kernel has not reported the second one yet: the program's own time is used,
         // which is software as well.
         let (_, reply) = give(&mut r, &asking(2), from, 20);
         let follow_up = told(&reply);

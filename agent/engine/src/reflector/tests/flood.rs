@@ -1,4 +1,4 @@
-//! Floods: whoever sends too much takes nothing from others.
+//! Floods: a sender of too much takes nothing from others.
 
 use super::keys::probe;
 use super::*;
@@ -17,8 +17,8 @@ fn keyed() -> ReflectedSession {
     }
 }
 
-/// Probes at 100 a second for two seconds, with `flood` packets between each two; how
-/// many of the probes were answered in order.
+/// Sends probes at 100 a second for two seconds, with `flood` packets between each two.
+/// Returns how many of the probes were answered in order.
 fn probes_beside(reflector: &mut Reflector, mut flood: impl FnMut(&mut Reflector, i64)) -> usize {
     let keys = SessionKeys::per_direction(&key());
     let mut answered = 0;
@@ -90,8 +90,8 @@ fn recorded_packets_of_the_session_take_nothing_from_it() {
         }
         newest += 1;
     });
-    // Copies are answered and counted as the network's copies are: the numbers of the
-    // probes' own replies are not in a row, but each has one.
+    // Replayed copies are answered and counted like the network's copies: each probe's reply
+    // has a number, but not in a row.
     assert!(answered < 200);
     let answers = drain(&mut r)
         .into_iter()
@@ -135,8 +135,8 @@ fn made_up_sources_do_not_fill_the_memory_of_open_mode() {
         let from = IpAddr::V4(core::net::Ipv4Addr::from(0x0a00_0000 + n));
         let _ = ask(&mut r, &bytes, (from, 50_000), 0);
     }
-    // Beyond the sessions that it counts it answers without a count; beyond the sources
-    // whose rate it keeps it does not answer.
+    // Beyond its most sessions it answers without a count; beyond its most sources it does
+    // not answer.
     assert_eq!(r.totals().uncounted, 65_536 - 2);
     let counted = drops(&mut r, 1);
     assert_eq!(
@@ -146,8 +146,8 @@ fn made_up_sources_do_not_fill_the_memory_of_open_mode() {
 }
 
 proptest! {
-    /// In no mode is an answer longer than its request, and no answer at all is given
-    /// to what is shorter than a whole packet, but where compatibility asks for it.
+    /// An answer is never longer than its request. Packets shorter than a whole one are
+    /// answered only in compatibility mode.
     #[test]
     fn no_answer_is_longer_than_its_request(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..300),

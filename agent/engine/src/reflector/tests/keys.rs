@@ -1,4 +1,4 @@
-//! Authenticated sessions: whose packets are believed, and which of them.
+//! Authenticated sessions: which packets of whom are believed.
 
 use super::*;
 use hopgap_proto::plan::TRACE_SSID_BIT;
@@ -90,7 +90,7 @@ fn a_reply_is_no_request_at_either_reflector() {
         let (verdict, reply) = give(&mut azure, &asked, (out.from, 50_000), 1);
         assert!(matches!(verdict, Verdict::Reply { .. }), "{verdict:?}");
         receptions(&mut azure);
-        // As it comes, and as if it came from every port and address that is answered.
+        // As it comes, and forged as from every port and address that is answered.
         for reflector in [&mut azure, &mut onprem] {
             for from in [out.from, back.from] {
                 for port in [862, 8_620, 50_000, 50_001, 61_234] {
@@ -108,8 +108,8 @@ fn a_reply_is_no_request_at_either_reflector() {
 
 #[test]
 fn the_keys_alone_tell_a_reply_from_a_request() {
-    // A reply to our sender, but for the place of the time that gives it away: only the
-    // key of its direction is left.
+    // A reply to our sender without the time that gives it away as a reply: only the key of
+    // its direction is left to tell.
     let keys = SessionKeys::per_direction(&key(1));
     let mut forged = vec![0; 112];
     let mode = Mode::Authenticated(keys.keys().reply);
@@ -153,7 +153,7 @@ fn a_new_key_turns_no_probe_away_while_its_sender_may_not_know_it() {
         "it counts on"
     );
     assert_eq!(ask(&mut r, &probe(&after, 2, 30), FROM, 30), Ok(2));
-    // The same plan again and again prolongs nothing.
+    // Setting the same plan again prolongs nothing.
     r.set_sessions(vec![keyed(&new)], at(20_000));
     assert_eq!(
         ask(&mut r, &probe(&before, 3, 30_011), FROM, 30_011),
@@ -171,7 +171,7 @@ fn authentication_can_be_switched_on_and_off_without_loss() {
     r.set_sessions(vec![keyed(&key(1))], at(10));
     assert_eq!(ask(&mut r, &open(1), FROM, 20), Ok(1));
     assert_eq!(ask(&mut r, &probe(&keys, 2, 30), FROM, 30), Ok(2));
-    // By a port that a NAT gave it, too.
+    // Also from a port that a NAT gave it.
     assert_eq!(ask(&mut r, &open(3), (PEER, 61_234), 35), Ok(3));
     r.set_sessions(vec![session()], at(40_000));
     assert_eq!(ask(&mut r, &probe(&keys, 4, 40_001), FROM, 40_001), Ok(4));
@@ -197,7 +197,7 @@ fn a_replay_is_counted_and_no_arrival() {
         );
     }
     assert_eq!(receptions(&mut r), 1_000);
-    // At once it is a copy that the network made, which is recorded as one.
+    // Sent at once it counts as a copy made by the network, and is recorded as one.
     assert!(ask(&mut r, &recorded[999], FROM, 10_095).is_ok());
     assert_eq!(receptions(&mut r), 1);
     // All of it again, as fast as the line allows.
@@ -206,7 +206,7 @@ fn a_replay_is_counted_and_no_arrival() {
     }
     assert_eq!(receptions(&mut r), 0);
     assert_eq!(drops(&mut r, 10_200), [(true, DropReason::Replayed, 400)]);
-    // The session's own numbers went on as if nothing had been.
+    // The session's own numbers went on undisturbed.
     assert_eq!(
         ask(&mut r, &probe(&keys, 1_000, 10_100), FROM, 10_205),
         Ok(1_001)
@@ -237,7 +237,7 @@ fn replayed_traceroutes_are_counted_and_take_nothing_from_the_sessions_own() {
     assert_eq!(receptions(&mut r), 0);
 }
 
-/// Each begins to count by chance: their numbers have nothing to do with each other.
+/// Each kind begins its numbers at random, so they have nothing to do with each other.
 #[test]
 fn packets_of_a_size_between_those_of_traceroutes_are_no_replays() {
     let keys = SessionKeys::per_direction(&key(1));
@@ -252,7 +252,7 @@ fn packets_of_a_size_between_those_of_traceroutes_are_no_replays() {
     drops(&mut r, 0);
     for n in 0..100 {
         let ms = i64::from(n) * 10;
-        // The one of a size left a moment before the other, and arrives after it.
+        // The size probe left a moment before the other packet, and arrives after it.
         let (trace, size) = (
             beside((400_000 + n) << 10 | 1, ms),
             beside(n << 8 | 0xff, ms - 1),

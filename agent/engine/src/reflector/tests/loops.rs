@@ -1,4 +1,4 @@
-//! One made-up packet between two reflectors: how often they answer each other.
+//! One forged packet between two reflectors: how often they answer each other.
 
 use super::*;
 
@@ -22,8 +22,8 @@ impl End {
     }
 }
 
-/// Sends `first` to the second end as if the first had sent it, from `port`, and passes
-/// on what is answered; how many answers there were, at most a thousand.
+/// Sends `first` to the second end as if from the first, from `port`, and passes on each
+/// answer. Returns how many answers there were, at most a thousand.
 fn answers(ends: &mut [End; 2], first: &[u8], port: u16) -> usize {
     let mut packet = first.to_vec();
     let (mut from, mut to) = ((ends[0].at.0, port), 1);
@@ -61,10 +61,10 @@ fn two_open_reflectors_do_not_answer_each_other() {
         let mode = key.as_ref().map_or(Mode::Open, Mode::Authenticated);
         let first = request(0, 0, mode);
         for (ports, most) in [
-            // Both on STAMP's port, or both on another: not even once.
+            // Both on STAMP's port, or both on another: no answer at all.
             ((862, 862), 0),
             ((8_862, 8_862), 0),
-            // Only one can know the other's port: once, and no more.
+            // Only one can know the other's port: one answer, no more.
             ((862, 8_862), 0),
             ((8_862, 862), 1),
             ((8_862, 9_862), 1),
@@ -107,7 +107,7 @@ fn two_provisioned_reflectors_do_not_answer_each_other() {
             let mode = secret
                 .as_ref()
                 .map_or(Mode::Open, |k| Mode::Authenticated(k.keys().request));
-            // Even with a packet that its HMAC makes a good one.
+            // Even with a packet whose HMAC is right.
             let n = answers(&mut ends, &request(0, 100, mode), ports.0);
             assert_eq!(n, 0, "{ports:?}");
         }

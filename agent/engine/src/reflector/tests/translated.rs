@@ -70,7 +70,7 @@ fn a_nat_may_change_the_port_too() {
             Ok(seq)
         );
     }
-    // None that a reflector answers on, or a service.
+    // Ports on which a reflector or a service answers are refused.
     for port in [862, 8_620, 8_862, 53, 0] {
         assert!(ask(&mut r, &probe(&own(), 3, 0), (SEEN_AS, port), 1).is_err());
     }
@@ -90,7 +90,7 @@ fn what_proves_nothing_stays_a_strangers() {
     assert!(!r.take_sources_changed());
     assert_eq!(translations(&mut r, 1_000), []);
 
-    // And a session without authentication is of its address.
+    // A session without authentication stays bound to its address.
     let mut open = reflector(vec![session()], None);
     assert_eq!(
         ask(&mut open, &request(0, 100, Mode::Open), NATTED, 1),
@@ -112,7 +112,7 @@ fn a_recorded_packet_is_answered_to_no_other_address() {
     }
     assert_eq!(r.sources(), [PEER]);
     assert_eq!(drops(&mut r, 1_000), [(true, DropReason::Replayed, 5)]);
-    // A copy that the network makes of a translated packet is answered, as any.
+    // The network's copy of a translated packet is answered like any other.
     ask(&mut r, &probe(&own(), 5, 0), NATTED, 3).unwrap();
     ask(&mut r, &probe(&own(), 5, 0), NATTED, 3).unwrap();
 }
