@@ -1,9 +1,9 @@
-//! How many files and sockets this process may have open.
+//! The limit on files and sockets that this process may have open.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// How many there may be now: the soft limit; `None` for any number.
+/// Returns the soft limit now in force; `None` where there is none.
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }

@@ -1,15 +1,17 @@
-//! Whether SIGHUP is to end this process.
+//! Decides whether SIGHUP ends this process.
 
 /// Where Linux says which signals a process ignores (proc(5)).
 const STATUS: &str = "/proc/self/status";
 
-/// Whether the process was started with SIGHUP ignored, as `nohup` makes it. Then it stays
-/// so. Where the kernel does not say, it was not: to end in order is right then.
+/// Whether the process was started with SIGHUP ignored, as `nohup` does. If so, it must go on
+/// ignoring it. Returns false where the kernel does not say: then SIGHUP ends the process in
+/// order.
 pub fn is_ignored() -> bool {
     std::fs::read_to_string(STATUS).is_ok_and(|status| ignores_hang_up(&status))
 }
 
-/// What a `/proc/PID/status` says of SIGHUP: the lowest bit of the mask of ignored signals.
+/// Whether a `/proc/PID/status` text shows SIGHUP as ignored: the lowest bit of the mask of
+/// ignored signals.
 fn ignores_hang_up(status: &str) -> bool {
     status
         .lines()
@@ -25,7 +27,7 @@ mod tests {
     #[test]
     fn whether_sighup_is_ignored_stands_in_the_status() {
         let status = |mask: &str| format!("Name:\ta\nSigBlk:\t0001\nSigIgn:\t{mask}\nSigCgt:\t1\n");
-        // As under nohup, and with SIGPIPE, which Rust ignores.
+        // As under nohup, with SIGPIPE, which Rust ignores.
         assert!(ignores_hang_up(&status("0000000000001001")));
         assert!(!ignores_hang_up(&status("0000000000001000")));
         for unreadable in ["", "SigIgn:\t\n", "SigIgn:\tx\n"] {
