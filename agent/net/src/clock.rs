@@ -1,10 +1,10 @@
-//! The two clocks of a host, and what lies between them.
+//! The two clocks of a host, and the difference between them.
 //!
 //! Packets are scheduled by `CLOCK_MONOTONIC` and stamped by the kernel with
-//! `CLOCK_REALTIME`. Slewing acts on both alike, so that their difference changes
-//! only when the wall clock is *stepped* (`settimeofday`, a leap second, a resume
-//! from suspend). [`ClockTracker`] knows the difference before and after a step
-//! and with it brings the kernel's stamps to the monotonic clock.
+//! `CLOCK_REALTIME`. Slewing acts on both alike, so that their difference changes only when
+//! the wall clock is *stepped* (`settimeofday`, a leap second, a resume from suspend).
+//! [`ClockTracker`] keeps the difference before and after a step and uses it to convert the
+//! kernel's stamps to the monotonic clock.
 
 use crate::sys;
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
@@ -25,15 +25,15 @@ impl Clock {
         sys::clock::wall()
     }
 
-    /// For how long this host has slept (was suspended) since it was booted, as far as is
-    /// certain: it grows by no more than that.
+    /// Returns how long this host has slept (was suspended) since it was booted: a lower
+    /// bound, which never grows by more than the host slept.
     pub fn asleep() -> Span {
         let once = || asleep_between(sys::clock::boot(), sys::clock::mono());
-        // A reading that was interrupted says less than is true, never more.
+        // An interrupted reading is too low, never too high.
         once().max(once())
     }
 
-    /// Both clocks, and how closely they were read together: the narrowest of a few.
+    /// Reads both clocks, and how closely together: the narrowest of three readings.
     pub fn read() -> Reading {
         let mut best = Reading::once();
         for _ in 0..2 {
@@ -50,16 +50,16 @@ impl Clock {
         Self::read().pair()
     }
 
-    /// Both clocks, read once: as close as [`pair`](Self::pair) unless the thread was
-    /// preempted in between. For what a packet says of its own time, where reading
+    /// Reads both clocks once: as close as [`pair`](Self::pair) unless the thread was
+    /// preempted in between. For the time that a packet carries of itself, where reading
     /// thrice would cost more than the packet.
     pub fn pair_at_once() -> ClockPair {
         Reading::once().pair()
     }
 }
 
-/// The clock that counts sleep ahead of the one that does not, which was read after it: less
-/// than the truth by what passed between the two readings.
+/// Returns how far the clock that counts sleep is ahead of the other, which was read after
+/// it. The result is too low by the time between the two readings.
 fn asleep_between(boot: Mono, mono: Mono) -> Span {
     boot - mono
 }
@@ -98,7 +98,7 @@ impl Reading {
         }
     }
 
-    /// The wall clock minus the monotonic clock is in this range.
+    /// Returns the range of the wall clock minus the monotonic clock.
     fn offset(&self) -> Offset {
         let minus = |mono: Mono| self.wall.as_nanos().saturating_sub(mono.as_nanos());
         Offset {
@@ -120,7 +120,7 @@ impl Offset {
         self.low.midpoint(self.high)
     }
 
-    /// What both ranges allow.
+    /// Returns what both ranges have in common.
     fn intersection(self, other: Self) -> Option<Self> {
         let both = Self {
             low: self.low.max(other.low),
@@ -129,7 +129,7 @@ impl Offset {
         (both.low <= both.high).then_some(both)
     }
 
-    /// The room between two ranges that do not meet.
+    /// Returns the distance between two ranges that do not meet.
     fn gap(self, other: Self) -> i64 {
         other
             .low
@@ -156,9 +156,9 @@ pub struct ClockStep {
 /// Follows the difference between the wall clock and the monotonic clock.
 ///
 /// On every wake: fetch the packets and stamps that are there, *then* give
-/// [`observe`](Self::observe) a reading, then bring the stamps to the monotonic
-/// clock with [`mono_of`](Self::mono_of). So every stamp is older than the last
-/// reading, and was taken either before or after the last step.
+/// [`observe`](Self::observe) a reading, then convert the stamps with
+/// [`mono_of`](Self::mono_of). So every stamp is older than the last reading, and was taken
+/// either before or after the last step.
 #[derive(Clone, Debug)]
 pub struct ClockTracker {
     offset: Offset,
@@ -166,7 +166,7 @@ pub struct ClockTracker {
     step: Option<Before>,
 }
 
-/// How it was before the last step.
+/// The offset before the last step, and that step.
 #[derive(Clone, Copy, Debug)]
 struct Before {
     offset: Offset,
@@ -174,11 +174,11 @@ struct Before {
 }
 
 impl ClockTracker {
-    /// Changes up to this much beyond the readings' widths are taken for a
-    /// disturbance of the reading.
+    /// A change of the offset up to this much beyond the readings' widths is taken for a
+    /// disturbed reading, not for a step.
     pub const STEP_MIN: Span = Span::from_nanos(5_000);
 
-    /// A stamp may seem this much later than the reading that followed it.
+    /// How much later than the following reading a stamp may seem.
     const SLACK: Span = Span::from_nanos(5_000);
 
     /// Starts from a first reading.
@@ -190,7 +190,7 @@ impl ClockTracker {
         }
     }
 
-    /// Takes a new reading; tells whether the wall clock was stepped since the last.
+    /// Takes a new reading. Returns the step if the wall clock was stepped since the last one.
     pub fn observe(&mut self, reading: Reading) -> Option<ClockStep> {
         let seen = reading.offset();
         let after = std::mem::replace(&mut self.last, reading.after);
@@ -215,12 +215,12 @@ impl ClockTracker {
         Some(step)
     }
 
-    /// When `stamp` was taken, on the monotonic clock; `None` where that cannot be
-    /// said: no known difference puts the stamp before the last reading.
+    /// Returns when `stamp` was taken, on the monotonic clock; `None` where no known offset
+    /// puts the stamp before the last reading.
     ///
-    /// `last_wake` is when the caller last fetched stamps. A stamp is expected since
-    /// then, which decides around a step; a stamp that was left over from before
-    /// is taken as well.
+    /// `last_wake` is when the caller last fetched stamps. Around a step, a stamp is expected
+    /// to be newer than that, which decides between the offsets. A stamp left over from
+    /// before is taken as well.
     pub fn mono_of(&self, stamp: Wall, last_wake: Mono) -> Option<Mono> {
         let latest = self.last + Self::SLACK;
         let now = self.offset.mono_of(stamp);
@@ -228,7 +228,7 @@ impl ClockTracker {
             return (now <= latest).then_some(now);
         };
         let then = offset.mono_of(stamp);
-        // Under its own offset a stamp lies on its own side of the step.
+        // With the right offset a stamp falls on its own side of the step.
         let now_fits = now + Self::SLACK >= step.after && now <= latest;
         let then_fits = then <= step.at + Self::SLACK;
         match (now_fits, then_fits) {
@@ -265,14 +265,14 @@ pub struct SyncState {
     /// A synchronisation daemon has vouched for the clock. An STAMP packet's S bit
     /// (RFC 8762, section 4.2.1) may be set only then.
     pub synchronised: bool,
-    /// The bound of the error, which grows while nothing corrects the clock.
-    /// Meaningless while `synchronised` is false.
+    /// Bound of the clock's error. It grows while nothing corrects the clock and is
+    /// meaningless while `synchronised` is false.
     pub max_error: Span,
-    /// The estimate of the error, as the daemon set it. Some never do and leave it 0.
+    /// Estimate of the error, as the daemon set it. Some never set it and leave it 0.
     pub est_error: Span,
 }
 
-/// Asks the kernel (`adjtimex`) and changes nothing.
+/// Asks the kernel for the clock's state (`adjtimex`), and changes nothing.
 ///
 /// # Errors
 /// The kernel's, where a sandbox forbids the question.

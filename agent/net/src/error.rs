@@ -1,4 +1,4 @@
-//! Why a socket could not be had, and what to do about it.
+//! Why a socket could not be opened, and what to do about it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
-//! What a socket's error queue tells: when packets left, and which ICMP errors
-//! came back for them.
+//! Reads a socket's error queue: when packets left, and which ICMP errors came back for them.
 
 use crate::sys::batch::{self, Inbox, Message};
 use crate::sys::name::{self, array};
@@ -21,7 +20,7 @@ pub enum ErrorMessage<'a> {
         /// Where in the kernel.
         kind: TxKind,
     },
-    /// An ICMP error for a packet of this socket, or a local one of the same form.
+    /// An ICMP error for a packet of this socket, or a local error of the same form.
     Icmp(IcmpMessage<'a>),
 }
 
@@ -80,7 +79,7 @@ const OFFENDER: usize = 16;
 const SCM_TSTAMP_SND: u32 = 0;
 const SCM_TSTAMP_SCHED: u32 = 1;
 
-/// System calls of one draining: a flood of errors must not keep the caller.
+/// Most system calls of one draining, so that a flood of errors does not hold up the caller.
 const ROUNDS: usize = 16;
 
 /// Passes the messages of the error queue to `f`; returns how many there were.

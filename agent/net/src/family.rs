@@ -87,9 +87,9 @@ impl Family {
         }
     }
 
-    /// Sends with flow label 0. The kernel would else derive a label from what the
-    /// socket knows of the flow, and a raw socket knows no ports: routers that
-    /// hash the label would send a traceroute another way than its probes.
+    /// Makes the socket send with flow label 0. Otherwise the kernel derives a label from
+    /// what the socket knows of the flow, and a raw socket knows no ports. Routers that hash
+    /// the label would then send a traceroute another way than its probes.
     pub(crate) fn plain_flow_label(self, fd: BorrowedFd<'_>) -> io::Result<()> {
         match self {
             Self::V4 => Ok(()),
@@ -98,7 +98,7 @@ impl Family {
     }
 }
 
-/// What a control message says of a received packet.
+/// A property of a received packet, from a control message.
 pub(crate) enum Said {
     Ttl(Option<u8>),
     Tos(Option<u8>),
@@ -122,7 +122,7 @@ pub(crate) fn said(control: &Control<'_>) -> Option<Said> {
     })
 }
 
-/// Says in `control` what is special of one packet to send.
+/// Writes to `control` what one packet to send has different from its socket.
 pub(crate) fn say(
     control: &mut Outgoing,
     from: Option<IpAddr>,

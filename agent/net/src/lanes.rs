@@ -1,9 +1,9 @@
-//! Several sockets on one port, told apart by who sends.
+//! Several sockets on one port, each for some of the senders.
 //!
-//! A socket has one queue, and when it is full the kernel throws away whatever comes
-//! next, whoever sent it. With a queue for strangers, and some for those that are known,
-//! a flood fills its own queue only. The kernel sorts by a small program of the classic
-//! packet filter, before anything is copied; no right is needed for it.
+//! A socket has one queue. When it is full the kernel drops whatever comes next, from any
+//! sender. With one queue for strangers, and some for known senders, a flood fills its own
+//! queue only. The kernel sorts by a small program of the classic packet filter, before it
+//! copies anything; no privilege is needed.
 
 use crate::error::NetError;
 use crate::probe::{ProbeOptions, ProbeSocket};
@@ -11,15 +11,15 @@ use crate::sys::{self, Instruction};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
-/// The lane of whoever is not known.
+/// The lane of unknown senders.
 pub const STRANGERS: usize = 0;
 
-/// Programs are no longer: the kernel translates them into several times as much, within
+/// Longest program: the kernel translates it into several times as much, within
 /// `net.core.optmem_max`, which is 20 KiB by default before Linux 6.7.
 const MOST_INSTRUCTIONS: usize = 512;
 
-/// Opens `count` sockets on one address and port, at least one. Until [`steer`] says who
-/// has which, the kernel spreads the senders over them.
+/// Opens `count` sockets on one address and port, at least one. Until [`steer`] assigns the
+/// senders, the kernel spreads them over all sockets.
 ///
 /// # Errors
 /// As [`ProbeSocket::open`]; also when a socket of another program has the port, although
@@ -29,7 +29,7 @@ pub fn open(options: &ProbeOptions, count: usize) -> Result<Vec<ProbeSocket>, Ne
     if count <= 1 {
         return Ok(vec![alone]);
     }
-    // Closed again: only sockets that all agree to it may share a port.
+    // Close it: only sockets that all agree to it may share a port.
     drop(alone);
     (0..count)
         .map(|_| ProbeSocket::open_shared(options))
@@ -37,8 +37,8 @@ pub fn open(options: &ProbeOptions, count: usize) -> Result<Vec<ProbeSocket>, Ne
 }
 
 /// Gives each of `sources` one of the lanes from 1 on, in turn, and everybody else lane
-/// [`STRANGERS`]. Returns whether that lane is now for strangers alone: more sources than
-/// the program has room for (250; 55 of IPv6) share it.
+/// [`STRANGERS`]. Returns whether that lane is for strangers alone; sources beyond the
+/// program's room (250; 55 of IPv6) share it.
 ///
 /// # Errors
 /// The kernel's; then the senders stay spread over the lanes as before.
@@ -60,8 +60,8 @@ pub fn steer<'a>(
     Ok(all)
 }
 
-/// A program that returns the lane of a packet by its source address, and whether all
-/// sources found room in it.
+/// Returns a program that maps a packet's source address to its lane, and whether it has room
+/// for all sources.
 fn program(lanes: usize, sources: &[IpAddr]) -> (Vec<Instruction>, bool) {
     let mut program = Vec::new();
     let mut loaded_v4 = false;
@@ -83,7 +83,8 @@ fn program(lanes: usize, sources: &[IpAddr]) -> (Vec<Instruction>, bool) {
                     let word = words.get(from..).and_then(|w| w.first_chunk());
                     let word = word.map_or(0, |w| u32::from_be_bytes(*w));
                     block.push(Instruction::load_network_word(at));
-                    // Over the rest of the block: a load and a jump for each word to come.
+                    // Skips the rest of the block: a load and a jump for each word to come,
+                    // and the return.
                     block.push(Instruction::unless_equal_skip(word, 2 * (3 - n) + 1));
                 }
             }
@@ -93,7 +94,7 @@ fn program(lanes: usize, sources: &[IpAddr]) -> (Vec<Instruction>, bool) {
             program.push(Instruction::give(0));
             return (program, false);
         }
-        // What an IPv4 comparison loaded stays loaded for the next; IPv6 loads anew.
+        // The word that an IPv4 comparison loaded stays loaded for the next; IPv6 loads anew.
         loaded_v4 = source.to_canonical().is_ipv4();
         program.extend(block);
     }
@@ -101,7 +102,7 @@ fn program(lanes: usize, sources: &[IpAddr]) -> (Vec<Instruction>, bool) {
     (program, true)
 }
 
-/// Where the source address stands in the header (RFC 791, RFC 8200).
+/// Offset of the source address in the header, in bytes (RFC 791, RFC 8200).
 const IPV4_SOURCE: u32 = 12;
 const IPV6_SOURCE: u32 = 8;
 

@@ -1,17 +1,16 @@
 //! Sockets and kernel timestamps of the hopgap agent, for Linux.
 //!
-//! Every packet that hopgap sends or receives passes here, and so does every
-//! reading of a clock. Stamps are the kernel's own (`SO_TIMESTAMPING`, software);
-//! where the kernel gave none the stamp is `None`, and it is never replaced by a
-//! reading of the clock.
+//! All packets that hopgap sends or receives and all readings of its clocks pass through
+//! here. Stamps are the kernel's own (`SO_TIMESTAMPING`, software). Where the kernel gave
+//! none the stamp is `None`; a reading of the clock never replaces it.
 //!
-//! - [`echo`]: what ICMP echo's sockets let pass
+//! - [`echo`]: which ICMP messages the sockets of ICMP echo receive
 //! - [`lanes`]: several sockets on one port, so that a flood fills its own queue only
 //! - [`interface`]: network interfaces by name
 //! - [`link`]: whole Ethernet frames of one interface
 //! - [`probe`]: UDP sockets of probes and reflectors, with the error queue
 //! - [`raw`]: raw packets and ICMP of the tracer
-//! - [`clock`]: the two clocks and what lies between them
+//! - [`clock`]: the two clocks and the difference between them
 //! - [`timer`]: waiting for an instant, or for a packet before it
 //!
 //! All `unsafe` of the project is in the private module `sys`.

@@ -10,9 +10,9 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Frames with their header, and what offloading may have joined to one.
+/// Longest frame with its header, joined frames of offloading included.
 const FRAME_MAX: usize = 65_536 + 64;
-/// About a second of 1 Gbit/s in small frames.
+/// Room for about a second of 1 Gbit/s in small frames, in bytes.
 const RECEIVE_BUFFER: c_int = 32 << 20;
 
 /// A socket that takes every frame arriving at one interface, whoever it is
@@ -65,7 +65,7 @@ impl PacketSocket {
             "SO_RXQ_OVFL",
             sys::set_int(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1),
         )?;
-        // Who asks for a link's frames asks for the kernel's stamps.
+        // A caller that asks for a link's frames needs the kernel's stamps.
         let stamped = stamping::enable(fd, 0).and_then(|granted| match granted.stamps() {
             Stamps::Kernel | Stamps::ReceiveOnly => Ok(()),
             Stamps::None => Err(io::ErrorKind::Unsupported.into()),

@@ -4,9 +4,8 @@ use std::process::Command;
 
 const INSIDE: &str = "HOPGAP_NET_TEST_INSIDE";
 
-/// Runs `test`, which must be a closure in the calling test, in a fresh user and
-/// network namespace whose loopback is up: as another process, whose failure is
-/// this one's.
+/// Runs `test`, which must be a closure in the calling test, in a fresh user and network
+/// namespace whose loopback is up. It runs in another process, whose failure fails this one.
 pub(crate) fn inside<F: FnOnce()>(test: F) {
     if std::env::var_os(INSIDE).is_some() {
         ip("link set lo up");
@@ -69,7 +68,7 @@ pub(crate) fn passes_packets(interface: &str) {
     panic!("{interface} does not come up");
 }
 
-/// What `ip` says of the interface.
+/// Returns what `ip` shows of the interface.
 pub(crate) fn show(interface: &str) -> String {
     let output = Command::new("ip")
         .args(["-details", "link", "show", interface])

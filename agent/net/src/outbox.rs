@@ -11,8 +11,8 @@ use std::ffi::c_uint;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// Which transmit stamps to take. Whoever asks for them must drain them: they lie
-/// in the error queue and take its room.
+/// Which transmit stamps to take. A caller that asks for them must drain them: they take up
+/// room in the error queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TxStamps {
     /// None.
@@ -24,15 +24,15 @@ pub enum TxStamps {
     SentAndScheduled,
 }
 
-/// An ICMP error may arrive between an attempt and its repetition; three
-/// failures for one packet are the kernel's refusal.
+/// Attempts to send one packet before the kernel's refusal is believed: an ICMP error may
+/// arrive between an attempt and its repetition.
 const ATTEMPTS: u32 = 3;
 
 /// The sending half of a socket.
 pub(crate) struct Outbox {
     tokens: Tokens,
     stamping: Granted,
-    /// Whether the transmit stamps of `stamping` are being taken.
+    /// Whether the transmit stamps that `stamping` grants are on.
     taking: bool,
     letters: Vec<Letter>,
 }
@@ -86,13 +86,12 @@ impl Outbox {
         &self.tokens
     }
 
-    /// Takes transmit stamps of what is sent from now on, or none.
+    /// Turns transmit stamps on or off for later packets.
     pub(crate) fn take_stamps(&mut self, fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
         if on == self.taking || self.stamping.flags() & TX == 0 {
             return Ok(());
         }
-        // Packets that are not stamped are not counted by the kernel either: where it
-        // counts them, it begins anew.
+        // The kernel does not count packets without stamps: where it counts, its count begins anew.
         if on {
             self.restart_count(fd, self.tokens.peek());
         }
@@ -118,8 +117,8 @@ impl Outbox {
         self.deliver(fd, bytes, &letter)
     }
 
-    /// Sends packets in as few system calls as possible, and tells `f` of each in
-    /// turn. A refused one does not hold up the next.
+    /// Sends packets in as few system calls as possible, and passes each outcome to `f` in
+    /// turn. A refused packet does not hold up the next.
     pub(crate) fn send_many<'a>(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -150,13 +149,13 @@ impl Outbox {
                             f(Ok(letter.token));
                         }
                         at += sent;
-                        // It stopped for an error that is not told.
+                        // It stopped for an error that it does not report.
                         if let Some(next) = letters.get(at) {
                             self.restart_count(fd, next.token);
                         }
                     }
                     Err(_) => {
-                        // Whatever it was: once more alone, with care.
+                        // Whatever the error was: send this packet again, alone and with care.
                         self.restart_count(fd, letter.token);
                         f(self.deliver(fd, first.bytes, letter));
                         at += 1;
@@ -206,8 +205,8 @@ impl Outbox {
                 }
                 Err(error) => Refusal::new(&error),
             };
-            // An ICMP error that is pending on the socket fails the send, too. The
-            // failure has cleared it, so that a true refusal is what comes again.
+            // An ICMP error pending on the socket also fails the send. The failure has
+            // cleared it, so an error that comes again is a true refusal.
             let again = match error.errno {
                 libc::EINTR => true,
                 errno => refusal::may_be_pending(errno) && attempt < ATTEMPTS,
@@ -224,7 +223,7 @@ impl Outbox {
     fn restart_count(&mut self, fd: BorrowedFd<'_>, next: SendToken) {
         if self.tokens.failed(next) && self.stamping.flags() & libc::SOF_TIMESTAMPING_OPT_ID != 0 {
             let without = self.stamping.flags() & !libc::SOF_TIMESTAMPING_OPT_ID;
-            // They were accepted when the socket was opened.
+            // Both were accepted when the socket was opened, so errors are ignored.
             let again = if self.taking {
                 self.stamping.flags()
             } else {
@@ -237,7 +236,7 @@ impl Outbox {
     }
 }
 
-/// Where transmit stamps are taken.
+/// The flags for the places where transmit stamps are taken.
 const TX_KINDS: c_uint = libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SCHED;
-/// The id, and no copy of the packet.
+/// Flags for an id in each stamp, without a copy of the packet.
 const TX: c_uint = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;

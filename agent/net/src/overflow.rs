@@ -1,36 +1,35 @@
-//! Telling what a full queue threw away from what arrived damaged.
+//! Tells datagrams that a full queue dropped from those that arrived damaged.
 //!
-//! The kernel has one count of drops for a socket (`SO_RXQ_OVFL`): datagrams for which
-//! there was no room, and datagrams whose checksum was wrong. The former is this host's
-//! loss, the latter the path's. The host's own count of wrong checksums tells them apart.
+//! The kernel keeps one count of drops for a socket (`SO_RXQ_OVFL`): datagrams for which
+//! there was no room, and datagrams with a wrong checksum. The former are this host's loss,
+//! the latter the path's. The host's own count of wrong checksums tells them apart.
 //!
-//! That count is the whole network namespace's, and it has datagrams in it that the socket's
-//! count has not (the kernel finds damage in short ones before it looks for a socket). As many
-//! drops of a socket as it rises by are taken for damaged: a loss of the path is never
-//! excused as this host's own. So that this costs next to nothing the other way round, the
-//! counts are looked at once a second while datagrams come: only what was damaged within
-//! the same second as an overflow can be taken for a part of it.
+//! That count covers the whole network namespace, including datagrams that the socket's count
+//! lacks (the kernel finds damage in short ones before it looks for a socket). As many drops
+//! of a socket as this count rises by are taken for damaged, so a loss of the path is never
+//! excused as this host's own. To avoid the opposite error, the counts are read once a second
+//! while datagrams come, which costs next to nothing: only damage within the same second as
+//! an overflow can be taken for a part of it.
 
 use crate::sys;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How often the counts are looked at while nothing is dropped: a few tens of microseconds
-/// each time.
+/// How often the counts are read while nothing is dropped: a few tens of microseconds each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a socket's queue had no room for.
+/// Counts the datagrams for which a socket's queue had no room.
 #[derive(Debug)]
 pub(crate) struct Overflow {
     /// The socket's count as of the last datagram that was fetched.
     fetched: u32,
-    /// The socket's count when it was last looked at.
+    /// The socket's count when it was last read.
     looked: u32,
     looked_at: Instant,
-    /// The host's count of wrong checksums then.
+    /// The host's count of wrong checksums at that time.
     damaged_on_host: u64,
-    /// Drops before that look that no fetched datagram has told of yet.
+    /// Drops before that time that no fetched datagram has reported yet.
     untold: Kinds,
     /// Datagrams for which there was no room, in all.
     total: u32,
@@ -44,7 +43,7 @@ struct Kinds {
 }
 
 impl Overflow {
-    /// Begins with what the calling thread's network namespace counts now.
+    /// Begins with the present counts of the calling thread's network namespace.
     pub(crate) fn new() -> Self {
         Self {
             fetched: 0,
@@ -56,8 +55,9 @@ impl Overflow {
         }
     }
 
-    /// A datagram came with the socket's count of drops as of its arrival. How many found
-    /// no room since the last one; all that were dropped where the host does not tell.
+    /// Takes the socket's count of drops as of a datagram's arrival. Returns how many
+    /// datagrams found no room since the last one; all that were dropped where the host does
+    /// not count damage.
     pub(crate) fn since(&mut self, dropped: u32, socket: BorrowedFd<'_>) -> u32 {
         let more = dropped.wrapping_sub(self.fetched);
         self.fetched = dropped;
@@ -67,7 +67,7 @@ impl Overflow {
         if self.untold.no_room.saturating_add(self.untold.damaged) < more {
             self.look(dropped, socket);
         }
-        // Of those that no look accounts for nothing is known but that they were dropped.
+        // Drops that were never split count as no room: their reason is unknown.
         let of_damaged = more
             .saturating_sub(self.untold.no_room)
             .min(self.untold.damaged);
@@ -78,7 +78,8 @@ impl Overflow {
         no_room
     }
 
-    /// To be called when datagrams came, before they are asked for their counts.
+    /// Reads the counts if the last reading is a second old. Call it when datagrams came,
+    /// before [`Self::since`].
     pub(crate) fn look_now_and_then(&mut self, socket: BorrowedFd<'_>) {
         if self.looked_at.elapsed() >= LOOK_EVERY {
             self.look(self.looked, socket);
@@ -107,7 +108,7 @@ impl Overflow {
     }
 }
 
-/// Of a socket's drops, while so many wrong checksums were counted on the host.
+/// Splits a socket's `drops` by `damaged`, how many wrong checksums the host counted meanwhile.
 fn kinds(drops: u32, damaged: u64) -> Kinds {
     let damaged = u32::try_from(damaged).unwrap_or(u32::MAX).min(drops);
     Kinds {
@@ -116,7 +117,7 @@ fn kinds(drops: u32, damaged: u64) -> Kinds {
     }
 }
 
-/// `InCsumErrors` of UDP over IPv4 and IPv6.
+/// Returns `InCsumErrors` of UDP over IPv4 and IPv6 together.
 fn damaged() -> Option<u64> {
     let v4 = fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
     // Without IPv6 there is no such file.
@@ -124,7 +125,7 @@ fn damaged() -> Option<u64> {
     Some(damaged_v4(&v4)? + damaged_v6(&v6))
 }
 
-/// A line of names, then one of values.
+/// Reads a line of names, then one of values.
 fn damaged_v4(text: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -133,7 +134,7 @@ fn damaged_v4(text: &str) -> Option<u64> {
     value.parse().ok()
 }
 
-/// A name and a value in each line.
+/// Reads a name and a value in each line.
 fn damaged_v6(text: &str) -> u64 {
     text.lines()
         .filter_map(|line| line.split_once(char::is_whitespace))
@@ -177,7 +178,7 @@ mod tests {
         }
     }
 
-    /// One datagram of `length` bytes to `to` whose checksum is wrong.
+    /// Sends one datagram of `length` bytes to `to` with a wrong checksum.
     fn damage(raw: &mut RawSender, to: SocketAddr, length: u8) {
         let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0];
         bytes.extend([127, 0, 0, 1, 127, 0, 0, 1]);
@@ -195,7 +196,8 @@ mod tests {
         .unwrap();
     }
 
-    /// Fetches all that waits: how many datagrams, and how many were told to have had no room.
+    /// Fetches all that waits. Returns how many datagrams, and how many were reported to have
+    /// had no room.
     fn fetch(socket: &mut ProbeSocket) -> (u32, u32) {
         let (mut fetched, mut told) = (0, 0);
         while socket

@@ -1,5 +1,5 @@
-//! UDP sockets of probes and reflectors: kernel stamps both ways, TTL and traffic
-//! class of every packet, ICMP errors with what they quote.
+//! UDP sockets of probes and reflectors: kernel stamps both ways, TTL and traffic class of
+//! every packet, ICMP errors with their quotes.
 
 pub use crate::error_queue::{ErrorMessage, IcmpMessage, Origin, TxKind};
 pub use crate::outbox::TxStamps;
@@ -27,14 +27,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// How many datagrams are sent or fetched by one system call at most.
 pub const BATCH: usize = batch::BATCH;
 
-/// The longest datagram that is received whole: jumbo frames. A longer one is no
-/// probe; it arrives cut and says so.
+/// The longest datagram that is received whole, in bytes: jumbo frames. A longer one is no
+/// probe; it is cut and marked as such.
 pub const DATAGRAM_MAX: usize = 9216;
 
-/// Tens of thousands of probes: more than a second at full rate.
+/// Socket buffers in bytes: tens of thousands of probes, more than a second at full rate.
 const BUFFER: c_int = 8 << 20;
 
-/// How often a pending ICMP error may fail a receive in a row.
+/// How many receives in a row a pending ICMP error may fail.
 const PENDING_MAX: u32 = 8;
 
 /// How to open a [`ProbeSocket`].
@@ -47,19 +47,19 @@ pub struct ProbeOptions {
     pub ttl: u8,
     /// TOS or traffic class of what is sent: DSCP in the upper 6 bits, ECN below.
     pub tos: u8,
-    /// Forbid fragmentation and ignore what is known of the path's MTU: a packet
-    /// that is too long for a hop is lost there, with an ICMP error.
+    /// Forbid fragmentation and ignore the known MTU of the path: a packet that is too long
+    /// for a hop is lost there, with an ICMP error.
     pub dont_fragment: bool,
-    /// Let no ICMP 'too big' that quotes a packet of this socket change what the kernel
-    /// believes of the path's MTU, for all programs of the host and for minutes: whoever
-    /// can forge one would (`IP_PMTUDISC_INTERFACE`). Over IPv4 packets then leave without
-    /// DF but for those that [`ProbeSocket::forbid_fragments`] is called for; over IPv6
-    /// 'too big' no more comes by the error queue.
+    /// Let no ICMP 'too big' that quotes a packet of this socket change the kernel's MTU of
+    /// the path (`IP_PMTUDISC_INTERFACE`). A forged one would change it for all programs of
+    /// the host and for minutes. Over IPv4 packets then leave without DF, except after
+    /// [`ProbeSocket::forbid_fragments`]; over IPv6 'too big' no longer comes by the error
+    /// queue.
     pub ignore_too_big: bool,
     /// Which transmit stamps to take.
     pub tx_stamps: TxStamps,
-    /// Whether to take ICMP errors. Without, the kernel is also silent about packets
-    /// that the interface's queue had no room for (`ENOBUFS`).
+    /// Whether to take ICMP errors. Without them the kernel is also silent about packets for
+    /// which the interface's queue had no room (`ENOBUFS`).
     pub icmp_errors: bool,
 }
 
@@ -117,9 +117,9 @@ pub struct Received<'a> {
     pub tos: Option<u8>,
     /// When the kernel took it from the driver; `None` where the kernel did not say.
     pub stamp: Option<Wall>,
-    /// How many datagrams the kernel threw away between the one before and this one,
-    /// because they were not fetched in time. Damaged ones are not among them, as far as
-    /// the host's own counts show it.
+    /// How many datagrams the kernel dropped between the one before and this one, because
+    /// they were not fetched in time. Does not count damaged ones, as far as the host's own
+    /// counts show them.
     pub overflowed: u32,
 }
 
@@ -130,17 +130,17 @@ pub struct Outgoing<'a> {
     pub bytes: &'a [u8],
     /// Where to.
     pub to: SocketAddr,
-    /// From this address of the host, where the socket is bound to all. A reply
-    /// leaves from where its request came to.
+    /// Source address, where the socket is bound to all of the host's. A reply leaves from
+    /// the address to which its request came.
     pub from: Option<IpAddr>,
-    /// TTL or hop limit, where it is not the socket's.
+    /// TTL or hop limit, where it differs from the socket's.
     pub ttl: Option<u8>,
-    /// TOS or traffic class, where it is not the socket's.
+    /// TOS or traffic class, where it differs from the socket's.
     pub tos: Option<u8>,
 }
 
 impl<'a> Outgoing<'a> {
-    /// With everything as the socket has it.
+    /// A datagram with the socket's own settings.
     pub const fn new(bytes: &'a [u8], to: SocketAddr) -> Self {
         Self {
             bytes,
@@ -161,8 +161,8 @@ impl ProbeSocket {
         Self::open_as(options, false)
     }
 
-    /// As [`open`](Self::open), and lets other sockets of this user that agree to it have
-    /// the same address and port (`SO_REUSEPORT`).
+    /// As [`open`](Self::open), but shares address and port with other sockets of this user
+    /// that agree to it (`SO_REUSEPORT`).
     pub(crate) fn open_shared(options: &ProbeOptions) -> Result<Self, NetError> {
         Self::open_as(options, true)
     }
@@ -195,7 +195,7 @@ impl ProbeSocket {
         };
         let names = family.options();
         if family == Family::V6 {
-            // IPv4 has sockets of its own, with options of its own.
+            // IPv4 uses separate sockets, with options of their own.
             set(("IPV6_V6ONLY", libc::SOL_IPV6, libc::IPV6_V6ONLY), 1)?;
         }
         done("IPV6_AUTOFLOWLABEL", family.plain_flow_label(fd))?;
@@ -262,9 +262,8 @@ impl ProbeSocket {
         self.send(&Outgoing::new(bytes, dest))
     }
 
-    /// Whether routers may not fragment what is sent until this is called again (DF), at a
-    /// socket that [ignores](ProbeOptions::ignore_too_big) what they say of it. IPv6 never
-    /// lets them.
+    /// Sets whether routers must not fragment later packets (DF), at a socket that
+    /// [ignores](ProbeOptions::ignore_too_big) 'too big'. IPv6 never lets them fragment.
     ///
     /// # Errors
     /// The kernel's; none is known to occur.
@@ -281,7 +280,7 @@ impl ProbeSocket {
         sys::set_int(self.socket.as_fd(), level, option, value)
     }
 
-    /// As [`send_to`](Self::send_to), with what is special of one packet.
+    /// As [`send_to`](Self::send_to), with settings for this packet.
     ///
     /// # Errors
     /// The kernel refused: the packet never left.
@@ -290,8 +289,8 @@ impl ProbeSocket {
         self.outbox.send(self.socket.as_fd(), bytes, name, control)
     }
 
-    /// Sends `packets` in as few system calls as possible and tells `f` the outcome
-    /// of each, in their order. One that is refused does not hold up the next.
+    /// Sends `packets` in as few system calls as possible and passes the outcome of each to
+    /// `f`, in their order. A refused packet does not hold up the next.
     pub fn send_batch<'a>(
         &mut self,
         packets: impl Iterator<Item = Outgoing<'a>>,
@@ -344,7 +343,7 @@ impl ProbeSocket {
         error_queue::drain(fd, &mut self.inbox, self.outbox.tokens(), f)
     }
 
-    /// From now on transmit stamps are taken, or not; those under way still come. For
+    /// Turns transmit stamps on or off for later packets; stamps under way still come. For
     /// sockets that were opened with transmit stamps.
     ///
     /// # Errors
@@ -353,17 +352,17 @@ impl ProbeSocket {
         self.outbox.take_stamps(self.socket.as_fd(), on)
     }
 
-    /// Datagrams that the kernel threw away since the socket was opened because they
-    /// were not fetched in time, as of the last one received. They are this
-    /// host's loss and not the path's.
+    /// Returns how many datagrams the kernel dropped since the socket was opened, because
+    /// they were not fetched in time, as of the last one received. They are this host's loss,
+    /// not the path's.
     pub fn overflows(&self) -> u32 {
         self.overflow.total()
     }
 }
 
 impl ProbeSocket {
-    /// Bytes of memory that arrived datagrams may take, with the kernel's own book-keeping
-    /// of more than half a kilobyte for each.
+    /// Returns how many bytes of memory arrived datagrams may take, with the kernel's own
+    /// book-keeping of more than half a kilobyte for each.
     ///
     /// # Errors
     /// The kernel's; none is known to occur.

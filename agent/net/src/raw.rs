@@ -1,5 +1,5 @@
-//! Raw sockets of the tracer: packets built elsewhere go out as they are, ICMP
-//! errors come in whole. They need `CAP_NET_RAW`.
+//! Raw sockets of the tracer: they send packets built elsewhere as they are, and receive
+//! whole ICMP errors. They need `CAP_NET_RAW`.
 
 use crate::error::NetError;
 use crate::error_queue::{self, ErrorMessage};
@@ -69,7 +69,7 @@ impl RawSender {
                 source,
             }
         };
-        // The IPv6 socket would else get a copy of all UDP that arrives.
+        // Otherwise the IPv6 socket would get a copy of all UDP that arrives.
         let nothing = SockFilter::new(RETURN, 0, 0, 0);
         socket
             .attach_filter(&[nothing])
@@ -77,8 +77,8 @@ impl RawSender {
         family
             .plain_flow_label(fd)
             .map_err(failed("IPV6_AUTOFLOWLABEL"))?;
-        // The packets' own headers say DF; what is longer than the interface's MTU is
-        // refused, and nothing that is said of a path is believed.
+        // The packets' own headers set DF. The kernel refuses what is longer than the
+        // interface's MTU, and believes no MTU of a path.
         let (name, level, option) = family.options().mtu_discover;
         sys::set_int(fd, level, option, libc::IP_PMTUDISC_INTERFACE).map_err(failed(name))?;
         let outbox = Outbox::new(fd, tx_stamps).map_err(failed("SO_TIMESTAMPING"))?;
@@ -100,7 +100,7 @@ impl RawSender {
             let (ttl, tos) = (Some(packet.ttl), Some(packet.tos));
             family::say(&mut control, Some(packet.from), ttl, tos, self.family);
         }
-        // The port stands for the protocol, which the socket knows.
+        // The port field would name the protocol, which the socket knows.
         let name = SocketAddr::from((packet.to, 0)).into();
         self.outbox
             .send(self.socket.as_fd(), packet.bytes, name, control)
@@ -143,9 +143,9 @@ pub struct IcmpReceived<'a> {
 }
 
 impl IcmpSocket {
-    /// Opens a socket in the calling thread's network namespace. Only time exceeded
-    /// and destination unreachable pass, and for IPv6 packet too big, which ICMP
-    /// calls an unreachable.
+    /// Opens a socket in the calling thread's network namespace. It receives only time
+    /// exceeded and destination unreachable, and for IPv6 packet too big, which in IPv4 is an
+    /// unreachable.
     ///
     /// # Errors
     /// [`NetError::NeedsNetRaw`], or the kernel's reason.
@@ -224,7 +224,7 @@ fn open(family: Family, protocol: Protocol, what: &'static str) -> Result<Socket
         .map_err(|source| NetError::raw(what, source))
 }
 
-/// Lets only messages of these types pass to a raw socket of ICMP.
+/// Lets a raw socket of ICMP receive only messages of these types.
 pub(crate) fn filter_icmp(fd: BorrowedFd<'_>, family: Family, types: &[u8]) -> io::Result<()> {
     // In both filters a set bit blocks the type.
     let mut blocked = [u32::MAX; 8];
@@ -234,7 +234,7 @@ pub(crate) fn filter_icmp(fd: BorrowedFd<'_>, family: Family, types: &[u8]) -> i
         }
     }
     match family {
-        // It has 32 bits: types of IPv4 beyond are no answers.
+        // The filter has 32 bits: IPv4 types beyond are no answers.
         Family::V4 => sys::set_flags(fd, SOL_RAW, ICMP_FILTER, blocked[0]),
         Family::V6 => sys::set_bits(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, blocked),
     }

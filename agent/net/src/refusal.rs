@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-/// The kernel refused to send: the packet never left. The socket is as good as
-/// before, and the next packet may go.
+/// The kernel refused to send: the packet never left. The socket still works, and the next
+/// packet may be sent.
 ///
 /// An ICMP error for an earlier packet is never taken for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +69,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether `errno` is one that an ICMP error leaves on a socket, to be returned by
-/// the next system call whatever that does.
+/// Whether `errno` is one that an ICMP error leaves pending on a socket. The next system call
+/// returns it, whatever that call does.
 pub(crate) fn may_be_pending(errno: i32) -> bool {
     matches!(
         errno,

@@ -1,4 +1,4 @@
-//! Turning on the kernel's stamps.
+//! Turns on the kernel's stamps.
 
 use crate::clock::Clock;
 use crate::sys::batch::{self, Inbox};
@@ -12,32 +12,31 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 const RECEIVE: c_uint = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
 
-/// The kernel switches within a few milliseconds; nothing waits longer for it.
+/// Longest wait for the first stamp: the kernel begins to stamp within a few milliseconds.
 const PATIENCE: Span = Span::from_nanos(20_000_000);
 const PAUSE: Span = Span::from_nanos(200_000);
 
-/// The options by which stamps may be asked for, the better first: Linux before 5.1 knows
-/// the second only.
+/// The options that ask for stamps, the better first: Linux before 5.1 knows only the second.
 const OPTIONS: [c_int; 2] = [SO_TIMESTAMPING_NEW, SO_TIMESTAMPING_OLD];
 
 /// Which stamps a socket gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamps {
-    /// The kernel's, of all that was asked for. Whether a packet gets one as it leaves is
-    /// still its interface's matter: a macvlan gives none.
+    /// The kernel gives all stamps that were asked for. Whether a packet gets one as it
+    /// leaves still depends on its interface: a macvlan gives none.
     Kernel,
-    /// The kernel's on arrival, and none on leaving: it knows no such option.
+    /// The kernel gives stamps on arrival, but knows no option for stamps on leaving.
     ReceiveOnly,
     /// None: the kernel or a sandbox refuses. All times are the program's own.
     None,
 }
 
-/// What was asked of the kernel, and granted.
+/// What the kernel granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
-    /// By which option; `None` where neither was taken.
+    /// The option that the kernel took; `None` where it took neither.
     option: Option<c_int>,
-    /// What was asked for by it.
+    /// The flags set with it.
     flags: c_uint,
     stamps: Stamps,
 }
@@ -53,7 +52,7 @@ impl Granted {
         self.stamps
     }
 
-    /// Sets other flags by the option that was taken.
+    /// Sets other flags with the option that was taken.
     pub(crate) fn set(self, fd: BorrowedFd<'_>, flags: c_uint) -> io::Result<()> {
         match self.option {
             Some(option) => sys::set_flags(fd, libc::SOL_SOCKET, option, flags),
@@ -62,20 +61,20 @@ impl Granted {
     }
 }
 
-/// Turns on receive stamps, and what `transmit` says, on the socket `fd`, as far as the
-/// kernel knows them.
+/// Turns on receive stamps, and those of `transmit`, on the socket `fd`, as far as the kernel
+/// knows them.
 ///
-/// The first socket of a host that asks for receive stamps makes the kernel patch
-/// its code, which it does later; packets received until then have no stamp. So
-/// this waits until a packet over loopback has one, where loopback can be used.
+/// When the first socket of a host asks for receive stamps, the kernel patches its code a
+/// little later; packets received until then have no stamp. So this waits until a packet over
+/// loopback has one, where loopback can be used.
 ///
 /// # Errors
-/// The kernel's, where it is another than that it does not know or does not allow this.
+/// The kernel's, except those that say that it does not know or does not allow this.
 pub(crate) fn enable(fd: BorrowedFd<'_>, transmit: c_uint) -> io::Result<Granted> {
     enable_by(fd, transmit, &OPTIONS)
 }
 
-/// As [`enable`], by the first of these options that the kernel takes.
+/// As [`enable`], with the first of these options that the kernel takes.
 pub(crate) fn enable_by(
     fd: BorrowedFd<'_>,
     transmit: c_uint,
@@ -108,7 +107,7 @@ pub(crate) fn enable_by(
     })
 }
 
-/// Whether the kernel or a sandbox says that there is no such thing here.
+/// Whether the error says that the kernel or a sandbox lacks the option.
 fn is_unknown(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -133,7 +132,7 @@ fn await_stamps(option: c_int) {
     }
 }
 
-/// Sends a packet to itself; whether it was stamped on arrival.
+/// Sends a packet to itself. Returns whether it was stamped on arrival.
 fn loopback_is_stamped(option: c_int) -> io::Result<bool> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let fd = socket.as_fd();

@@ -20,8 +20,8 @@ use std::sync::OnceLock;
 
 /// The `SO_TIMESTAMPING` whose stamps are 64 bits wide on every target (Linux 5.1).
 pub(crate) const SO_TIMESTAMPING_NEW: c_int = 65;
-/// The older `SO_TIMESTAMPING`, which kernels before that know alone. Its stamps are as wide
-/// as the target's `timespec`.
+/// The older `SO_TIMESTAMPING`, the only one that kernels before that know. Its stamps are as
+/// wide as the target's `timespec`.
 pub(crate) const SO_TIMESTAMPING_OLD: c_int = libc::SO_TIMESTAMPING;
 /// Control message that sets the timestamp id of one packet (Linux 6.13).
 pub(crate) const SCM_TS_OPT_ID: c_int = 81;
@@ -35,7 +35,7 @@ const ETH_P_ALL: u16 = 3;
 /// `PACKET_MR_PROMISC`, as wide as its field.
 const PACKET_MR_PROMISC: u16 = 1;
 
-/// Does `work` with a descriptor that another crate holds and shows by its number.
+/// Calls `work` with a descriptor that another crate owns and gives as a number.
 pub(crate) fn with_fd<T>(fd: RawFd, work: impl FnOnce(BorrowedFd<'_>) -> T) -> io::Result<T> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -127,8 +127,8 @@ impl Instruction {
         )
     }
 
-    /// `BPF_JMP | BPF_JEQ | BPF_K`: goes on where the loaded word is `word`, and else
-    /// leaves out the next `skip` instructions.
+    /// `BPF_JMP | BPF_JEQ | BPF_K`: goes on if the loaded word is `word`, otherwise skips the
+    /// next `skip` instructions.
     pub(crate) const fn unless_equal_skip(word: u32, skip: u8) -> Self {
         Self::new(0x15, 0, skip, word)
     }
@@ -143,8 +143,8 @@ impl Instruction {
     }
 }
 
-/// Lets `program` choose among the sockets that share a port, by their place in the order
-/// of binding (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5).
+/// Lets `program` choose among the sockets that share a port, by their order of binding
+/// (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5).
 pub(crate) fn attach_reuseport_program(
     fd: BorrowedFd<'_>,
     program: &[Instruction],
@@ -183,9 +183,9 @@ pub(crate) fn set_promiscuous(fd: BorrowedFd<'_>, interface: c_uint) -> io::Resu
 
 /// Whether the kernel lets the sender choose the timestamp id of each packet.
 ///
-/// Asked once, with a broadcast on a socket that may not broadcast: the kernel
-/// reads the control message, then finds no route or no permission, and nothing
-/// is sent. A kernel that does not know the message says `EINVAL`.
+/// It is asked once, with a broadcast on a socket that may not broadcast: the kernel reads
+/// the control message, then finds no route or no permission, and sends nothing. A kernel
+/// that does not know the message returns `EINVAL`.
 pub(crate) fn chooses_timestamp_id() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
@@ -222,7 +222,7 @@ pub(crate) fn interface_index(interface: &str) -> io::Result<c_uint> {
     }
 }
 
-/// The link-layer address that stands for all frames of the interface.
+/// Returns the link-layer address that means all frames of the interface.
 pub(crate) fn link_address(interface: c_uint) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a `sockaddr_ll` fits the storage and zero is a valid value of it.
@@ -234,8 +234,8 @@ pub(crate) fn link_address(interface: c_uint) -> SockAddr {
     unsafe { SockAddr::new(storage, len_of(size_of::<libc::sockaddr_ll>())) }
 }
 
-/// Asks for a receive buffer of `bytes`: past the system's limit where the process
-/// may (`CAP_NET_ADMIN`), else up to `net.core.rmem_max`.
+/// Asks for a receive buffer of `bytes`: beyond the system's limit where the process may
+/// (`CAP_NET_ADMIN`), else up to `net.core.rmem_max`.
 pub(crate) fn receive_buffer(fd: BorrowedFd<'_>, bytes: c_int) -> io::Result<()> {
     set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
         .or_else(|_| set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
@@ -272,7 +272,7 @@ pub(crate) fn drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
-/// A length or count as the kernel takes it; every one here is below a thousand.
+/// Converts a length or count for the kernel; every one here is below a thousand.
 fn len_of(len: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(len).unwrap_or(libc::socklen_t::MAX)
 }

@@ -1,8 +1,8 @@
 //! Waiting for an instant of the monotonic clock, or for a packet before it.
 //!
-//! Sleeping alone wakes some tens of microseconds late, on a virtual machine now
-//! and then milliseconds. For a precise send, wait until [`SPIN`] before the
-//! instant and [`spin_until`] it: that costs a part of a core.
+//! Sleeping alone wakes some tens of microseconds late, on a virtual machine now and then
+//! milliseconds late. For a precise send, wait until [`SPIN`] before the instant, then call
+//! [`spin_until`]; that costs part of a core.
 
 use crate::clock::Clock;
 use crate::sys;
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// How long before an instant the waiting turns into spinning.
 pub const SPIN: Span = Span::from_nanos(150_000);
 
-/// Descriptors that one [`wait`] takes.
+/// Most descriptors that one [`wait`] takes.
 pub const MAX_FDS: usize = 64;
 
 /// A timer that becomes readable at an instant of the monotonic clock.
@@ -42,7 +42,7 @@ impl Timer {
         sys::clock::arm(self.fd.as_fd(), Some(at))
     }
 
-    /// Forgets an arming and an expiry that was not taken.
+    /// Disarms the timer and forgets an expiry that was not taken.
     ///
     /// # Errors
     /// The kernel's; none is known to occur.
@@ -66,12 +66,12 @@ impl AsFd for Timer {
     }
 }
 
-/// What a descriptor has.
+/// What a descriptor has to offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// Something to read, or its end.
+    /// There is something to read, or the end of it.
     pub readable: bool,
-    /// An error, or something on the socket's error queue. Until that is drained
+    /// There is an error, or something on the socket's error queue. Until that is drained
     /// every [`wait`] on the descriptor returns at once.
     pub error: bool,
 }
@@ -84,9 +84,9 @@ impl Ready {
     };
 }
 
-/// Waits until one of `fds` has something or `deadline` has come (`None`: for
-/// ever), whichever is first; a signal may end it early. `ready` is set for each
-/// of `fds` in turn; the result tells whether any has something.
+/// Waits until one of `fds` is ready or `deadline` has come (`None`: for ever), whichever is
+/// first; a signal may end it early. Sets `ready` for each of `fds` in turn. Returns whether
+/// any is ready.
 ///
 /// # Errors
 /// `InvalidInput` for more than [`MAX_FDS`] descriptors or a `ready` of another
@@ -120,7 +120,7 @@ pub fn wait(
     Ok(any)
 }
 
-/// Lets the kernel wake the calling thread exactly, not in groups with others.
+/// Makes the kernel wake the calling thread on time, not in groups with others.
 ///
 /// # Errors
 /// The kernel's, where a sandbox forbids it.

@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SendToken(pub u32);
 
-/// How tokens and the kernel's timestamp ids go together.
+/// Maps between tokens and the kernel's timestamp ids.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
     next: u32,
@@ -16,13 +16,12 @@ pub(crate) struct Tokens {
 
 #[derive(Clone, Debug)]
 enum Ids {
-    /// The id goes with each packet, in a control message (Linux 6.13).
+    /// Each packet carries its id, in a control message (Linux 6.13).
     Chosen,
-    /// The kernel counts. A packet that it refuses may or may not have been counted,
-    /// depending on where it failed and on the kernel's version; so the count
-    /// is started again after every failure. A stamp that comes later than that, of
-    /// a packet that waited in a queue, can be taken for another packet's only
-    /// where both counts are that short.
+    /// The kernel counts. It may or may not have counted a packet that it refuses, depending
+    /// on where it failed and on the kernel's version; so the count is started again after
+    /// every failure. A later stamp, of a packet that waited in a queue, can be taken for
+    /// another packet's only where both counts are that short.
     Counted {
         /// The token of the packet that the kernel counted as 0.
         start: u32,
@@ -64,20 +63,20 @@ impl Tokens {
         SendToken(self.next)
     }
 
-    /// The id to send with the packet, where it is ours to choose.
+    /// Returns the id to send with the packet, where this program chooses it.
     pub(crate) fn id(&self, token: SendToken) -> Option<u32> {
         matches!(self.ids, Ids::Chosen).then_some(token.0)
     }
 
-    /// The packet was sent.
+    /// Notes that a packet was sent.
     pub(crate) fn sent(&mut self) {
         if let Ids::Counted { sent, .. } = &mut self.ids {
             *sent = sent.wrapping_add(1);
         }
     }
 
-    /// An attempt failed. The next packet that may be sent is `next`. Returns
-    /// whether the kernel must start its count again.
+    /// Notes a failed attempt. `next` is the next packet that may be sent. Returns whether
+    /// the kernel must start its count again.
     pub(crate) fn failed(&mut self, next: SendToken) -> bool {
         match &mut self.ids {
             Ids::Chosen => false,
@@ -98,7 +97,7 @@ impl Tokens {
         }
     }
 
-    /// The packet whose stamp has the kernel's `id`.
+    /// Returns the packet whose stamp has the kernel's `id`.
     pub(crate) fn of(&self, id: u32) -> SendToken {
         match self.ids {
             Ids::Chosen => SendToken(id),

@@ -38,8 +38,8 @@ fn readings_of_a_steady_clock_narrow_the_offset() {
     ));
 }
 
-/// No test can suspend the host that it runs on; that the two clocks run side by side
-/// otherwise, whatever interrupts their reading, one can.
+/// No test can suspend its host. This one checks that the two clocks otherwise run side by
+/// side, whatever interrupts their reading.
 #[test]
 fn a_host_that_is_awake_does_not_seem_to_sleep() {
     let first = Clock::asleep();
@@ -48,7 +48,7 @@ fn a_host_that_is_awake_does_not_seem_to_sleep() {
         let now = Clock::asleep();
         assert!(now - first < Span::from_millis(1), "{now} after {first}");
     }
-    // Interrupted between the two readings: less, and never more.
+    // Interrupted between the two readings: the result is too low, never too high.
     assert_eq!(
         asleep_between(mono(9 * MS), mono(4 * MS)),
         Span::from_millis(5)
@@ -153,7 +153,7 @@ fn where_both_sides_of_a_step_fit_the_last_wake_decides() {
 
 #[test]
 fn long_after_a_step_only_the_new_offset_counts() {
-    // Set back by 3 ms: seconds later a fresh stamp must not be read by the old offset.
+    // Set back by 3 ms: a fresh stamp seconds later must not be converted by the old offset.
     let mut tracker = ClockTracker::new(reading(100 * MS, BASE));
     tracker
         .observe(reading(101 * MS, BASE - 3 * MS))

@@ -4,8 +4,8 @@ use crate::timer::{Ready, wait};
 use hopgap_proto::time::Span;
 use std::net::UdpSocket;
 
-/// Sends from each of `sources` to lanes on `to`, where `known` have lanes of their own;
-/// which lane each packet came by.
+/// Sends from each of `sources` to lanes on `to`, where `known` have lanes of their own.
+/// Returns the lane by which each packet came.
 fn lanes_of(to: &str, known: &[&str], sources: &[&str]) -> Vec<usize> {
     let to: IpAddr = to.parse().unwrap();
     let options = ProbeOptions::reflector(SocketAddr::new(to, free_port(to)));

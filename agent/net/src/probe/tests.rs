@@ -180,8 +180,8 @@ fn a_port_unreachable_is_told_and_refuses_nothing() {
         // A port that is surely closed: bound and released.
         let closed = UdpSocket::bind(local).unwrap().local_addr().unwrap();
         for n in 0..50u32 {
-            // On loopback the ICMP error is back before the call returns, and is
-            // pending when the next packet goes.
+            // On loopback the ICMP error is back before the call returns, so it is pending at
+            // the next send.
             from.send_to(&(n | 0xdead_0000).to_be_bytes(), closed)
                 .expect("not refused");
             from.send_to(&n.to_be_bytes(), open)
@@ -264,7 +264,7 @@ fn a_full_socket_loses_nothing_silently() {
     let mut received = 0;
     while to.recv_batch(|_| received += 1).unwrap() > 0 {}
     assert!(received < 200);
-    // The count comes with the next that is received.
+    // The count comes with the next received datagram.
     from.send_to(b"x", dest).unwrap();
     assert_eq!(receive(&mut to, 1)[0].overflowed, 200 - received);
     assert_eq!(to.overflows(), 200 - received);
@@ -380,7 +380,7 @@ fn a_send_counted_by_the_kernel_finds_its_stamp_after_any_failure() {
             let dest = to.local_addr().unwrap();
             let closed = UdpSocket::bind(local).unwrap().local_addr().unwrap();
             let mut from = sender(local);
-            // As before Linux 6.13.
+            // As on Linux before 6.13.
             from.outbox =
                 Outbox::with_tokens(from.socket.as_fd(), TxStamps::Sent, Tokens::counted())
                     .unwrap();

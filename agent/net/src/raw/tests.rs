@@ -173,7 +173,7 @@ fn routers_cannot_tell_a_traceroute_from_its_probe() {
                 frames.len() == 2
             });
             for frame in &mut frames {
-                // What differs, and no router hashes: IPv4's identification and
+                // These fields differ, and no router hashes them: IPv4's identification and
                 // header checksum, and the UDP checksum.
                 if family == Family::V4 {
                     frame[18..20].fill(0);

@@ -16,7 +16,7 @@ const TRANSMIT: u32 = libc::SOF_TIMESTAMPING_TX_SOFTWARE
     | libc::SOF_TIMESTAMPING_OPT_ID
     | libc::SOF_TIMESTAMPING_OPT_TSONLY;
 
-/// Sends a packet to itself; the stamps of its leaving and its arrival.
+/// Sends a packet to itself. Returns the stamps of its leaving and its arrival.
 fn exchange(options: &[c_int]) -> (Stamps, Option<Wall>, Option<Wall>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let fd = socket.as_fd();

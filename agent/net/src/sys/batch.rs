@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-/// Packets of one system call.
+/// Most packets of one system call.
 pub(crate) const BATCH: usize = 64;
 /// Room for a sender's address of any family that is used here.
 const NAME_LEN: usize = 32;
@@ -141,7 +141,7 @@ impl Inbox {
     }
 }
 
-/// One packet to send. Empty `name`: to where the socket is bound or connected.
+/// One packet to send. An empty `name` means where the socket is bound or connected.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Packet<'a> {
     pub(crate) bytes: &'a [u8],
@@ -185,8 +185,8 @@ pub(crate) fn send(fd: BorrowedFd<'_>, packet: &Packet<'_>) -> io::Result<()> {
     }
 }
 
-/// Sends up to [`BATCH`] packets without waiting; the number that was sent. The
-/// call stops before the first packet that fails.
+/// Sends up to [`BATCH`] packets without waiting. Stops before the first packet that fails.
+/// Returns how many were sent.
 ///
 /// # Errors
 /// The first packet's error.
@@ -217,9 +217,9 @@ pub(crate) fn holds_stamps(level: c_int, kind: c_int) -> bool {
     level == libc::SOL_SOCKET && (kind == SO_TIMESTAMPING_NEW || kind == SO_TIMESTAMPING_OLD)
 }
 
-/// The kernel's software stamp in `SCM_TIMESTAMPING`: the first of three pairs of seconds
-/// and nanoseconds, of 64 bits each, or of 32 by the old option on a target that is so
-/// wide. Zero means that there is none.
+/// The kernel's software stamp in `SCM_TIMESTAMPING`: the first of three pairs of seconds and
+/// nanoseconds, of 64 bits each; with the old option on a 32-bit target, of 32 bits each.
+/// `None` for zero, which means that there is none.
 pub(crate) fn stamp(data: &[u8]) -> Option<Wall> {
     let (seconds, nanos) = if data.len() < 3 * 16 {
         let half = |at| name::array(data, at).map(i32::from_ne_bytes).map(i64::from);

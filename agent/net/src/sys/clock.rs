@@ -30,7 +30,7 @@ pub(crate) fn wall() -> Wall {
     Wall::from_nanos(read(libc::CLOCK_REALTIME))
 }
 
-/// As the monotonic clock, and the time for which the host slept.
+/// The monotonic clock plus the time for which the host slept.
 pub(crate) fn boot() -> Mono {
     Mono::from_nanos(read(libc::CLOCK_BOOTTIME))
 }
@@ -96,7 +96,7 @@ pub(crate) fn arm(timer: BorrowedFd<'_>, at: Option<Mono>) -> io::Result<()> {
     .map(drop)
 }
 
-/// How often the timer has expired since it was last asked.
+/// Returns how often the timer has expired since the last call.
 pub(crate) fn expirations(timer: BorrowedFd<'_>) -> io::Result<u64> {
     let mut count = 0u64;
     // SAFETY: the kernel writes 8 bytes to `count` or nothing.
@@ -110,7 +110,7 @@ pub(crate) fn expirations(timer: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
-/// Sleeps until `deadline`, or less where a signal comes.
+/// Sleeps until `deadline`; a signal ends it early.
 pub(crate) fn sleep_until(deadline: Mono) {
     let spec = timespec(deadline.as_nanos());
     // SAFETY: `spec` lives through the call, and no remainder is asked for.
@@ -137,8 +137,8 @@ pub(crate) fn timer_slack() -> std::ffi::c_int {
     unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }
 }
 
-/// Waits until one of `fds` has something to tell or `timeout` has passed. A
-/// signal ends it early, with nothing told.
+/// Waits until one of `fds` is ready or `timeout` has passed. A signal ends it early, with
+/// none ready.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Span>) -> io::Result<()> {
     let timeout = timeout.map(|span| timespec(span.as_nanos()));
     let pointer = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);

@@ -1,8 +1,8 @@
 //! Control messages, read and written as bytes.
 //!
-//! The kernel's layout: a length in the native word, level and type as `int`,
-//! the data, and padding to the native word. Parsed without trust, so that a
-//! truncated buffer ends the walk and nothing else.
+//! The kernel's layout: a length in the native word, level and type as `int`, the data, and
+//! padding to the native word. The parser trusts nothing: a truncated buffer ends the walk,
+//! no more.
 
 use super::name::array;
 use std::ffi::c_int;
@@ -75,8 +75,8 @@ impl Outgoing {
         len: 0,
     };
 
-    /// Appends a message. What does not fit is a bug in this crate: it is left
-    /// out, which the tests would show.
+    /// Appends a message. One that does not fit is left out: a bug in this crate, which the
+    /// tests would show.
     pub(crate) fn push(&mut self, level: c_int, kind: c_int, data: &[u8]) {
         let len = HEADER + data.len();
         let padded = len.next_multiple_of(WORD);
