@@ -14,12 +14,11 @@
 //! | 16–19 | CRC-32 (IEEE) of bytes 0–15 |
 //! | 20… | payload |
 //!
-//! The checksums are over the raw bytes, so that whoever stores or passes on a
-//! frame need not understand it. The header has a checksum of its own, because
-//! that is what makes damage cheap: with a good header and a bad payload the
-//! reader steps over this one frame; with a bad header it looks for the next
-//! good header. Either way reading stays linear in the input, whatever the
-//! input is, and everything behind the damage is found again.
+//! The checksums are over the raw bytes, so that a program can store or pass on a frame
+//! without understanding it. The header has a checksum of its own, because that limits
+//! damage: with a good header and a bad payload the reader steps over this one frame; with a
+//! bad header it looks for the next good header. Either way reading stays linear in the size
+//! of any input, and everything behind the damage is found again.
 //!
 //! The header's layout is the same in every version, so that a reader can step
 //! over frames of a newer version, say so, and go on.
@@ -128,8 +127,8 @@ impl fmt::Debug for Frame<'_> {
 /// Why a stretch of the input is no frame that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The input ends inside of a frame: a write that was cut off, or, in a
-    /// stream, a frame whose rest has not come yet. Nothing follows it.
+    /// The input ends inside a frame: a write that was cut off, or, in a stream, a frame
+    /// whose rest has not come yet. Nothing follows it.
     #[error("the frame at byte {offset} is cut off: at least {missing} bytes are missing")]
     Torn {
         /// Where the frame begins.
@@ -232,8 +231,8 @@ impl<'a> FrameReader<'a> {
         }
     }
 
-    /// How many bytes of the input lie behind the reader: whole frames and
-    /// damage that was stepped over, but never a torn frame.
+    /// How many bytes of the input were read: whole frames and damage that was stepped over,
+    /// but never a torn frame.
     pub fn consumed(&self) -> usize {
         self.at
     }
@@ -259,7 +258,7 @@ impl<'a> FrameReader<'a> {
         rest.len() < HEADER && rest[..n] == MAGIC[..n]
     }
 
-    /// Steps over bytes where no header is, to the next one or to the end.
+    /// Steps over bytes without a header, to the next header or to the end.
     fn resynchronise(&mut self, what: Corruption) -> FrameError {
         let offset = self.at;
         self.at = (offset + 1..self.input.len())
@@ -292,8 +291,8 @@ impl<'a> FrameReader<'a> {
                 self.resynchronise(Corruption::Header)
             });
         };
-        // The checksum holds, so this was written so: not damage on the way,
-        // but a length that no reader may be asked to hold in memory.
+        // The checksum holds, so this was written so and not damaged on the way. But no
+        // reader may be asked to hold such a length in memory.
         if header.length > MAX_PAYLOAD {
             return Err(self.resynchronise(Corruption::Length));
         }

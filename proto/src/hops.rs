@@ -5,23 +5,23 @@
 //! (Session-Sender TTL, RFC 8762 section 4.3); the reply itself leaves with 255 where
 //! the reflector is one of ours, with one of the usual TTLs where it is not.
 
-/// No route between two hosts has more hops: a count beyond shows that somebody on the
-/// way has set the TTL. (The longest routes on the Internet have some 40.)
+/// Most hops between two hosts: a larger count shows that something on the way has set the
+/// TTL. (The longest routes on the Internet have some 40.)
 pub const MOST_HOPS: u8 = 64;
 
 /// The TTLs that hosts send with, the smallest first.
 const USUAL: [u8; 3] = [64, 128, 255];
 
-/// Whose the reflector is.
+/// Whether the reflector is one of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reflector {
-    /// One of ours: it says what it saw and replies with TTL 255.
+    /// One of ours: it reports the TTL that it saw and replies with TTL 255.
     Ours,
-    /// Another: it may copy what was in the packet, and reply with any usual TTL.
+    /// Another's: it may copy what was in the packet, and reply with any usual TTL.
     Foreign,
 }
 
-/// What the TTL of a packet says of its way.
+/// What the TTL of a packet says of its distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Distance {
     /// The hop number of the host where it arrived.
@@ -50,8 +50,9 @@ impl Distance {
     }
 }
 
-/// How far the reflector is, by the TTL with which a probe reached it. `None` where that
-/// is not known: zero (RFC 8762), and 255 from a foreign reflector, which many only copy.
+/// Returns the reflector's distance, from the TTL with which a probe reached it. `None` where
+/// that is unknown: for zero (RFC 8762), and for 255 from a foreign reflector, because many
+/// only copy it.
 pub fn forward(ttl: u8, reflector: Reflector) -> Option<Distance> {
     match (ttl, reflector) {
         (0, _) | (255, Reflector::Foreign) => None,
@@ -59,8 +60,9 @@ pub fn forward(ttl: u8, reflector: Reflector) -> Option<Distance> {
     }
 }
 
-/// How far the sender is from the reflector, by the TTL of a reply. A foreign reflector's
-/// initial TTL is the smallest usual one that is not below. `None` where none came.
+/// Returns the sender's distance from the reflector, from the TTL of a reply. A foreign
+/// reflector's initial TTL is taken to be the smallest usual one that is not below. `None`
+/// for zero.
 pub fn reverse(ttl: u8, reflector: Reflector) -> Option<Distance> {
     let initial = match reflector {
         _ if ttl == 0 => return None,

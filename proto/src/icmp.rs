@@ -1,7 +1,7 @@
 //! ICMP errors and the datagrams they quote: RFC 792, RFC 4443, RFC 4884.
 //!
-//! A router that drops a probe says so with an ICMP error, which quotes the
-//! beginning of what it dropped. Reading the quote tells which probe it was.
+//! A router that drops a probe may send an ICMP error, which quotes the beginning of the
+//! dropped packet. The quote tells which probe it was.
 
 mod quote;
 
@@ -11,8 +11,8 @@ use core::net::IpAddr;
 
 /// Size of an ICMP header, of both versions.
 const HEADER_LEN: usize = 8;
-/// Where extensions begin that a router of before RFC 4884 appended without
-/// saying so (RFC 4884 section 5).
+/// Where extensions begin, if a router from before RFC 4884 appended them without a length
+/// (RFC 4884 section 5).
 const LEGACY_QUOTE_LEN: usize = 128;
 
 /// The two protocols.
@@ -25,7 +25,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The one that `address` speaks.
+    /// The version of `address`.
     pub const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
@@ -37,8 +37,8 @@ impl Version {
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IcmpErrorKind {
-    /// The hop count ran out at the sender of this error: what traceroute asks
-    /// for. (Code 0; the other code is a reassembly timeout, [`Self::Other`].)
+    /// The hop count ran out at the sender of this error, as traceroute intends. (Code 0; the
+    /// other code is a reassembly timeout, [`Self::Other`].)
     TimeExceeded,
     /// The datagram cannot be delivered, for the reason in [`IcmpError::code`].
     DestinationUnreachable(Unreachable),
@@ -52,7 +52,7 @@ pub enum IcmpErrorKind {
     Other,
 }
 
-/// Why a destination is unreachable, as far as both protocols agree on it.
+/// Why a destination is unreachable, in reasons that both protocols share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unreachable {
     /// There is no route: the sender of this error lost it.
@@ -89,7 +89,7 @@ pub enum IcmpParseError {
     /// It is a query or an answer, such as an echo reply.
     #[error("ICMP type {0} is no error")]
     NotAnError(u8),
-    /// What it quotes ends before the addresses do, or is another protocol.
+    /// The quote ends before the addresses do, or is of another protocol.
     #[error("the ICMP error does not quote an IP header")]
     NoQuote,
 }
@@ -100,7 +100,7 @@ impl<'a> IcmpError<'a> {
     /// 4884), where there are any, are cut off and ignored.
     ///
     /// # Errors
-    /// Where the message is no error, or quotes too little to tell of what.
+    /// Where the message is no error, or quotes too little to identify the packet.
     pub fn parse(version: Version, message: &'a [u8]) -> Result<Self, IcmpParseError> {
         let (header, body) = message
             .split_first_chunk::<HEADER_LEN>()
@@ -125,8 +125,8 @@ impl<'a> IcmpError<'a> {
             }
         };
         let quoted = match quote_len {
-            // Cut off the extensions; a length beyond the message is a message
-            // that was cut off on its way up to us.
+            // Cut off the extensions. If the length is beyond the message, the message was
+            // cut off on its way here.
             Some(len) if len > 0 => &body[..len.min(body.len())],
             Some(_) | None => body,
         };

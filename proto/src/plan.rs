@@ -1,7 +1,7 @@
 //! The plan: agents, sessions, echo targets, named paths and the objective.
 //!
-//! One TOML file at the collector; agents fetch it, cache it, and keep probing
-//! by it while the collector is away. Unknown keys are errors.
+//! One TOML file at the collector. Agents fetch it, cache it, and keep probing by it while
+//! the collector is unreachable. Unknown keys are errors.
 
 mod check;
 
@@ -13,7 +13,7 @@ use crate::time::Span;
 use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
-/// Everything that is to be measured, and against what it is judged.
+/// What is measured, and the objective that it is judged against.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -26,7 +26,7 @@ pub struct Plan {
     /// Targets without an agent, to be watched by ICMP echo.
     #[serde(default, rename = "echo")]
     pub echoes: Vec<EchoPlan>,
-    /// The named paths, most specific first: the first that fits a route names it.
+    /// The named paths, most specific first: a route gets the name of the first that fits.
     #[serde(default, rename = "path")]
     pub paths: Vec<PathPlan>,
     /// What a failover is judged against.
@@ -76,22 +76,22 @@ pub struct SessionPlan {
     /// Time between two traceroutes of one flow; `0s` for none.
     #[serde(default = "default_trace_interval")]
     pub trace_interval: Span,
-    /// Time between two searches of the path MTU; `0s` for none. Absent: 10 s where an
-    /// agent reflects, none where the reflector is a foreign one, which may count these
-    /// packets among the probes.
+    /// Time between two searches of the path MTU; `0s` for none. Absent: 10 s where an agent
+    /// reflects, none with a foreign reflector, which may count these packets among the
+    /// probes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_mtu_interval: Option<Span>,
     /// Differentiated Services Code Point of the probes, 0 to 63.
     #[serde(default)]
     pub dscp: u8,
-    /// Spin for the last stretch before each send: exact times for a share of a core.
+    /// Spin just before each send: exact times for a share of a core.
     #[serde(default)]
     pub precise: bool,
     /// Resolution of the recorded times, 1 ns to 1 ms: nanosecond jitter is what costs room.
     #[serde(default = "default_time_unit")]
     pub time_unit: Span,
-    /// Whether packets are authenticated (RFC 8762 section 4.4). Absent: they are where
-    /// an agent reflects, and where there is a `key`.
+    /// Whether packets are authenticated (RFC 8762 section 4.4). Absent: true where an agent
+    /// reflects, or where there is a `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authenticated: Option<bool>,
     /// Hexadecimal key of authenticated mode, at least 16 bytes: that of a foreign
@@ -107,13 +107,13 @@ impl SessionPlan {
             .unwrap_or(self.key.is_some() || self.to.agent().is_some())
     }
 
-    /// What its packets are authenticated with; `None` where they are not to be. Two
-    /// agents have a key for each direction, see [`SessionKeys::per_direction`]; a foreign
-    /// reflector knows one for both.
+    /// Returns the keys that authenticate its packets; `None` where they are not
+    /// authenticated. Two agents have a key for each direction, see
+    /// [`SessionKeys::per_direction`]; a foreign reflector knows one for both.
     ///
     /// # Errors
-    /// Where there is no key or none that can be used: such a session must not run, or
-    /// leaving the key out would be enough to switch authentication off.
+    /// Where the key is absent or unusable: such a session must not run, or leaving out the
+    /// key would be enough to switch authentication off.
     pub fn keys(&self) -> Result<Option<SessionKeys>, UnusableKey> {
         if !self.is_authenticated() {
             return Ok(None);
@@ -233,9 +233,8 @@ impl Default for Objective {
     }
 }
 
-/// The bit that sets a flow's traceroute packets apart from its probes: their
-/// SSID is the flow's SSID with this bit, so that a stateful reflector counts
-/// them apart.
+/// The bit that marks a flow's traceroute packets: their SSID is the flow's SSID with this
+/// bit, so that a stateful reflector counts them apart from its probes.
 pub const TRACE_SSID_BIT: u16 = 0x8000;
 
 fn default_reflector_port() -> u16 {
@@ -285,8 +284,8 @@ impl Plan {
         }
     }
 
-    /// The part of the plan that concerns one agent: the sessions and echoes that it
-    /// sends and the sessions that it reflects. A plan without secrets of others.
+    /// Returns the part of the plan that concerns one agent: the sessions and echoes that it
+    /// sends and the sessions that it reflects. It holds no secrets of others.
     #[must_use]
     pub fn for_agent(&self, name: &AgentName) -> Self {
         Self {

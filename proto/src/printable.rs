@@ -1,10 +1,9 @@
 //! Text from elsewhere, made safe for people to read.
 //!
-//! What another program says (a version, an error, a name) can hold escape codes that
-//! move a terminal's cursor, line breaks that forge a line of a log, and bidirectional
-//! controls that make a line read as another one. Each such character is shown by its
-//! number, as JSON writes it (RFC 8259 section 7): `\u001b`. So JSON that passes here stays
-//! the same JSON.
+//! Text of another program (a version, an error, a name) can hold escape codes that move a
+//! terminal's cursor, line breaks that forge a line of a log, and bidirectional controls that
+//! make a line read as another one. Each such character is shown by its number, as JSON
+//! writes it (RFC 8259 section 7): `\u001b`. So JSON that passes here stays the same JSON.
 //!
 //! [`OneLine`] is for a field: a cell of a table, a part of a sentence, a line of a log.
 //! [`Lines`] is for a whole output that has its own line breaks; every command of both
@@ -19,7 +18,7 @@ pub struct OneLine<T>(pub T);
 impl<T: Display> Display for OneLine<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if f.width().is_some() {
-            // Columns are as wide as what they show.
+            // The width of a column counts the text as shown.
             return f.pad(&one_line(&self.0.to_string()));
         }
         write!(Cleaner { to: f, keep: "" }, "{}", self.0)

@@ -1,10 +1,9 @@
 //! What was measured: one type per kind of observation, each time with its
 //! clock and its source.
 //!
-//! A record states what one agent saw and nothing that it inferred. The same
-//! probe may be recorded more than once (an unanswered probe whose reply comes
-//! late is recorded again as answered; a duplicated reply makes a second
-//! answered record): analysis takes the set, in any order.
+//! A record states what one agent saw, not what it concluded. The same probe may be recorded
+//! more than once (an unanswered probe whose reply comes late is recorded again as answered;
+//! a duplicated reply makes a second answered record): analysis takes the set, in any order.
 //!
 //! All [`Mono`] times of a record are on the monotonic clock of the agent that
 //! made it. [`ClockReading`] events tie that clock to its wall clock.
@@ -126,10 +125,10 @@ pub struct Reception {
     /// The reflector's own Sequence Number in the reply; `None` where it sent
     /// none (its policy or its kernel refused).
     pub reflector_seq: Option<Seq>,
-    /// When the reply left, on the same clock as `received`: by the kernel where it said
-    /// so, else by the program just before its send call. For a reply that the kernel
+    /// When the reply left, on the same clock as `received`: the kernel's time if it gave
+    /// one, else the program's just before its send call. For a reply that the kernel
     /// refused: when it refused it. `None` where no reply was made, and in records of
-    /// versions that did not know it.
+    /// versions without this field.
     pub departed: Option<Stamp>,
     /// The kernel refused to send the reply, with this `errno`.
     pub refused: Option<i32>,

@@ -1,9 +1,9 @@
 //! Simple Two-way Active Measurement Protocol packets: RFC 8762 with RFC 8972.
 //!
-//! A Session-Sender writes a [`SenderPacket`] and parses the [`ReflectorPacket`]
-//! that comes back. A Session-Reflector parses a [`Request`] and writes its
-//! reply. Nothing here allocates but [`tlv::Writer`], whose buffer the caller
-//! keeps; nothing here panics, whatever the bytes.
+//! A Session-Sender writes a [`SenderPacket`] and parses the [`ReflectorPacket`] that comes
+//! back. A Session-Reflector parses a [`Request`] and writes its reply. Nothing here
+//! allocates except [`tlv::Writer`], whose buffer the caller keeps; nothing here panics,
+//! whatever the bytes.
 //!
 //! ```
 //! use hopgap_proto::stamp::{
@@ -55,7 +55,7 @@ pub use reflector::ReflectorPacket;
 pub use sender::SenderPacket;
 pub use timestamp::{Timestamp, TimestampFormat};
 
-/// Whether packets below the base size of STAMP are taken.
+/// Whether packets below the base size of STAMP are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compatibility {
     /// Only whole STAMP packets: 44 bytes, or 112 authenticated.
@@ -66,9 +66,9 @@ pub enum Compatibility {
     TwampLight,
 }
 
-/// The session identifier in a datagram whose authenticity is not known yet,
-/// to find the session (and so the key) it claims to belong to. `None` where
-/// the datagram is too short to have one.
+/// Returns the session identifier in a datagram that is not authenticated yet, to find the
+/// session (and so the key) that it claims. `None` where the datagram is too short to have
+/// one.
 pub fn claimed_ssid(datagram: &[u8], authenticated: bool) -> Option<Ssid> {
     let layout = layout::SenderLayout::of(authenticated);
     (datagram.len() >= layout.len).then(|| Ssid(layout::u16_at(datagram, layout.ssid)))

@@ -1,7 +1,7 @@
-//! What agent and collector say to each other, over HTTP/1.1.
+//! The protocol between agent and collector, over HTTP/1.1.
 //!
-//! The agent is always the client: agents stand behind firewalls, and one
-//! outgoing port passes proxies. Four requests, all safe to repeat:
+//! The agent is always the client: agents stand behind firewalls, and one outgoing port
+//! passes through proxies. Four requests, all safe to repeat:
 //!
 //! | request | body | success |
 //! |---|---|---|
@@ -17,16 +17,16 @@
 //! | `POST` [`JOIN_PATH`] | [`JoinRequest`] | 200 [`Certified`] |
 //! | `POST` [`RENEW_PATH`] | [`RenewRequest`] | 200 [`Certified`] |
 //!
-//! Control messages are JSON ([`CONTROL_TYPE`]); blocks are the spool's own
-//! bytes ([`FRAMES_TYPE`]). Everything else than success carries an
-//! [`ErrorBody`], which says what was wrong and what to do.
+//! Control messages are JSON ([`CONTROL_TYPE`]); blocks are the spool's own bytes
+//! ([`FRAMES_TYPE`]). Every response other than success carries an [`ErrorBody`], which says
+//! what was wrong and what to do.
 //!
 //! # Who is asking
-//! Over TLS 1.3 the client's certificate says who asks: the collector's catalogue
-//! knows which agent it gave it to. The certificate's subject is an opaque number. An
-//! agent joins with a one-time token ([`JoinToken`]), which pins the authority that the
-//! collector's own certificate must be signed by, and renews its certificate, with a new
-//! key, over a connection that the old one authenticates.
+//! Over TLS 1.3 the client's certificate says who asks: the collector's catalogue records to
+//! which agent it gave it. The certificate's subject is an opaque number. An agent joins with
+//! a one-time token ([`JoinToken`]), which names the authority that must have signed the
+//! collector's own certificate. It renews its certificate, with a new key, over a connection
+//! that the old one authenticates.
 //!
 //! Without TLS, which is for one host and for labs, every request carries
 //! `Authorization: Bearer <secret>` ([`bearer`]), and the collector accepts it only when
@@ -37,38 +37,35 @@
 //! agent that delivers it.
 //!
 //! # Versions
-//! The paths' `v1` is the shape of the requests. Below it, [`Hello`] offers the
-//! versions that the agent can speak and [`Welcome`] names the newest that both
-//! know ([`ProtocolRange::agree`]); where there is none the collector answers
-//! 400 with [`ErrorCode::Protocol`]. Receivers ignore fields that they do not
-//! know, so that additions need no new version. Frames and blocks carry
-//! versions of their own.
+//! The paths' `v1` is the shape of the requests. Within it, [`Hello`] offers the versions
+//! that the agent can speak and [`Welcome`] names the newest that both know
+//! ([`ProtocolRange::agree`]); if there is none the collector answers 400 with
+//! [`ErrorCode::Protocol`]. Receivers ignore fields that they do not know, so that additions
+//! need no new version. Frames and blocks carry versions of their own.
 //!
 //! # The plan
-//! The agent asks with the revision that it has. Where the collector's is the
-//! same, it holds the request until the plan changes or `wait` seconds have
-//! passed (at most [`MAX_WAIT`]), then answers 304. The response holds the part
-//! of the plan that concerns this agent, and the revision is of that part, so
-//! that a change for others wakes nobody.
+//! The agent asks with the revision that it has. If the collector has the same, it holds the
+//! request until the plan changes or `wait` seconds have passed (at most [`MAX_WAIT`]), then
+//! answers 304. The response holds the part of the plan that concerns this agent. The
+//! revision is of that part, so that a change for others wakes nobody.
 //!
 //! # Clocks
-//! Hosts' wall clocks may disagree, and markers are set on the collector's. Each hello
-//! brings the collector's clock ([`Welcome::now_ns`]); the plan request after it says in
-//! the header [`EXCHANGE_HEADER`] what the agent's own clocks showed around it, from which
-//! the collector knows how the two stand to each other. Without the header nothing is
-//! known, and nothing is refused.
+//! Hosts' wall clocks may disagree, and markers are set on the collector's. Each hello brings
+//! the collector's clock ([`Welcome::now_ns`]). The plan request after it reports, in the
+//! header [`EXCHANGE_HEADER`], what the agent's own clocks showed around it, which gives the
+//! collector the difference between the clocks. Without the header the difference is unknown,
+//! and nothing is refused.
 //!
 //! # Delivery
-//! A block is identified by [`BlockKey`](crate::record::BlockKey), that is agent, run and number.
-//! Delivering it again changes nothing: the collector answers as if it were
-//! new. It acknowledges only after a durable write (the data has been synced to
-//! the disk), and always a prefix of the body ([`Ack::bytes`]): what lies
-//! behind it is sent again. A frame that is whole but cannot be used (its block
-//! cannot be decoded, or is of a newer version) is counted, kept aside and
-//! acknowledged too, with an entry in [`Ack::refused`]: one bad block must not
-//! hold up what follows. A body with a corrupt frame was damaged on its way,
-//! for the agent checks its frames before it sends them: 400 with
-//! [`ErrorCode::Malformed`], and it is sent again.
+//! A block is identified by [`BlockKey`](crate::record::BlockKey), that is agent, run and
+//! number. Delivering it again changes nothing: the collector answers as if it were new. It
+//! acknowledges only after a durable write (the data has been synced to the disk), and always
+//! a prefix of the body ([`Ack::bytes`]): the agent sends the rest again. A frame that is
+//! whole but cannot be used (its block cannot be decoded, or is of a newer version) is
+//! counted, kept aside and acknowledged too, with an entry in [`Ack::refused`]: one bad block
+//! must not hold up what follows. A body with a corrupt frame was damaged on its way, because
+//! the agent checks its frames before it sends them. The collector answers 400 with
+//! [`ErrorCode::Malformed`], and the agent sends it again.
 
 mod clock;
 mod identity;
@@ -104,7 +101,7 @@ pub const HELLO_PATH: &str = "/uplink/v1/hello";
 pub const PLAN_PATH: &str = "/uplink/v1/plan";
 /// Where an agent delivers blocks: `POST`.
 pub const BLOCKS_PATH: &str = "/uplink/v1/blocks";
-/// Where an agent says how it is: `POST`.
+/// Where an agent reports its state: `POST`.
 pub const REPORT_PATH: &str = "/uplink/v1/report";
 
 /// Query parameter of [`PLAN_PATH`]: the revision that the agent has; absent for none.
@@ -116,7 +113,7 @@ pub const WAIT_QUERY: &str = "wait";
 /// Header of every request but the join: the agent's name.
 pub const AGENT_HEADER: &str = "hopgap-agent";
 /// Header of a delivery: the agent's wall clock when it sends it, in nanoseconds since 1970.
-/// It bounds what a block may say of its own time.
+/// It limits the times that a block may claim.
 pub const CLOCK_HEADER: &str = "hopgap-clock-ns";
 /// Media type of control messages.
 pub const CONTROL_TYPE: &str = "application/json";
@@ -125,13 +122,12 @@ pub const FRAMES_TYPE: &str = "application/vnd.hopgap.frames";
 
 /// The longest that a collector holds a plan request.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
-/// What an agent aims at for the size of a body of frames, in bytes. A larger
-/// frame is sent alone.
+/// Target size of a body of frames, in bytes. A larger frame is sent alone.
 pub const BATCH_BYTES: usize = 1 << 20;
 /// The largest body of frames that a collector must take, in bytes.
 pub const MAX_BATCH_BYTES: usize = BATCH_BYTES + MAX_FRAME;
-/// Bytes per second on the slowest path over which a body must still pass: a collector that
-/// cuts slower ones gives each some seconds beside.
+/// Slowest transfer, in bytes per second, at which a body must still pass. A collector that
+/// cuts slower ones allows each some extra seconds.
 pub const SLOWEST_BODY: usize = 4_000;
 /// The largest control message that either side must take, in bytes.
 pub const MAX_CONTROL_BYTES: usize = 4 << 20;

@@ -11,7 +11,7 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// The datagram an ICMP error is about, as the router that complains saw it.
+/// The datagram an ICMP error is about, as the router that sent the error saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotedDatagram<'a> {
     /// Its source: this host, unless a NAT is between.
@@ -110,9 +110,9 @@ impl<'a> QuotedDatagram<'a> {
     }
 }
 
-/// `rest` of `quote` without what lies beyond the datagram's own length: padding
-/// up to 128 bytes, and extensions of routers that do not state a length. A
-/// length that cannot be right, as some routers quote, is not gone by.
+/// `rest` of `quote` without what lies beyond the datagram's own length: padding up to 128
+/// bytes, and extensions of routers that do not state a length. A length that cannot be
+/// right, as some routers quote, is ignored.
 fn cut<'a>(quote: &[u8], rest: &'a [u8], header_len: usize, total_len: usize) -> &'a [u8] {
     const UDP_HEADER_LEN: usize = 8;
     match total_len.checked_sub(header_len) {

@@ -43,7 +43,7 @@ pub enum PlanError {
         /// What it may be.
         range: &'static str,
     },
-    /// A value of an agent or an echo that cannot be.
+    /// A value of an agent or an echo that is not possible.
     #[error("{of}: {key} is {value}, but must be {range}")]
     Value {
         /// Which agent or echo.
@@ -90,7 +90,7 @@ pub enum PlanError {
         /// The key to change.
         key: &'static str,
     },
-    /// Two sessions have one key: a packet of one would be believed in the other.
+    /// Two sessions have the same key: one would accept the other's packets.
     #[error(
         "sessions `{first}` and `{second}` have the same `key`, so packets of one pass for the other's; give each its own, or leave it out between agents: then the collector makes one"
     )]
@@ -156,7 +156,7 @@ impl fmt::Display for Where<'_> {
     }
 }
 
-/// Why a session cannot be authenticated as it is to be.
+/// Why a session that must be authenticated cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
     /// The plan gives none.
@@ -181,7 +181,7 @@ impl Plan {
     /// Checks what the syntax cannot, and gives every session its SSID.
     ///
     /// # Errors
-    /// The first thing that stands against carrying out the plan.
+    /// The first reason why the plan cannot be carried out.
     pub fn checked(mut self) -> Result<Self, PlanError> {
         unique("agent", self.agents.iter().map(|a| a.name.as_str()))?;
         unique("session", self.sessions.iter().map(|s| s.name.as_str()))?;
@@ -225,7 +225,8 @@ impl Plan {
         }
     }
 
-    /// A reflector answers no packet that comes from a reflector's port: it could loop.
+    /// Checks that no source port is a reflector's: a reflector answers no packet from such a
+    /// port, because it could loop.
     fn sends_from_no_reflector(&self, session: &SessionPlan) -> Result<(), PlanError> {
         let first = session.source_port;
         let last = first.saturating_add(u16::from(session.flows).saturating_sub(1));
@@ -245,7 +246,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Sessions without an SSID get one by their place, 64 apart.
+    /// Gives sessions without an SSID one by their position, 64 apart.
     fn number_sessions(&mut self) {
         for (place, session) in self.sessions.iter_mut().enumerate() {
             let block = u16::try_from(place % 511).unwrap_or(0);
@@ -257,7 +258,7 @@ impl Plan {
         for (i, a) in self.sessions.iter().enumerate() {
             for b in self.sessions.iter().skip(i + 1) {
                 let same_key = |x: &str, y: &str| x.trim().eq_ignore_ascii_case(y.trim());
-                // Foreign reflectors have one key for all that comes, often.
+                // Foreign reflectors often have one key for all senders.
                 let ours = a.to.agent().or(b.to.agent()).is_some();
                 if let (Some(x), Some(y), true) = (&a.key, &b.key, ours)
                     && same_key(x, y)
@@ -360,7 +361,7 @@ impl SessionPlan {
     /// Checks every value against its range.
     ///
     /// # Errors
-    /// The first that is outside.
+    /// The first value outside its range.
     pub fn in_range(&self) -> Result<(), PlanError> {
         let session = self;
         let fail = |key, value: String, range| {
@@ -429,7 +430,7 @@ impl SessionPlan {
                 "1024 to 65535 for every flow",
             );
         }
-        // Reserved in Azure: probes from it would be lost by design.
+        // Azure reserves this port: probes from it would always be lost.
         if (session.source_port..=session.source_port + (flows - 1)).contains(&65_330) {
             return fail(
                 "source_port",

@@ -115,7 +115,7 @@ fn keys_that_contradict_the_plan_or_each_other_are_refused() {
     for session in &mut same.sessions {
         session.key.clone_from(&key);
     }
-    // Written otherwise, and still the same.
+    // Written differently, but the same key.
     same.sessions[1].key = key.as_ref().map(|k| k.to_uppercase());
     assert!(matches!(
         same.clone().checked(),
@@ -191,7 +191,7 @@ fn an_agent_sees_only_its_own_sessions() {
 
 #[test]
 fn no_session_sends_from_a_reflectors_port() {
-    // A reflector drops what comes from a reflector's port: all of it would look lost.
+    // A reflector drops packets from a reflector's port: all of them would look lost.
     for (whose, port) in [(0, 50_003), (1, 50_007)] {
         let mut plan = plan();
         plan.agents[whose].reflector_port = port;

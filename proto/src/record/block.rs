@@ -2,29 +2,28 @@
 //!
 //! # Encoding
 //! A block is one byte of version (at most [`BLOCK_VERSION`]), a postcard prelude (header,
-//! time unit, kind, number of rows) and a body. Traces, events and echoes are
-//! postcard. Probes and receptions, which are nearly all of the data, are laid
-//! out by column, so that each column holds numbers of one nature:
+//! time unit, kind, number of rows) and a body. Traces, events and echoes are postcard.
+//! Probes and receptions, which are nearly all of the data, are laid out by column, so that
+//! each column holds numbers of one kind:
 //!
-//! 1. Rows are sorted by flow and sequence number. Each flow's run states its
-//!    length and its first sequence number once; what is left of the sequence
-//!    is the gaps.
-//! 2. Times are rounded to the time unit, each by at most half of it, and then
-//!    only differences are kept. A send time is kept as its distance from the
-//!    grid of its flow, which leaves the jitter alone. A reply's times are kept
-//!    as three legs (out, in the reflector, back), because each has less noise
-//!    than any sum of them; the reflector's wall clock is brought near with the
-//!    pair in [`BlockHeader::closed`], so that the legs are small numbers.
+//! 1. Rows are sorted by flow and sequence number. Each flow's run states its length and its
+//!    first sequence number once; only the gaps in the sequence are stored.
+//! 2. Times are rounded to the time unit, each by at most half of it, and only differences
+//!    are stored. A send time is stored as its distance from the grid of its flow, which
+//!    leaves only the jitter. A reply's times are stored as three legs (out, in the
+//!    reflector, back), because each has less noise than any sum of them. The reflector's
+//!    wall clock is first shifted by the pair in [`BlockHeader::closed`], so that the legs
+//!    are small numbers.
 //! 3. Each column takes the smallest of a few codes (see `column`): a column
 //!    that never changes costs a byte or two, noise costs its entropy (pco).
 //!
-//! What comes back from decoding is sorted and rounded, and otherwise equal.
+//! A decoded block is sorted and rounded, and otherwise equal.
 //!
 //! # Robustness
-//! [`Block::decode`] takes any bytes: counts are checked before they are
-//! believed, at most [`MAX_ROWS`] rows are made, and what is not exactly used
-//! up is an error. A few bytes can stand for many rows (that is what a constant
-//! column is for), so the bound on rows is the bound on memory: about 50 MB.
+//! [`Block::decode`] takes any bytes: it checks counts before it believes them, makes at most
+//! [`MAX_ROWS`] rows, and returns an error for leftover bytes. A few bytes can stand for many
+//! rows (that is the point of a constant column), so the bound on rows is the bound on
+//! memory: about 50 MB.
 
 mod column;
 mod columns;
@@ -89,8 +88,9 @@ pub enum BlockBody {
     Echoes(TargetName, Vec<Echo>),
 }
 
-/// The newest version of the encoding that this build reads. It writes the oldest that can
-/// hold the rows, so that a collector that is older than its agents reads what it can.
+/// The newest version of the encoding that this build reads. It writes receptions in this
+/// version and all other kinds in the oldest, so that a collector that is older than its
+/// agents reads what it can.
 ///
 /// | version | since then |
 /// |---|---|
@@ -98,7 +98,7 @@ pub enum BlockBody {
 /// | 2 | receptions: when the reply left, and why the kernel refused it |
 pub const BLOCK_VERSION: u8 = 2;
 
-/// The version that knows no departures.
+/// The version without departures.
 const FIRST_VERSION: u8 = 1;
 
 /// The most rows of one block.
@@ -127,7 +127,7 @@ pub enum BlockError {
     /// A time unit that cannot be used.
     #[error("the time unit is {}, but must be 1 ns to 1 s", .0.to_config_text())]
     Unit(Span),
-    /// Columns of probes were asked of a block of another kind.
+    /// Columns of probes were requested from a block of another kind.
     #[error("the block holds no probes")]
     NoProbes,
 }
@@ -146,10 +146,10 @@ pub struct BlockSummary {
 }
 
 impl BlockSummary {
-    /// The memory that decoding takes at most, in bytes, for a block whose encoding is of
-    /// `encoded` bytes. Nothing is allocated to say it: ask before [`Block::decode`].
+    /// Returns the most memory, in bytes, that decoding takes for a block whose encoding has
+    /// `encoded` bytes. It allocates nothing itself: call it before [`Block::decode`].
     pub fn decoded_bytes(&self, encoded: usize) -> usize {
-        /// Columns that are held beside the rows while those are put together.
+        /// Columns that are held in memory while the rows are put together.
         const PROBES: usize = 16 * size_of::<i64>();
         const RECEPTIONS: usize = 10 * size_of::<i64>();
         // A vector that grows has up to twice its length.
@@ -320,10 +320,10 @@ fn open(bytes: &[u8]) -> Result<(u8, BlockSummary, &[u8]), BlockError> {
     Ok((version, summary, rest))
 }
 
-/// Rows in postcard. Every row takes at least a byte, so that the input bounds
-/// what is allocated.
+/// Reads rows in postcard. Every row takes at least a byte, so that the input bounds what is
+/// allocated.
 fn plain<'a, T: Deserialize<'a>>(bytes: &'a [u8], rows: usize) -> Result<Vec<T>, BlockError> {
-    // Before any is made: more than were announced are not.
+    // Compare the count first, so that no more rows are made than the prelude states.
     let (announced, _): (u64, _) = postcard::take_from_bytes(bytes)
         .map_err(|_| BlockError::Malformed("its rows cannot be read"))?;
     if u64::try_from(rows) != Ok(announced) {

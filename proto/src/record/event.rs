@@ -26,14 +26,14 @@ pub enum EventKind {
     Clock(ClockReading),
     /// The wall clock was stepped by this much.
     ClockStepped(Span),
-    /// The sender was late by more than an interval and left out these slots of
-    /// its grid: nothing was sent in them.
+    /// The sender was late by more than an interval and skipped these slots of its grid:
+    /// nothing was sent in them.
     SlotsSkipped {
         /// The flow.
         flow: FlowIndex,
-        /// When the first slot that was left out was due.
+        /// When the first skipped slot was due.
         first: Mono,
-        /// How many were left out.
+        /// How many were skipped.
         count: u32,
     },
     /// An ICMP error came back for one of the session's probes; from a reflector: for one
@@ -44,7 +44,7 @@ pub enum EventKind {
         /// The flow on which it was noticed.
         flow: FlowIndex,
     },
-    /// A reply that belongs to no probe known, or that could not be read.
+    /// Replies that belong to no known probe, or that could not be read.
     StrayReplies {
         /// How many since the last such event.
         count: u32,
@@ -61,11 +61,11 @@ pub enum EventKind {
         /// How many blocks.
         blocks: u32,
     },
-    /// What packets of several sizes found.
+    /// The result of a search for the path MTU.
     PathMtu(PathMtu),
-    /// Datagrams that had arrived and were thrown away by this host, because its
-    /// program did not fetch them in time: this host's loss and not the path's. They
-    /// arrived after `since` and before the event.
+    /// Datagrams that had arrived and that this host dropped, because its program did not
+    /// fetch them in time: this host's loss and not the path's. They arrived after `since`
+    /// and before the event.
     ReceiveOverflow {
         /// The flow whose socket it was; `None`: the reflector's.
         flow: Option<FlowIndex>,
@@ -74,43 +74,42 @@ pub enum EventKind {
         /// How many.
         count: u32,
     },
-    /// The reflector numbers its replies itself and does not copy the numbers of the
-    /// requests: its numbers tell the direction of a loss (RFC 8762 section 4.3.1).
+    /// The reflector numbers its replies itself and does not copy the requests' numbers, so
+    /// its numbers tell the direction of a loss (RFC 8762 section 4.3.1).
     ReflectorCounts,
     /// This agent's reflector ended in order: it has recorded all that reached it.
     ReflectorStopped,
-    /// Blocks that were recorded and lost on their way: dropped by a spool that was
-    /// full, or damaged on the disk. What they held is no data. Of an earlier time than
-    /// the event itself, and perhaps of an earlier run.
+    /// Blocks that were recorded and lost on their way: dropped by a full spool, or damaged
+    /// on the disk. Their records are missing. They are older than the event itself, and
+    /// perhaps of an earlier run.
     BlocksLost {
-        /// How many at least; what cannot be read any more counts as one.
+        /// How many at least; what can no longer be read counts as one.
         blocks: u32,
-        /// They were closed at this time or later, by the agent's wall clock; `None`
-        /// where nothing says so.
+        /// They were closed at this time or later, by the agent's wall clock; `None` if unknown.
         from: Option<Wall>,
         /// They were closed at this time or earlier.
         to: Wall,
     },
-    /// A thread of this agent that looks at its clock at least ten times a second did not
-    /// do so from `since` until the event: its process was stopped, or its host had no
-    /// processor for it, or stood still as a whole. It sent and answered nothing meanwhile.
+    /// A thread of this agent that looks at its clock at least ten times a second did not do
+    /// so from `since` until the event: its process was stopped, or its host had no processor
+    /// for it, or the whole host stood still. It sent and answered nothing meanwhile.
     Stalled {
         /// When it last looked at its clock.
         since: Mono,
     },
-    /// The reflector asked the kernel for the departure of only one batch of replies in
-    /// `of`, from `since` until the event, because packets came too fast for more; the
-    /// departures of the others are its own time.
+    /// From `since` until the event the reflector asked the kernel for the departures of only
+    /// one batch of replies in `of`, because packets came too fast for more. The departures
+    /// of the others are the program's own time.
     DeparturesSampled {
         /// When that began.
         since: Mono,
-        /// One batch in so many.
+        /// One batch in this many.
         of: u32,
     },
-    // New kinds go to the end: the place is what is on disk.
-    /// Packets of the session came from another address than the plan's, and the session's
-    /// HMAC proves that the other end made them: something on the way translates
-    /// addresses. Between `since` and the event.
+    // Add new kinds at the end: the position is what is on disk.
+    /// Packets of the session came from an address other than the plan's, between `since` and
+    /// the event. The session's HMAC proves that the other end made them: something on the
+    /// way translates addresses.
     AddressTranslated {
         /// The address that they came from.
         address: IpAddr,
@@ -119,29 +118,29 @@ pub enum EventKind {
         /// How many.
         count: u32,
     },
-    /// A flow of the session, or all of it, could not run from `since` to the event.
+    /// A flow of the session, or the whole session, could not run from `since` to the event.
     /// Nothing was sent, and that is not loss.
     NotRunning {
         /// The flow; `None`: the session.
         flow: Option<FlowIndex>,
         /// Why.
         why: RunFault,
-        /// From when on.
+        /// When that began.
         since: Mono,
     },
     /// ICMP errors that quote addresses and ports of the session, or replies to its
-    /// traceroute packets, that fit nothing which was sent. Nothing was concluded from
-    /// them: they are forged, too late, or changed on the way.
+    /// traceroute packets, that match nothing that was sent. Nothing was concluded from them:
+    /// they are forged, too late, or changed on the way.
     UnfitIcmp {
-        /// What does not fit.
+        /// What does not match.
         what: UnfitIcmp,
         /// How many since the last such event.
         count: u32,
     },
-    /// An echo request was answered by an ICMP error: no reply, and who says why.
+    /// An echo request was answered by an ICMP error instead of a reply.
     EchoError(EchoError),
-    /// A packet of a search for the path MTU reached this agent's reflector: the way
-    /// here carries its size.
+    /// A packet of a search for the path MTU reached this agent's reflector: the path to it
+    /// carries its size.
     SizeProbeArrived {
         /// The flow.
         flow: FlowIndex,
@@ -151,21 +150,21 @@ pub enum EventKind {
         bytes: u16,
     },
     /// The host slept: it was suspended, or hibernated, between `since` and the event. Its
-    /// monotonic clock stood still meanwhile, so that the two lie close together on it; the
-    /// clock that counts sleep (`CLOCK_BOOTTIME`) went on.
+    /// monotonic clock stopped meanwhile, so the two lie close together on it; the clock that
+    /// counts sleep (`CLOCK_BOOTTIME`) went on.
     Suspended {
         /// When a thread of this agent last looked at its clocks before.
         since: Mono,
-        /// For how long it slept.
+        /// How long it slept.
         lasted: Span,
     },
 }
 
-/// In what an ICMP error, or a reply to a traceroute packet, fits nothing.
+/// Why an ICMP error, or a reply to a traceroute packet, matches nothing that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnfitIcmp {
-    /// It answers a traceroute packet that was never sent: a field that it quotes is another.
+    /// It answers a traceroute packet that was never sent: a quoted field differs.
     Trace,
     /// It answers a traceroute packet before that was sent.
     TraceEarly,
@@ -177,7 +176,7 @@ pub enum UnfitIcmp {
     Probe,
     /// There were too many at once to read them all.
     Unread,
-    // New ones go to the end: the place is what is on disk.
+    // Add new ones at the end: the position is what is on disk.
 }
 
 /// An ICMP error that an echo request provoked.
@@ -221,7 +220,7 @@ pub enum MtuLimit {
         /// The next hop's MTU as it said it, in bytes.
         mtu: Option<u32>,
     },
-    /// Nobody said anything: it vanished, alone and repeatedly, on the way out or back.
+    /// No error came: the packet vanished, alone and repeatedly, on the way out or back.
     Silent,
 }
 
@@ -233,7 +232,7 @@ pub enum DropReason {
     Malformed,
     /// Its HMAC was absent or wrong.
     Unauthenticated,
-    /// It came from the host of a provisioned session, but was of none.
+    /// It came from the host of a provisioned session, but belonged to none.
     Unprovisioned,
     /// Its source port was a reflector's, or it was itself a reply: answering could loop.
     LoopGuard,
@@ -241,12 +240,12 @@ pub enum DropReason {
     RateLimited,
     /// The kernel refused the reply.
     SendRefused,
-    // New reasons go to the end: the place is what is on disk.
+    // Add new reasons at the end: the position is what is on disk.
     /// It was a copy of an earlier packet, by its number or its sender's time. Some are
     /// answered all the same, in case the sender's clock was set back; none is recorded
     /// as an arrival.
     Replayed,
-    /// Its source was the host of no provisioned session.
+    /// Its source is not the host of any provisioned session.
     Stranger,
 }
 

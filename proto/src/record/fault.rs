@@ -14,12 +14,12 @@ pub enum RunFault {
         /// The port.
         port: u16,
     },
-    /// The plan's address of the agent is none of its host.
+    /// The plan's address of the agent does not belong to its host.
     AddressNotHere {
         /// The address.
         address: IpAddr,
     },
-    /// The agent may not have the port or the socket.
+    /// The agent lacks permission for the port or the socket.
     NotPermitted {
         /// The UDP port; `None` where it is about a raw socket.
         port: Option<u16>,
@@ -45,9 +45,9 @@ pub enum RunFault {
     },
     /// The plan does not say where the ends are.
     NoEnds,
-    /// It ended by a fault of the program, and is started again.
+    /// It ended because of a fault of the program, and is started again.
     Ended,
-    // New reasons go to the end: the place is what is on disk.
+    // Add new reasons at the end: the position is what is on disk.
     /// One that this build does not know.
     Other,
 }

@@ -16,9 +16,9 @@ pub struct Trace {
     pub finished: Mono,
     /// Where it was heading.
     pub target: IpAddr,
-    /// Hop `i` is at index `i − 1`. A silent hop has no replies. Ends with the
-    /// target where it was reached, with the first refusal where one router refused all that
-    /// went further, else with the last TTL that was tried.
+    /// Hop `i` is at index `i − 1`. A silent hop has no replies. The list ends with the
+    /// target where it was reached; with the first refusal where one router refused all that
+    /// went further; else with the last TTL that was tried.
     pub hops: Vec<Hop>,
     /// Distance of the target in hops where it answered.
     pub reached_at: Option<u8>,

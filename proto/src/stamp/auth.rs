@@ -1,4 +1,4 @@
-//! Keys, and the HMAC that they make (RFC 8762 section 4.4).
+//! Keys and their HMAC (RFC 8762 section 4.4).
 
 use super::layout::{AUTHENTICATED_LEN, HMAC_COVERS, OPEN_LEN};
 use core::fmt;
@@ -52,15 +52,15 @@ impl AuthKey {
         super::layout::array_at(&whole, 0)
     }
 
-    /// Whether `tag` is that of `parts`, in time that does not tell how much of it is.
+    /// Whether `tag` is that of `parts`, in constant time.
     pub(super) fn verifies(&self, parts: [&[u8]; 2], tag: &[u8]) -> bool {
         self.tag(parts).ct_eq(tag).into()
     }
 }
 
 impl AuthKey {
-    /// The key that `label` names among those that this one makes: HKDF-Expand of
-    /// RFC 5869 section 2.3 for its first 32 bytes.
+    /// Derives the key named `label` from this one: HKDF-Expand of RFC 5869 section 2.3 for
+    /// its first 32 bytes.
     fn derived(&self, label: &[u8]) -> Self {
         let mut mac = self.0.clone();
         mac.update(label);
@@ -107,9 +107,9 @@ impl fmt::Debug for AuthKey {
     }
 }
 
-/// The two keys of a session. They may be one; but a packet that was reflected
-/// is itself a valid request, so that only a key for each direction stops two
-/// reflectors from answering each other for ever.
+/// The two keys of a session, which may be the same. But a reflected packet is itself a valid
+/// request, so only a key for each direction stops two reflectors from answering each other
+/// for ever.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'k> {
     /// What the Session-Sender signs with.
@@ -128,7 +128,7 @@ impl<'k> Keys<'k> {
     }
 }
 
-/// The keys of one session, kept.
+/// The keys of one session, owned.
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
     request: AuthKey,
@@ -148,11 +148,11 @@ impl SessionKeys {
     /// A key for each direction, both derived from `key`: for sessions between two
     /// agents.
     ///
-    /// A reply has the size, the SSID and the place of the HMAC of a request. With one
-    /// key its HMAC is right too, and whoever records replies on their way could send
-    /// them to the reflector from the sender's address: it would log probes that were
-    /// never sent. The keys are HKDF-Expand (RFC 5869) of `key` with the labels
-    /// `hopgap STAMP request` and `hopgap STAMP reply`, 32 bytes each.
+    /// A reply has the size, the SSID and the place of the HMAC of a request. With one key
+    /// its HMAC is right too. An attacker who records replies on their way could send them to
+    /// the reflector from the sender's address, and it would log probes that were never sent.
+    /// The keys are HKDF-Expand (RFC 5869) of `key` with the labels `hopgap STAMP request`
+    /// and `hopgap STAMP reply`, 32 bytes each.
     pub fn per_direction(key: &AuthKey) -> Self {
         Self {
             request: key.derived(b"hopgap STAMP request"),
@@ -196,7 +196,7 @@ impl Mode<'_> {
         matches!(self, Self::Authenticated(_))
     }
 
-    /// Writes the HMAC of a base packet; nothing where there is none.
+    /// Writes the HMAC of a base packet; does nothing in open mode.
     pub(super) fn sign(self, base: &mut [u8]) {
         if let Self::Authenticated(key) = self
             && let Some((covered, rest)) = base.split_at_mut_checked(HMAC_COVERS)
@@ -205,7 +205,7 @@ impl Mode<'_> {
         }
     }
 
-    /// Whether a base packet may be believed.
+    /// Whether a base packet has the right HMAC; always true in open mode.
     pub(super) fn accepts(self, base: &[u8]) -> bool {
         match self {
             Self::Open => true,
@@ -223,9 +223,9 @@ impl Mode<'_> {
 /// How a session is protected, as its reflector knows it.
 #[derive(Clone, Copy, Debug)]
 pub enum Security<'k> {
-    /// Unauthenticated packets. With keys, TLVs (but for Extra Padding) must be
-    /// protected by an HMAC TLV (RFC 8972 section 4.8), or leaving it out would
-    /// be enough to forge them; without keys, TLVs that are protected fail.
+    /// Unauthenticated packets. With keys, TLVs (except Extra Padding) must be protected by
+    /// an HMAC TLV (RFC 8972 section 4.8): otherwise leaving it out would be enough to forge
+    /// them. Without keys, TLVs that are protected fail.
     Open {
         /// The keys of HMAC TLVs.
         tlv: Option<Keys<'k>>,

@@ -1,6 +1,6 @@
 //! What can be wrong with a datagram.
 
-/// A datagram that is no packet of STAMP, or not one that can be believed.
+/// Why a datagram is no packet of STAMP, or cannot be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// It is shorter than the base packet of the mode in use.

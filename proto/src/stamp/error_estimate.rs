@@ -12,8 +12,8 @@ const NANOS: u128 = 1_000_000_000;
 
 /// An Error Estimate: the error is Multiplier · 2^(Scale − 32) seconds.
 ///
-/// What a peer claims here is often untrue (most send 0x0001, a quarter of a
-/// nanosecond): it is shown, and never used as a bound.
+/// A peer's claim is often untrue (most send 0x0001, a quarter of a nanosecond): it is shown,
+/// but never used as a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ErrorEstimate {
     synchronised: bool,

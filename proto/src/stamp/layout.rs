@@ -1,12 +1,12 @@
-//! Where each field stands: RFC 8762 sections 4.2 and 4.3, with the SSID of
-//! RFC 8972 section 3. All integers are big-endian; Sequence is always at 0.
+//! The offset of each field: RFC 8762 sections 4.2 and 4.3, with the SSID of RFC 8972 section
+//! 3. All integers are big-endian; Sequence is always at 0.
 
 /// Size of an unauthenticated base packet, of sender and reflector alike.
 pub const OPEN_LEN: usize = 44;
 /// Size of an authenticated base packet, of sender and reflector alike.
 pub const AUTHENTICATED_LEN: usize = 112;
-/// Size of the smallest reply of TWAMP Light, which ends with the sender's
-/// Error Estimate; a request below it cannot be answered with what it needs.
+/// Size of the smallest reply of TWAMP Light, which ends with the sender's Error Estimate. A
+/// reply to a smaller request would lack needed fields.
 pub const COMPATIBLE_LEN: usize = 38;
 /// Octets covered by the HMAC of an authenticated packet, which follows them.
 pub(super) const HMAC_COVERS: usize = 96;
@@ -71,9 +71,8 @@ impl ReflectorLayout {
     }
 }
 
-// The readers below are given offsets from the tables above, in slices whose
-// length was checked against `len`. Beyond the slice they read zero, as a field
-// that must be zero would be.
+// The readers below take offsets from the tables above, in slices whose length was checked
+// against `len`. Beyond the slice they read zero, like a field that must be zero.
 
 pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes

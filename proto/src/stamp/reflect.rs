@@ -13,9 +13,9 @@ use super::{
 use crate::time::Wall;
 use core::net::SocketAddr;
 
-/// A request that may be answered: its length, its HMAC and its Error Estimate
-/// are right. Whether its session is provisioned, and its source within its
-/// rate, is the caller's to decide before it answers.
+/// A request that may be answered: its length, its HMAC and its Error Estimate are right. The
+/// caller must decide whether its session is provisioned and its source within its rate,
+/// before it answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a, 'k> {
     packet: SenderPacket,
@@ -60,9 +60,9 @@ impl<'a, 'k> Request<'a, 'k> {
 
     /// Writes the reply, of exactly the request's size, at the start of `out`.
     ///
-    /// TLVs are answered as far as `context` knows the answer; what it does not
-    /// know, and types that are not of RFC 8972, go back with U = 1. Bytes that
-    /// are no TLVs, as TWAMP Light pads with, go back as they came.
+    /// TLVs are answered as far as `context` knows the answer. Those that it does not know,
+    /// and types that are not of RFC 8972, go back with U = 1. Bytes that are no TLVs, such
+    /// as padding of TWAMP Light, go back unchanged.
     ///
     /// # Errors
     /// Where `out` is shorter than the request.
@@ -72,7 +72,7 @@ impl<'a, 'k> Request<'a, 'k> {
         let base = self.base_packet(context);
         let mode = self.security.reply();
         if need < OPEN_LEN {
-            // TWAMP Light: the first bytes of the reply that would have been.
+            // TWAMP Light: the first bytes of what would be the whole reply.
             let mut whole = [0; OPEN_LEN];
             base.write(mode, &mut whole)?;
             out.copy_from_slice(&whole[..need]);
@@ -125,8 +125,7 @@ impl<'a, 'k> Request<'a, 'k> {
     }
 }
 
-/// What the reflector knows when it answers. What is `None` is not known, and
-/// not made up.
+/// What the reflector knows when it answers. A `None` is unknown, and nothing is made up for it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyContext {
     /// T2, when the request was received.
@@ -135,7 +134,7 @@ pub struct ReplyContext {
     pub sent_at: Wall,
     /// The error of both, which also decides the format they are written in.
     pub error_estimate: ErrorEstimate,
-    /// What number the reply has.
+    /// How the reply is numbered.
     pub numbering: Numbering,
     /// TTL or Hop Limit of the request; written as zero where unknown.
     pub received_ttl: Option<u8>,
@@ -153,7 +152,7 @@ pub struct ReplyContext {
 }
 
 impl ReplyContext {
-    /// Of a stateless reflector, with nothing known but the times.
+    /// The context of a stateless reflector that knows only the times.
     pub const fn stateless(received_at: Wall, sent_at: Wall, error: ErrorEstimate) -> Self {
         Self {
             received_at,
@@ -205,7 +204,7 @@ impl DscpSet {
     /// All 64 of them.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// This set and `dscp`, of which the lower six bits count.
+    /// This set with `dscp` added, of which the lower six bits count.
     #[must_use]
     pub const fn with(self, dscp: u8) -> Self {
         Self(self.0 | 1 << (dscp & 0x3f))

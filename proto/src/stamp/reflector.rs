@@ -100,7 +100,7 @@ impl ReflectorPacket {
         }
     }
 
-    /// With the layout known when compiled, so that offsets are constants.
+    /// Parses with the layout known at compile time, so that offsets are constants.
     #[inline]
     fn parse_as<'a, const AUTHENTICATED: bool>(
         datagram: &'a [u8],

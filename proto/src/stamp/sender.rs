@@ -5,7 +5,7 @@ use super::layout::{COMPATIBLE_LEN, ReflectorLayout, SenderLayout, put, u16_at, 
 use super::tlv::Tlvs;
 use super::{BufferTooSmall, Compatibility, ErrorEstimate, Mode, ParseError, Seq, Ssid, Timestamp};
 
-/// A reply leaves within so many seconds of its request.
+/// A reply leaves within this many seconds of its request.
 const REPLIED_WITHIN: u32 = 60;
 
 /// The base packet of a Session-Sender.
@@ -25,8 +25,7 @@ impl SenderPacket {
     /// Writes the base packet at the start of `out` and leaves the rest of
     /// `out`, where TLVs may stand, as it is. Returns the base's length.
     ///
-    /// The format of `error_estimate` is what a reader goes by; `timestamp`
-    /// is expected in it.
+    /// A reader goes by the format of `error_estimate`, so `timestamp` must be in it.
     ///
     /// # Errors
     /// Where `out` is shorter than the base packet of `mode`.
@@ -52,7 +51,8 @@ impl SenderPacket {
         put(base, layout.ssid, self.ssid.0.to_be_bytes());
     }
 
-    /// The session identifier that a request claims, before it is known whether it is one.
+    /// Returns the session identifier that a request claims, before anything is checked.
+    /// `None` where it is too short.
     pub fn peek_ssid(bytes: &[u8], authenticated: bool) -> Option<Ssid> {
         let layout = SenderLayout::of(authenticated);
         let base = bytes.get(..layout.len)?;
@@ -60,8 +60,8 @@ impl SenderPacket {
     }
 
     /// Whether the packet is itself a reply, which could make two reflectors answer each
-    /// other for ever. Where a request has zeros, or the padding of TWAMP Light, a reply
-    /// has the time at which its request arrived, which is close to the packet's own.
+    /// other for ever. Where a request has zeros, or the padding of TWAMP Light, a reply has
+    /// its request's arrival time, which is close to the packet's own time.
     pub fn is_reply(bytes: &[u8], authenticated: bool) -> bool {
         // Both formats have the seconds in the upper half.
         let seconds = |at: usize| (u64_at(bytes, at) >> 32) as u32;
@@ -90,7 +90,7 @@ impl SenderPacket {
         }
     }
 
-    /// With the layout known when compiled, so that offsets are constants.
+    /// Parses with the layout known at compile time, so that offsets are constants.
     #[inline]
     fn parse_as<'a, const AUTHENTICATED: bool>(
         datagram: &'a [u8],

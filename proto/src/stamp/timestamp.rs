@@ -34,8 +34,8 @@ impl Timestamp {
         Self { raw, format }
     }
 
-    /// The instant meant. The formats repeat every 136 years: of the instants
-    /// that this may be, the one nearest to `near`.
+    /// Returns the instant meant. The formats repeat every 136 years: of the possible
+    /// instants it is the one nearest to `near`.
     pub fn to_wall(self, near: Wall) -> Wall {
         match self.format {
             TimestampFormat::Ntp => NtpTimestamp(self.raw).to_wall(near),

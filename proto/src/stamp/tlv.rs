@@ -1,9 +1,9 @@
 //! Type-Length-Value extensions behind a base packet: RFC 8972 section 4.
 //!
-//! Flags (1) Type (1) Length (2) Value. The sender sets U; a reflector clears
-//! it on what it understands, sets M on what is malformed and stops there, and
-//! sets I on everything where the HMAC TLV fails. So a U that is still set in
-//! a reply says that the reflector does not support that type.
+//! Flags (1) Type (1) Length (2) Value. The sender sets U. A reflector clears it on TLVs that
+//! it understands, sets M on a malformed one and stops there, and sets I on all of them if
+//! the HMAC TLV fails. So a U that is still set in a reply says that the reflector does not
+//! support that type.
 
 mod body;
 mod check;
@@ -143,7 +143,7 @@ pub struct Truncated {
 pub struct Tlvs<'a>(&'a [u8]);
 
 impl<'a> Tlvs<'a> {
-    /// Of the bytes that follow a base packet.
+    /// Wraps the bytes that follow a base packet.
     pub const fn new(extension: &'a [u8]) -> Self {
         Self(extension)
     }
@@ -153,14 +153,14 @@ impl<'a> Tlvs<'a> {
         self.0
     }
 
-    /// Whether the base packet is all there is.
+    /// Whether nothing follows the base packet.
     pub const fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    /// The TLVs in their order, up to the first that is truncated, or to bytes
-    /// that are none: fewer than four, or a reserved type 0 without flags, as
-    /// in padding of zeros.
+    /// Iterates over the TLVs in order, up to the first that is truncated, or to bytes that
+    /// are no TLV: fewer than four, or a reserved type 0 without flags, as in padding of
+    /// zeros.
     pub const fn iter(self) -> Iter<'a> {
         Iter {
             rest: self.0,
@@ -195,7 +195,7 @@ pub struct Iter<'a> {
 }
 
 impl Iter<'_> {
-    /// How far the next TLV's header is from the start of the extension.
+    /// Offset of the next TLV's header from the start of the extension, in bytes.
     pub(super) const fn offset(&self) -> usize {
         self.at
     }

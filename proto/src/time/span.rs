@@ -111,7 +111,7 @@ impl Mul<i64> for Span {
 }
 impl Div<i64> for Span {
     type Output = Self;
-    /// Division by zero gives zero: a rate of nothing is nothing.
+    /// Division by zero gives zero.
     fn div(self, rhs: i64) -> Self {
         Self(self.0.checked_div(rhs).unwrap_or(0))
     }

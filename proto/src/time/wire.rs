@@ -17,7 +17,7 @@ pub struct NtpTimestamp(pub u64);
 pub struct PtpTimestamp(pub u64);
 
 impl NtpTimestamp {
-    /// The timestamp nearest to `wall`; exact to half of 2^-32 s.
+    /// The first timestamp not before `wall`, so at most 2^-32 s after it.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

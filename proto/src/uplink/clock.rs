@@ -1,18 +1,18 @@
-//! What the collector's clock showed while an agent asked.
+//! The collector's clock, read while an agent asked.
 
 use crate::record::RunId;
 use crate::time::{ClockPair, Mono, Span, Wall};
 use core::fmt;
 use core::str::FromStr;
 
-/// Header of a plan request: a [`ClockExchange`], once for each hello before it.
+/// Header of a plan request: a [`ClockExchange`], sent once for each hello before it.
 pub const EXCHANGE_HEADER: &str = "hopgap-clock";
 
-/// One request of an agent and the collector's clock in the answer. Neither way took less
-/// than no time, so the collector's clock showed [`collector`](Self::collector) at some
-/// instant between the two on the agent's monotonic clock (RFC 5905 section 10).
+/// One request of an agent and the collector's clock in the answer. The collector's clock
+/// showed [`collector`](Self::collector) at some instant between the two on the agent's
+/// monotonic clock, because neither way took negative time (RFC 5905 section 10).
 ///
-/// As text five whole numbers: run, sent, collector's clock, received on the agent's
+/// The text form is five whole numbers: run, sent, collector's clock, received on the agent's
 /// monotonic clock and on its wall clock, the times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockExchange {
@@ -22,18 +22,19 @@ pub struct ClockExchange {
     pub sent: Mono,
     /// The collector's clock in the answer.
     pub collector: Wall,
-    /// When the answer was there, on both of the agent's clocks.
+    /// When the answer had arrived, on both of the agent's clocks.
     pub received: ClockPair,
 }
 
 impl ClockExchange {
-    /// The collector's clock when the answer was there, at least and at most.
+    /// Returns the earliest and the latest that the collector's clock may have shown when the
+    /// answer had arrived.
     pub fn bounds(&self) -> (Wall, Wall) {
         let took = self.received.mono.saturating_since(self.sent);
         (self.collector, self.collector + took)
     }
 
-    /// How far the agent's wall clock is ahead of the collector's, at least and at most.
+    /// Returns how far the agent's wall clock is ahead of the collector's, at least and at most.
     pub fn ahead(&self) -> (Span, Span) {
         let (earliest, latest) = self.bounds();
         (self.received.wall - latest, self.received.wall - earliest)

@@ -1,8 +1,8 @@
-//! How an agent gets and renews the certificate that it proves itself by.
+//! How an agent gets and renews the certificate that proves its identity.
 //!
 //! A join token is made at the collector and carried to the agent's host by a person. It
-//! says by which authority the collector's certificate must be signed, so that the agent
-//! trusts nobody blindly, and holds a secret that is good for one certificate.
+//! names the authority that must have signed the collector's certificate, so that the agent
+//! trusts nobody blindly. Its secret is good for one certificate.
 
 use crate::record::AgentName;
 use crate::time::Wall;
@@ -23,7 +23,7 @@ pub const RENEW_PATH: &str = "/uplink/v1/renew";
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Of a certificate, or of anything else.
+    /// The fingerprint of a certificate, or of any other bytes.
     pub fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
     }
@@ -41,7 +41,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// What a token is called in lists: no secret.
+/// A token's name in lists; not secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TokenId(pub [u8; 8]);
 
@@ -61,18 +61,18 @@ impl FromStr for TokenId {
     }
 }
 
-/// The secret of a token: 256 random bits. It shows itself nowhere but in the token's text.
+/// The secret of a token: 256 random bits. It is shown only in the token's text.
 #[derive(Clone)]
 pub struct TokenSecret([u8; 32]);
 
 impl TokenSecret {
-    /// Of random bytes.
+    /// Makes a secret of random bytes.
     pub fn new(random: [u8; 32]) -> Self {
         Self(random)
     }
 
-    /// What the collector keeps of it. The secret is random over its whole length, so that
-    /// a plain hash is enough.
+    /// Returns what the collector stores of it. A plain hash is enough, because the secret is
+    /// random over its whole length.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
     }
@@ -92,18 +92,18 @@ impl fmt::Debug for TokenSecret {
 /// A token with which one agent may join, once.
 #[derive(Clone, Debug)]
 pub struct JoinToken {
-    /// The certificate of the collector's authority must have this fingerprint.
+    /// The fingerprint that the certificate of the collector's authority must have.
     pub authority: Fingerprint,
     /// Which token it is.
     pub id: TokenId,
-    /// What proves it.
+    /// The secret that proves it.
     pub secret: TokenSecret,
 }
 
 /// What a token's text begins with; the digit is the version of what follows.
 const PREFIX: &str = "hopgap-join-1-";
 
-/// Why a text is no token. None of them repeats the text: it may hold a secret.
+/// Why a text is no token. No message repeats the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It begins otherwise.

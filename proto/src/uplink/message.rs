@@ -50,15 +50,15 @@ pub struct Welcome {
     pub protocol: u16,
     /// The version of the collector's program, for people.
     pub version: String,
-    /// The collector's wall clock, nanoseconds since 1970: for a warning when
-    /// the two clocks are far apart, not for measuring.
+    /// The collector's wall clock, nanoseconds since 1970: for a warning when the two clocks
+    /// are far apart, and for the [`ClockExchange`](super::ClockExchange); not for measuring.
     pub now_ns: Wall,
 }
 
 /// The plan for one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanResponse {
-    /// What to ask with from here on.
+    /// The revision to ask with from now on.
     pub revision: Revision,
     /// The part of the plan that concerns this agent.
     pub plan: Plan,
@@ -67,9 +67,8 @@ pub struct PlanResponse {
 /// What a collector has taken of a body of frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// The length of the body's prefix that is dealt with, in bytes: every frame
-    /// in it is durable, was durable before, or is listed in `refused`. It ends
-    /// at a frame's end.
+    /// The length of the body's finished prefix, in bytes: every frame in it is durable, was
+    /// durable before, or is listed in `refused`. It ends at a frame's end.
     pub bytes: u64,
     /// How many blocks of the prefix were new and are durable now.
     pub stored: u32,
@@ -103,9 +102,9 @@ pub enum ErrorCode {
     Malformed,
     /// 413: the body is larger than the collector takes.
     TooLarge,
-    /// 503: the collector is starting, stopping or has too much to do; come again.
+    /// 503: the collector is starting, stopping or overloaded; try again.
     Busy,
-    /// 507 or 500: the collector cannot store; nothing was acknowledged.
+    /// 507: the collector cannot store; nothing was acknowledged.
     Storage,
     /// A code that this build does not know.
     #[serde(other)]
@@ -127,7 +126,7 @@ impl ErrorCode {
     }
 }
 
-/// The body of every response that is no success.
+/// The body of every response other than success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What went wrong, for the program.

@@ -1,15 +1,15 @@
-//! How an agent is, as it says itself: what it runs, what it cannot run and why, and what
-//! waits to be delivered.
+//! An agent's report on itself: what it runs, what it cannot run and why, and what waits to
+//! be delivered.
 //!
 //! A report is for people who look now. It is never stored, and no finding rests on it:
-//! what counts for a measurement is in the records.
+//! measurements rest on the records alone.
 
 use crate::record::{FlowIndex, RunFault, RunId, SessionName};
 use crate::time::{Span, Wall};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// How often an agent reports, and at once when what it runs changes.
+/// How often an agent reports; it also reports at once when what it runs changes.
 pub const REPORT_EVERY: Span = Span::from_secs(5);
 
 /// The body of `POST` [`REPORT_PATH`](super::REPORT_PATH).
@@ -36,7 +36,7 @@ pub struct AgentReport {
 pub struct SpoolReport {
     /// Bytes that wait.
     pub waiting: u64,
-    /// Bytes of them in memory only, because the disk takes nothing.
+    /// How many of those bytes are in memory only, because the disk takes nothing.
     pub in_memory: u64,
     /// Most bytes that may wait; beyond it the oldest are dropped.
     pub most: u64,
@@ -44,7 +44,7 @@ pub struct SpoolReport {
     pub free: Option<u64>,
 }
 
-/// A session, or how much of it runs.
+/// A session, and how much of it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionReport {
     /// Its name.
@@ -67,7 +67,7 @@ pub struct FlowFault {
     pub why: RunFault,
 }
 
-/// What of an agent does not run, beside sessions.
+/// A part of an agent, other than a session, that does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AgentFault {
     /// Which part.

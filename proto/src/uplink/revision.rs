@@ -1,4 +1,4 @@
-//! Which plan one has.
+//! Which plan an agent has.
 
 use crate::plan::Plan;
 use core::fmt;
@@ -15,9 +15,9 @@ impl Revision {
     /// The revision of a plan: the first eight bytes of the SHA-256 of its
     /// postcard encoding.
     pub fn of(plan: &Plan) -> Self {
-        // Encoding into memory fails for types without a length only, and the
-        // plan has none. Were it to fail, every plan would be revision 0 of
-        // nothing: the agent would keep what it has.
+        // Encoding into memory fails only for types without a length, and the plan has none.
+        // If it did fail, every plan would have the revision of empty bytes, and the agent
+        // would keep what it has.
         let bytes = postcard::to_allocvec(plan).unwrap_or_default();
         let digest = Sha256::digest(&bytes);
         let mut first = [0; 8];
@@ -50,7 +50,7 @@ impl FromStr for Revision {
     }
 }
 
-// As text: a JSON number would lose bits in readers that know doubles only.
+// Written as text: a JSON number would lose bits in readers that know only doubles.
 impl Serialize for Revision {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)

@@ -1,10 +1,10 @@
-//! The version of a program, as it says it to the other side.
+//! The version of a program, as it reports it to the other side.
 
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A version that cannot be one. The text itself is not repeated: it is anybody's.
+/// A text that is no version. It is not repeated in the message, as anybody may have written it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the program's version is none; send 1 to {} letters, digits, `.`, `-`, `+` or `_`, such as 0.1.0",
@@ -22,7 +22,7 @@ impl ProgramVersion {
     /// Most characters.
     pub const LONGEST: usize = 64;
 
-    /// A version that a build gave itself, without what cannot be in one.
+    /// Makes a version of a build's own text, without the characters that a version cannot have.
     pub fn cleaned(text: &str) -> Self {
         let mut text: String = text.chars().filter(|c| is_allowed(*c)).collect();
         text.truncate(Self::LONGEST);

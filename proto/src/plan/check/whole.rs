@@ -1,17 +1,18 @@
-//! What a collector's plan must satisfy beyond what each agent needs to follow its part.
+//! What a collector's plan must satisfy, beyond what an agent needs to follow its part.
 //!
-//! An agent follows what it can of any plan, also of an older collector's, and reports
-//! what it cannot. A collector gives out no plan of which a part could never run.
+//! An agent follows what it can of any plan, even an older collector's, and reports what it
+//! cannot. A collector gives out no plan with a part that could never run.
 
 use super::{PlanError, Where};
 use crate::plan::{Destination, EchoPlan, Plan, SessionPlan};
 use core::net::IpAddr;
 
 impl Plan {
-    /// As [`Plan::checked`], and refuses what could be followed and never measure.
+    /// As [`Plan::checked`], and also refuses plans that an agent could follow but that would
+    /// never measure.
     ///
     /// # Errors
-    /// The first thing that stands against carrying out the plan.
+    /// The first reason why the plan cannot be carried out.
     pub fn checked_whole(self) -> Result<Self, PlanError> {
         let plan = self.checked()?;
         plan.names_single_hosts()?;
@@ -35,8 +36,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether anything is to be measured by it. A collector may wait for its first
-    /// session; who checks a plan means to measure.
+    /// Checks that the plan measures something. A collector may wait for its first session,
+    /// but whoever checks a plan wants to measure.
     ///
     /// # Errors
     /// [`PlanError::NoSession`].
@@ -47,7 +48,7 @@ impl Plan {
         }
     }
 
-    /// Every address is one that a host can have and others can send to.
+    /// Checks that every address is one that a host can have and others can send to.
     fn names_single_hosts(&self) -> Result<(), PlanError> {
         let one_host = |of: Where<'_>, key, address: IpAddr| match unusable(address) {
             Some(range) => Err(PlanError::Value {
@@ -65,7 +66,7 @@ impl Plan {
             let Destination::Foreign(to) = session.to else {
                 continue;
             };
-            // With its zone a link-local address is one host's.
+            // With a zone a link-local address names one host.
             let zoned = matches!(to, core::net::SocketAddr::V6(v6) if v6.scope_id() != 0);
             if !(zoned && is_link_local(to.ip())) {
                 one_host(Where::Session(&session.name), "to", to.ip())?;
@@ -85,7 +86,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Both ends of a session have addresses of one family.
+    /// Checks that both ends of a session have addresses of one family.
     fn is_of_one_family(&self, session: &SessionPlan) -> Result<(), PlanError> {
         let from = self.agent(&session.from).map(|a| a.address);
         let to = self.destination(session).map(|to| to.ip());
@@ -101,7 +102,7 @@ impl Plan {
         }
     }
 
-    /// An echo leaves from its agent's address.
+    /// Checks that an echo's target is of the family of its agent's address, which it leaves from.
     fn asks_its_own_family(&self, echo: &EchoPlan) -> Result<(), PlanError> {
         match self.agent(&echo.from).map(|a| a.address) {
             Some(from) if from.is_ipv4() != echo.target.is_ipv4() => Err(PlanError::EchoFamilies {
@@ -113,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// Agents on one host can have a port only once.
+    /// Checks that agents on one host do not use a port twice.
     fn shares_no_port(&self) -> Result<(), PlanError> {
         let at = |session: &SessionPlan| self.agent(&session.from).map(|a| a.address);
         for (i, first) in self.sessions.iter().enumerate() {
@@ -157,7 +158,7 @@ fn ports(session: &SessionPlan) -> core::ops::RangeInclusive<u16> {
     session.source_port..=session.source_port.saturating_add(more)
 }
 
-/// What an address must be, where this one is of no host to which others can send.
+/// Returns what an address must be, if others cannot send to this one; else `None`.
 fn unusable(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {

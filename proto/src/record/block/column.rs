@@ -13,10 +13,9 @@
 //! step over a column. Lengths and values are LEB128 varints, signed values in
 //! zigzag. The number of rows is not part of a column: the reader knows it.
 //!
-//! pco is told what to do instead of letting it choose: classic mode, and
-//! differences of first order or none. Its other modes win nothing here, and
-//! some of them allocate by what the input says; a reader refuses them by the
-//! first byte of pco's own header.
+//! pco's settings are fixed instead of chosen by it: classic mode, and differences of first
+//! order or none. Its other modes win nothing here, and some of them allocate as much as the
+//! input says; a reader refuses them by the first byte of pco's own header.
 
 use super::BlockError;
 use pco::data_types::Number;
@@ -33,8 +32,8 @@ const PCO_64: u8 = 5;
 /// Up to this many rows packing is tried too: pco's tables cost some bytes.
 const FEW_ROWS: usize = 1024;
 
-/// Columns are read in pieces of so many rows, which stay in the processor's first
-/// cache. A multiple of pco's batch of 256.
+/// Columns are read in pieces of this many rows, which stay in the processor's first cache. A
+/// multiple of pco's batch of 256.
 const PIECE: usize = 1024;
 
 /// pco's format, major version 4.
@@ -83,14 +82,14 @@ pub(super) fn put_column(out: &mut Vec<u8>, values: &[i64]) {
             best = Some((tag, code));
         }
     };
-    // Worse than a run for every eighth row, and a run is no gain over noise.
+    // With more than a run for every eighth row, runs are no gain over noise.
     if runs <= values.len() / 8 + 2 {
         offer((RUNS, coded_runs(values)));
     }
     if values.len() <= FEW_ROWS {
         offer((PACKED, packed(&differences, least, widest)));
     }
-    // pco refuses nothing that is given to it here; should it ever, packing takes anything.
+    // pco refuses nothing that is given to it here. If it ever does, packing takes anything.
     let (tag, code) = best.unwrap_or_else(|| (PACKED, packed(&differences, least, widest)));
     put_coded(out, tag, &code);
 }
@@ -153,7 +152,7 @@ fn noise(values: &[i64], differences: &[u64], least: i64, widest: u64) -> Option
     }
 }
 
-/// Differences pay where neighbours are nearer to each other than to the middle.
+/// Chooses differences where neighbours are nearer to each other than to the median.
 fn delta_of(values: &[i64]) -> DeltaSpec {
     let bits = |a: i64, b: i64| u64::from(64 - a.abs_diff(b).leading_zeros());
     let mut sorted = values.to_vec();
@@ -258,7 +257,7 @@ impl<'a> Reader<'a> {
         Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
     }
 
-    /// That everything was used up.
+    /// Checks that everything was used up.
     pub(super) fn end(self) -> Result<(), BlockError> {
         if self.rest.is_empty() {
             Ok(())
@@ -293,7 +292,7 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
-    /// A column of `rows` rows, in place of what `values` held.
+    /// Reads a column of `rows` rows into `values`, replacing their content.
     pub(super) fn column_into(
         &mut self,
         rows: usize,
@@ -304,7 +303,7 @@ impl<'a> Reader<'a> {
         self.column_each(rows, |piece| values.extend_from_slice(piece))
     }
 
-    /// A column of `rows` rows, handed to `take` piece by piece. After an error
+    /// Reads a column of `rows` rows and hands it to `take` piece by piece. After an error
     /// some may have been handed out.
     pub(super) fn column_each(
         &mut self,
@@ -390,7 +389,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One value many times, in pieces.
+/// Hands out one value `rows` times, in pieces.
 fn repeat(value: i64, rows: usize, take: &mut impl FnMut(&[i64])) {
     let piece = [value; PIECE];
     let mut left = rows;

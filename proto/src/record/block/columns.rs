@@ -1,4 +1,4 @@
-//! Probes by column for analysis: only what loss and latency are made of.
+//! Probes by column for analysis: only the values that loss and latency need.
 
 use super::column::Reader;
 use super::grid;
@@ -110,7 +110,7 @@ impl ProbeColumns {
             return Err(error);
         }
 
-        // Out and back make the round trip; the stay on top is what the sender waited.
+        // Out and back make the round trip; with the stay added it is what the sender waited.
         let is_answered = |&&fate: &&FateKind| fate == FateKind::Answered;
         let answered = fate.iter().filter(is_answered).count();
         reader.column_into(answered, &mut self.legs)?;
@@ -173,7 +173,7 @@ fn add(to: &mut [i64], reader: &mut Reader<'_>) -> Result<(), BlockError> {
     })
 }
 
-/// Gives the answered rows their cells.
+/// Assigns the cells to the answered rows; the others get zero.
 fn spread(to: &mut Vec<Span>, fates: &[FateKind], cells: &[i64], unit: Unit) {
     let span = |&cell: &i64| Span::from_nanos(unit.nanos(cell));
     to.clear();

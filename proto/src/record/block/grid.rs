@@ -1,10 +1,9 @@
 //! Runs of one flow and the grid that a flow's times lie on.
 //!
-//! A sender sends on an absolute grid and is late by some jitter. The times of
-//! a run are kept as base + sequence number × interval + residual, where the
-//! interval is common to all flows of the block and the base is such that the
-//! residual's median is zero. Nothing depends on how well the grid fits but the
-//! size: arithmetic wraps, so that every time comes back.
+//! A sender sends on an absolute grid and is late by some jitter. The times of a run are kept
+//! as base + sequence number × interval + residual, where the interval is common to all flows
+//! of the block and the base is such that the residual's median is zero. How well the grid
+//! fits changes only the size: arithmetic wraps, so that every time comes back.
 
 use super::BlockError;
 use super::column::{Reader, put_column, put_signed, put_unsigned};
@@ -27,7 +26,7 @@ pub(super) struct Place {
     pub(super) at: i64,
 }
 
-/// Where the grid is, `steps` sequence numbers on, in units.
+/// Returns the grid's time `steps` sequence numbers on, in units.
 fn grid(interval: i64, steps: u32) -> i64 {
     i64::from(steps).wrapping_mul(interval) >> FRACTION
 }
@@ -50,14 +49,14 @@ fn median(values: &mut [i64]) -> i64 {
     }
 }
 
-/// Bits that the distance of two numbers takes, about.
+/// Returns about how many bits the distance of two numbers takes.
 fn bits(a: i64, b: i64) -> u64 {
     u64::from(64 - a.abs_diff(b).leading_zeros())
 }
 
-/// The interval that leaves the smallest residuals in the longest run: what the
-/// median step is, or the round number that was meant by it. Jitter makes the
-/// median miss by a little, which adds up over a run; people choose round numbers.
+/// Returns the interval that leaves the smallest residuals in the longest run: the median
+/// step, a round number near it, or the slope of the whole run. Jitter makes the median miss
+/// by a little, which adds up over a run; people choose round numbers.
 fn fit(run: &[Place], unit: Unit) -> i64 {
     let mut steps_one: Vec<i64> = run
         .windows(2)
@@ -75,7 +74,7 @@ fn fit(run: &[Place], unit: Unit) -> i64 {
     let mut candidates: Vec<i64> = [1_000_000, 100_000, 10_000, 1_000, 1]
         .into_iter()
         .map(|round: i64| {
-            // Only a guess, so that at the ends of the clock it may be off.
+            // This is only a guess, so it may be off at the ends of the clock.
             let rounds = step_ns.saturating_add(round / 2).div_euclid(round);
             fixed(rounds.saturating_mul(round))
         })
@@ -179,7 +178,7 @@ fn heads(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<Head>, BlockError> 
 /// Walks through the runs as pieces of a column come in.
 struct Walk<'a> {
     heads: std::slice::Iter<'a, Head>,
-    /// The present run and how many of its rows are to come.
+    /// The present run and how many of its rows are still to come.
     at: Option<(&'a Head, usize)>,
 }
 
@@ -199,7 +198,7 @@ impl<'a> Walk<'a> {
                 Some((head, left)) if left > 0 => (false, Some((head, left))),
                 _ => (true, self.heads.next().map(|head| (head, head.rows))),
             };
-            // As many rows are read as the runs have together.
+            // The runs together have as many rows as are read.
             let Some((head, left)) = at else { return };
             let (part, rest) = piece.split_at(left.min(piece.len()));
             each(head, begins, part);

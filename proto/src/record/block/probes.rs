@@ -176,7 +176,8 @@ pub(super) fn source_code(source: StampSource) -> i64 {
     }
 }
 
-/// Where two counters differ by little in either direction, so does the code.
+/// Encodes the difference of two counters: a small difference in either direction gives a
+/// small code.
 #[expect(clippy::cast_possible_wrap, reason = "the difference is modulo 2^32")]
 pub(super) fn seq_code(of: Seq, from: Seq) -> i64 {
     i64::from(of.0.wrapping_sub(from.0) as i32)

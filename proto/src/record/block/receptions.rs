@@ -5,10 +5,10 @@
 //! 2 the kernel refused it); then for those with a reply its sequence number less the
 //! probe's.
 //!
-//! From version 2 on there follow: the departure stamp's source (0 for no departure, else
-//! one more); for those with a departure how long after the arrival it was, which is
-//! small and hardly varies where the instant itself is all noise; for those that the
-//! kernel refused the errno.
+//! From version 2 on there follow: the departure stamp's source (0 for no departure, else one
+//! more); for those with a departure, the time since arrival, which is small and hardly
+//! varies, while the instant itself is all noise; for those that the kernel refused, the
+//! errno.
 
 use super::BlockError;
 use super::column::{Reader, put_column};
@@ -41,7 +41,7 @@ pub(super) fn encode(out: &mut Vec<u8>, rows: &[Reception], unit: Unit) {
             i64::from(r.reflector_seq.is_some())
         }
     });
-    // What was refused has no number: it never left.
+    // A refused reply has no number: it never left.
     let replies: Vec<i64> = rows
         .iter()
         .filter(|r| r.refused.is_none())
@@ -68,7 +68,7 @@ pub(super) fn encode(out: &mut Vec<u8>, rows: &[Reception], unit: Unit) {
     put_column(out, &errnos);
 }
 
-/// Whether a reply was sent: no, the kernel refused it.
+/// Code for a reply that the kernel refused.
 const REFUSED: i64 = 2;
 
 pub(super) fn decode(

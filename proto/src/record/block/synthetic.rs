@@ -1,5 +1,5 @@
-//! Made-up sessions for tests and benchmarks: deterministic from a seed, with
-//! noise like that of a real path between two virtual machines.
+//! Synthetic sessions for tests and benchmarks: deterministic from a seed, with noise like
+//! that of a real path between two virtual machines.
 //!
 //! Per probe, independent of each other:
 //! - lateness of the send: lognormal, median 43 µs and 99th percentile 93 µs (a
@@ -20,7 +20,7 @@ use crate::record::{
 use crate::stamp::Seq;
 use crate::time::{ClockPair, Mono, Span, Wall};
 
-/// A made-up session that goes on for as long as it is asked.
+/// A synthetic session without an end.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
     rng: SplitMix,

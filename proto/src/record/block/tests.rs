@@ -136,7 +136,7 @@ fn columns_agree_with_rows() {
     let block = Block::decode(&bytes).unwrap();
     let rows = probes(&block);
     let mut columns = ProbeColumns::default();
-    // What was held before must not show.
+    // Earlier content must not show.
     columns
         .read(&stretch(8, 2000).probes.encode(UNIT).unwrap())
         .unwrap();
@@ -277,7 +277,7 @@ fn receptions_of_the_first_version_are_read_and_have_no_departures() {
     ];
     let read = Block::decode(&OLD_RECEPTIONS).unwrap();
     assert_eq!(read, block(BlockBody::Receptions(rows)));
-    // What has no reply in the first version was never refused: that code is newer.
+    // Version 1 has no code for a refused reply; a version 2 block needs the columns that follow.
     let mut newer = OLD_RECEPTIONS;
     newer[0] = 2;
     assert!(Block::decode(&newer).is_err());
@@ -457,7 +457,7 @@ fn reception() -> impl Strategy<Value = Reception> {
                 seq: Seq(seq),
                 received,
                 ttl,
-                // What was refused has no number.
+                // A refused reply has no number.
                 reflector_seq: reply.map(Seq).filter(|_| refused.is_none()),
                 departed,
                 refused,
@@ -515,7 +515,7 @@ proptest! {
     }
 }
 
-/// What a few bytes may stand for is known before anything is allocated.
+/// The size that a few bytes may decode to is known before anything is allocated.
 #[test]
 fn what_decoding_takes_is_known_before() {
     let made = stretch(8, 4_000);
@@ -580,7 +580,7 @@ fn more_rows_than_were_announced_are_not_made() {
     };
     let good = events(3).encode(UNIT).unwrap();
     let mut less = good.clone();
-    // The prelude's last byte is the number of rows, and the body's first is it again.
+    // The prelude's last byte is the number of rows; the body's first byte repeats it.
     let at = good.len() - 3 * 2 - 2;
     assert_eq!(less[at..at + 2], [3, 3]);
     less[at] = 2;

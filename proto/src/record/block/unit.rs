@@ -30,7 +30,7 @@ impl Unit {
         whole + i64::from(rest * 2 >= unit)
     }
 
-    /// Nanoseconds of so many units; saturates beyond 292 years.
+    /// Converts units to nanoseconds; saturates beyond 292 years.
     pub(super) fn nanos(self, count: i64) -> i64 {
         count.saturating_mul(i64::from(self.0))
     }

@@ -9,12 +9,12 @@ use crate::stamp::tlv::{
 use crate::stamp::{Security, SenderPacket, Seq, Timestamp};
 use core::net::{IpAddr, SocketAddr};
 
-/// What became of what follows the base packet of a request.
+/// What became of the bytes after the base packet of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// There was nothing.
     Absent,
-    /// It was no TLVs, and copied.
+    /// They were no TLVs, and were copied.
     Padding,
     /// TLVs were answered.
     Answered,
@@ -24,8 +24,8 @@ pub enum Outcome {
     IntegrityFailed,
 }
 
-/// Turns the copy of a request's TLVs in `extension` into the reply's. Returns
-/// also the DSCP that the reply must have, where they decide it.
+/// Turns the copy of a request's TLVs in `extension` into the reply's. Also returns the DSCP
+/// that the reply must have, where they decide it.
 pub(super) fn answer(
     extension: &mut [u8],
     request: &SenderPacket,
@@ -188,9 +188,8 @@ fn answer_one(
     }
 }
 
-/// Section 4.2.2: the general sub-TLVs of a request become those of what was
-/// seen. The source's MAC address is not known above the socket: an EUI-64 of
-/// zeros says so.
+/// Section 4.2.2: turns the general sub-TLVs of a request into those of what was seen. The
+/// source's MAC address is not known above the socket, which an EUI-64 of zeros says.
 fn answer_location(value: &mut [u8], source: SocketAddr, destination: SocketAddr) {
     put(value, 0, destination.port().to_be_bytes());
     put(value, 2, source.port().to_be_bytes());

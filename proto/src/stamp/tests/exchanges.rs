@@ -204,7 +204,7 @@ const AUTHENTICATED: &[Exchange] = &[
     },
 ];
 
-/// Here stamp-suite adds or moves its HMAC TLV, to which other answers are right.
+/// Exchanges where stamp-suite adds or moves its HMAC TLV, for which other answers are also right.
 const REARRANGED: &[Exchange] = &[
     Exchange {
         name: "padding",
@@ -304,8 +304,8 @@ fn its_context(packet: &ReflectorPacket, tlvs: tlv::Tlvs<'_>, port: u16) -> Repl
     }
 }
 
-/// stamp-suite's timestamps have fractions of a nanosecond, ours have not: where
-/// `ours` is within two nanoseconds of `theirs`, it becomes theirs.
+/// stamp-suite's timestamps have fractions of a nanosecond, ours do not: if `ours` is within
+/// two nanoseconds of `theirs`, it becomes theirs.
 fn adopt_timestamp(ours: &mut [u8], theirs: &[u8], at: usize) {
     let read = |bytes: &[u8]| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
     assert!(
@@ -317,7 +317,7 @@ fn adopt_timestamp(ours: &mut [u8], theirs: &[u8], at: usize) {
     ours[at..at + 8].copy_from_slice(&theirs[at..at + 8]);
 }
 
-/// Of the value of the first TLV with this Type and Length.
+/// Returns the offset of the value of the first TLV with this Type and Length.
 fn value_at(bytes: &[u8], base_len: usize, header: [u8; 3]) -> Option<usize> {
     let found = bytes[base_len..]
         .windows(3)
@@ -329,7 +329,7 @@ fn adopt_extension(ours: &mut [u8], theirs: &[u8], base_len: usize) {
     if let Some(at) = value_at(theirs, base_len, [7, 0, 16]) {
         adopt_timestamp(ours, theirs, at + 4);
     }
-    // By draft-ietf-ippm-stamp-cos-ecn it writes into what RFC 8972 reserves.
+    // Following draft-ietf-ippm-stamp-cos-ecn it writes into bits that RFC 8972 reserves.
     if let Some(at) = value_at(theirs, base_len, [4, 0, 4]) {
         assert_eq!((ours[at + 2], theirs[at + 2]), (0, 0x30));
         ours[at + 2] = theirs[at + 2];

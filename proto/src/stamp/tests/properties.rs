@@ -140,8 +140,8 @@ proptest! {
         let mut reply = vec![0; bytes.len()];
         let request = Request::parse(&bytes, security, Compatibility::Strict).unwrap();
         prop_assert_eq!(request.reply(&context(), &mut reply).unwrap().extension, ExtensionOutcome::Answered);
-        // Anywhere in the TLVs, but for the HMAC TLV's own flags, which it does
-        // not cover: never answered as if nothing had happened.
+        // A flip anywhere in the TLVs, except in the HMAC TLV's own flags, which it does not
+        // cover, is never answered as if nothing had happened.
         let at = 44 + flip % (bytes.len() - 44);
         prop_assume!(at != bytes.len() - 20);
         bytes[at] ^= 1 << (flip % 8);

@@ -1,4 +1,4 @@
-//! What the reflector makes of TLVs: RFC 8972 section 4.
+//! How the reflector answers TLVs: RFC 8972 section 4.
 
 use super::properties::context;
 use super::tlv::{
@@ -360,7 +360,7 @@ fn the_hmac_tlv_is_verified_and_made_anew() {
         tlvs.trusted(packet.sequence, Some(&key)).unwrap().count(),
         3
     );
-    // It covers the sequence number of its own packet, and of no other.
+    // It covers the sequence number of its own packet only.
     assert_eq!(
         tlvs.trusted(Seq(0x12), Some(&key)).unwrap_err(),
         Distrust::WrongHmac
@@ -394,7 +394,7 @@ fn each_direction_may_have_its_own_key() {
         tlvs.trusted(packet.sequence, Some(&back)).unwrap().count(),
         2
     );
-    // So that a reply is no request: the loop between two reflectors is cut.
+    // A reply does not pass as a request, which prevents a loop between two reflectors.
     let looped = Request::parse(&out, security, Compatibility::Strict);
     assert_eq!(looped.unwrap_err(), ParseError::WrongHmac);
 }

@@ -1,4 +1,4 @@
-//! What the values of the types of RFC 8972 say.
+//! The values of the TLV types of RFC 8972.
 
 use super::{Location, TlvType};
 use crate::stamp::layout::{u32_at, u64_at};
@@ -14,7 +14,7 @@ pub struct Malformed {
     pub len: usize,
 }
 
-/// A TLV's value, read.
+/// A TLV's parsed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// Section 4.1. Any content.
@@ -169,7 +169,7 @@ impl TimestampInformation {
     }
 }
 
-/// DSCP and ECN, asked for and as they arrived (section 4.4).
+/// DSCP and ECN, as requested and as they arrived (section 4.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassOfService {
     /// DSCP1, 6 bits: what the reply shall be sent with.

@@ -3,7 +3,7 @@
 use super::{Body, Flags, HEADER_LEN, Iter, TlvType, Tlvs};
 use crate::stamp::{AuthKey, Seq, TAG_LEN};
 
-/// Where things stand in an extension, read without believing any of it.
+/// What an extension contains and where, before any of it is trusted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::stamp) struct Scan {
     /// Offset of the header of the HMAC TLV.
@@ -53,11 +53,11 @@ impl Scan {
         }
     }
 
-    /// Whether the extension is what the holder of `key` made. Without a key,
-    /// it is believed as long as no HMAC TLV asks to be verified.
+    /// Checks that the holder of `key` made the extension. Without a key, it passes as long
+    /// as there is no HMAC TLV to verify.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why it fails.
     pub(in crate::stamp) fn verify(
         &self,
         tlvs: Tlvs<'_>,
@@ -88,7 +88,7 @@ impl Scan {
     }
 }
 
-/// Why no TLV of a packet may be used. The base packet stands on its own.
+/// Why no TLV of a packet may be used. The base packet is not affected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
     /// The HMAC TLV does not match the session's key.
@@ -111,8 +111,8 @@ pub enum Distrust {
 }
 
 impl<'a> Tlvs<'a> {
-    /// The TLVs of a reply that its receiver may use: those the reflector
-    /// understood, up to the first that it, or we, found malformed.
+    /// Returns the TLVs of a reply that its receiver may use: those the reflector understood,
+    /// up to the first that either side found malformed.
     ///
     /// `sequence` is the reply's; `key` the key of replies where the session has
     /// one.

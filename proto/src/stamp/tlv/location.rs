@@ -1,5 +1,5 @@
-//! The Location TLV (RFC 8972 section 4.2): how the request looked when it
-//! arrived, which tells the sender of a NAT in between.
+//! The Location TLV (RFC 8972 section 4.2): how the request looked on arrival, which shows
+//! the sender a NAT in between.
 
 use super::{HEADER_LEN, Tlvs};
 use crate::stamp::layout::{array_at, u16_at};
@@ -8,8 +8,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Size of the two ports, which sub-TLVs may follow.
 pub(in crate::stamp) const FIXED_LEN: usize = 4;
 
-/// Types of sub-TLVs (section 4.2.1). A request asks in general (1, 4, 7); a
-/// reply answers with the type of what was seen.
+/// Types of sub-TLVs (section 4.2.1). A request asks by a general type (1, 4, 7); a reply
+/// answers with the specific type that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stamp) struct SubType(pub(in crate::stamp) u8);
 
@@ -33,8 +33,8 @@ impl SubType {
     }
 }
 
-/// Ports and addresses of the request as the reflector received it. Zeros in a
-/// request; a reflector may leave zeros in what it does not disclose.
+/// Ports and addresses of the request as the reflector received it. Zeros in a request; a
+/// reflector may leave zeros where it discloses nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location<'a> {
     /// UDP destination port of the request.

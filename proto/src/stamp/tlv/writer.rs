@@ -4,11 +4,11 @@ use super::{Body, Flags, HEADER_LEN, Scan, TlvType, Tlvs};
 use crate::stamp::layout::{put, u32_at};
 use crate::stamp::{AuthKey, Mode, Seq};
 
-/// Appends TLVs to a request, as a Session-Sender must set them: U = 1.
+/// Appends TLVs to a request, with U = 1, as a Session-Sender must set it.
 ///
-/// The order of RFC 8972 section 4.8 is the caller's to keep: the HMAC TLV
-/// after all others, but for Extra Padding. An HMAC TLV is pushed with zeros,
-/// to be filled for each packet by [`seal`].
+/// The caller must keep the order of RFC 8972 section 4.8: the HMAC TLV after all others
+/// except Extra Padding. An HMAC TLV is pushed with zeros; [`seal`] fills them for each
+/// packet.
 #[derive(Debug)]
 pub struct Writer<'b>(&'b mut Vec<u8>);
 

@@ -103,7 +103,7 @@ fn an_echo_asks_a_target_of_its_agents_family() {
         "echo `r` goes from 10.0.0.1 to fd00::2, but no packet goes from an IPv4 to an IPv6 \
          address; name an address of the target of the agent's family"
     );
-    // The other agents' families are no matter.
+    // The other agents' families do not matter.
     plan(|p| {
         let c = json!({"name": "c", "address": "fd00::3"});
         p["agent"].as_array_mut().unwrap().push(c);
