@@ -1,11 +1,11 @@
 //! Packets beside the probes, in the probes' own 5-tuple: their unguessable fields, their
 //! complete form for a raw socket, and how to recognise them in what an ICMP error quotes.
 //!
-//! An ICMP error may quote no more than 8 bytes beyond the IP header. A forger who does not
-//! see the packets must guess them: the IPv4 Identification is random for each packet, and so
-//! are the lowest 16 bits of T1, which the UDP checksum covers. That makes 32 bits in the
-//! shortest quote of IPv4. ICMPv6 quotes all of the packet (RFC 4443 section 2.4): T1's bits,
-//! and those of the Sequence Number, which begins at random.
+//! An ICMP error may quote as few as 8 bytes beyond the IP header. A forger who does not see
+//! the packets must guess what it quotes: the IPv4 Identification is random for each packet,
+//! and so are the lowest 16 bits of T1, which the UDP checksum covers. That makes 32 bits in
+//! the shortest quote of IPv4. ICMPv6 quotes all of the packet (RFC 4443 section 2.4): T1's
+//! bits, and those of the Sequence Number, which begins at random.
 //!
 //! None of this changes a packet's path: addresses, ports, protocol and flow label are the
 //! probes' own, and routers hash nothing beyond them.

@@ -1,9 +1,9 @@
 //! The Session-Reflector of all sessions that an agent answers: stateful (RFC 8762
 //! section 4.3.1), with its own log of what it received.
 //!
-//! It answers provisioned sessions; unknown senders it answers only in open mode. It counts
-//! what it does not answer by reason, because a reflector's silence looks like forward loss
-//! to everybody else. A reply is never larger than its request.
+//! It answers provisioned sessions, and in open mode also unknown senders. It counts what it
+//! does not answer by reason, because a reflector's silence looks like forward loss to
+//! everybody else. A reply is never larger than its request.
 //!
 //! A shell reads a batch, calls [`Reflector::handle`] for each datagram, sends the replies,
 //! calls [`Reflector::handle_sent`] or [`Reflector::handle_refused`] for each,

@@ -8,9 +8,9 @@
 //! 2. Read `now`, then empty the sockets' error and receive queues into
 //!    [`Sender::handle_tx_stamp`], [`Sender::handle_icmp`] and
 //!    [`Sender::handle_datagram`].
-//! 3. [`Sender::handle_timeout`] with the `now` from before the emptying: a reply
-//!    that the kernel had stamped by then is in, so what is now called unanswered
-//!    had no reply in time, however late the shell woke.
+//! 3. [`Sender::handle_timeout`] with the `now` from before the emptying. Replies that the
+//!    kernel had stamped by then have been handed in, so a probe that is now called
+//!    unanswered had no reply in time, however late the shell woke.
 //! 4. [`Sender::poll_output`] until `None`.
 //! 5. Sleep until [`Sender::poll_timeout`], or until a socket can be read.
 

@@ -137,7 +137,7 @@ pub struct TraceError<'a> {
 pub enum Heard {
     /// It answers a traceroute packet of this flow.
     Answer(FlowIndex),
-    /// It claims to answer a traceroute packet, and fits none; it is counted.
+    /// It claims to answer a traceroute packet, but matches none; it is counted.
     Unfit,
     /// It is about something else: a probe, another session.
     Other,

@@ -43,11 +43,11 @@ impl Ticket {
 /// Which counter numbered a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counted {
-    /// That of a provisioned session's flow, of its probes or of its traceroutes.
+    /// The counter of a provisioned session's flow: of its traceroutes if true, else of its probes.
     Flow(FlowIndex, bool),
-    /// That of a provisioned session's replayed packets.
+    /// The counter of a provisioned session's replayed packets.
     Replays,
-    /// That of a session of open mode.
+    /// The counter of a session of open mode.
     Open(IpAddr, u16, Ssid),
 }
 
@@ -118,7 +118,7 @@ impl Reflector {
     }
 }
 
-/// What is to be recorded, in order; receptions wait at the front for their departure.
+/// Outputs to record, in order; receptions wait at the front for their departure.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     /// Each with the instant until which it is held.

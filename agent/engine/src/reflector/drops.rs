@@ -1,4 +1,4 @@
-//! Counting what was not answered, by reason.
+//! Counts unanswered packets by reason.
 
 use hopgap_proto::record::{DropReason, Event, EventKind};
 use hopgap_proto::time::Mono;

@@ -16,7 +16,7 @@ use hopgap_proto::record::FlowIndex;
 use hopgap_proto::time::Mono;
 use std::sync::Arc;
 
-/// How many HMACs packets from unknown addresses may cost. One makes an address known.
+/// How many HMACs a second packets from unknown addresses may cost. One makes an address known.
 pub(super) const GUESSES: Rate = Rate { per_second: 2_000 };
 /// Most sessions of one SSID, present and removed ones, that are tried for one packet.
 const MOST_TRIED: usize = 2;

@@ -1,4 +1,4 @@
-//! Authenticated sessions: which packets of whom are believed.
+//! Authenticated sessions: which packets are believed.
 
 use super::*;
 use hopgap_proto::plan::TRACE_SSID_BIT;
