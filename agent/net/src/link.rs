@@ -15,8 +15,8 @@ const FRAME_MAX: usize = 65_536 + 64;
 /// Room for about a second of 1 Gbit/s in small frames, in bytes.
 const RECEIVE_BUFFER: c_int = 32 << 20;
 
-/// A socket that takes every frame arriving at one interface, whoever it is
-/// addressed to, and sends frames as they are.
+/// A socket that takes every frame arriving at one interface, whatever its address, and sends
+/// frames as they are.
 ///
 /// It needs `CAP_NET_RAW` in the user namespace that owns the network namespace.
 /// Frames of a sender on the same host may carry unfinished checksums and more

@@ -46,8 +46,8 @@ pub(crate) fn ip(arguments: &str) {
     );
 }
 
-/// Makes the veth pair `left` and `right` and waits until it passes packets: for
-/// moments after an interface is set up the kernel drops what is sent on it.
+/// Makes the veth pair `left` and `right` and waits until it passes packets: just after an
+/// interface is set up the kernel drops what is sent on it.
 pub(crate) fn veth(left: &str, right: &str) {
     ip(&format!("link add {left} type veth peer name {right}"));
     ip(&format!("link set {left} up"));

@@ -1,8 +1,8 @@
 //! Control messages, read and written as bytes.
 //!
 //! The kernel's layout: a length in the native word, level and type as `int`, the data, and
-//! padding to the native word. The parser trusts nothing: a truncated buffer ends the walk,
-//! no more.
+//! padding to the native word. The parser trusts nothing: a truncated buffer only ends the
+//! walk.
 
 use super::name::array;
 use std::ffi::c_int;
