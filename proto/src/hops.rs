@@ -1,9 +1,9 @@
 //! Hop counts by the TTL of packets: the only place that does this arithmetic.
 //!
-//! A hop number counts as a traceroute does: routers between plus one. A probe leaves
-//! with TTL 255, and the reflector copies the TTL that it arrived with into its reply
-//! (Session-Sender TTL, RFC 8762 section 4.3); the reply itself leaves with 255 where
-//! the reflector is one of ours, with one of the usual TTLs where it is not.
+//! A hop number is the number of routers in between plus one, as in a traceroute. A probe
+//! leaves with TTL 255, and the reflector copies the TTL that it arrived with into its reply
+//! (Session-Sender TTL, RFC 8762 section 4.3); the reply itself leaves with 255 where the
+//! reflector is one of ours, with one of the usual TTLs where it is not.
 
 /// Most hops between two hosts: a larger count shows that something on the way has set the
 /// TTL. (The longest routes on the Internet have some 40.)

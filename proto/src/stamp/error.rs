@@ -23,7 +23,7 @@ pub enum ParseError {
 /// Which Error Estimate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorEstimateField {
-    /// That of the one who sent the packet.
+    /// That of the packet's own sender.
     Own,
     /// The copy of the Session-Sender's, in a reply.
     Sender,

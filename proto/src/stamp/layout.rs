@@ -1,5 +1,5 @@
-//! The offset of each field: RFC 8762 sections 4.2 and 4.3, with the SSID of RFC 8972 section
-//! 3. All integers are big-endian; Sequence is always at 0.
+//! The offset of each field: RFC 8762 sections 4.2 and 4.3, with the SSID of RFC 8972
+//! section 3. All integers are big-endian; Sequence is always at 0.
 
 /// Size of an unauthenticated base packet, of sender and reflector alike.
 pub const OPEN_LEN: usize = 44;

@@ -106,7 +106,7 @@ const PREFIX: &str = "hopgap-join-1-";
 /// Why a text is no token. No message repeats the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It begins otherwise.
+    /// It does not begin as a token does.
     #[error(
         "this is no join token: one begins with `{PREFIX}`; `hopgap-collector token create` prints one"
     )]
@@ -188,9 +188,9 @@ pub struct Certified {
     pub certificate: String,
     /// The certificate of the authority, as PEM.
     pub authority: String,
-    /// From when on it is valid, nanoseconds since 1970.
+    /// Start of its validity, nanoseconds since 1970.
     pub not_before_ns: Wall,
-    /// Until when it is valid, nanoseconds since 1970.
+    /// End of its validity, nanoseconds since 1970.
     pub not_after_ns: Wall,
 }
 

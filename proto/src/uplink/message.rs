@@ -64,7 +64,7 @@ pub struct PlanResponse {
     pub plan: Plan,
 }
 
-/// What a collector has taken of a body of frames.
+/// How much of a body of frames a collector has taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The length of the body's finished prefix, in bytes: every frame in it is durable, was

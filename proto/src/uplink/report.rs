@@ -51,7 +51,7 @@ pub struct SessionReport {
     pub name: SessionName,
     /// Flows that run.
     pub running: u8,
-    /// What does not, and why.
+    /// What does not run, and why.
     #[serde(default)]
     pub faults: Vec<FlowFault>,
 }
