@@ -263,12 +263,24 @@ impl View<'_> {
         self.is_around(probe, Span::ZERO, |_| true)
     }
 
-    /// For how long within a stretch nobody can tell whether the reflecting host as a whole
-    /// stood still.
-    fn unheard_within(&self, from: Mono, to: Mono) -> Span {
-        let parts = self.deaf.iter().map(|(a, b)| (*b).min(to) - (*a).max(from));
-        let parts = parts.filter(|part| *part > Span::ZERO);
-        parts.fold(Span::ZERO, |sum, part| sum + part)
+    /// For how long, of a run of lost probes, nobody can tell whether the reflecting host as a
+    /// whole stood still: each time from the last probe before to the first after.
+    fn unheard_around(&self, run: &std::ops::RangeInclusive<usize>) -> Span {
+        let first = run.start().saturating_sub(1);
+        let around = self.truth.probes.get(first..).unwrap_or_default();
+        let around = around.iter().take(run.end() + 2 - first);
+        let (mut sum, mut last, mut open) = (Span::ZERO, None, false);
+        for probe in around {
+            if self.is_unheard(probe) {
+                open = true;
+                continue;
+            }
+            if let (Some(last), true) = (last, open) {
+                sum += probe.out.enter - last;
+            }
+            (last, open) = (Some(probe.out.enter), false);
+        }
+        sum
     }
 
     /// Whether the probe was sent to a host that took nothing in, as far as anybody can tell.

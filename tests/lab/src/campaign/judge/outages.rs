@@ -398,7 +398,7 @@ impl Edges {
             }
         }
         if direction == 0 {
-            width += view.unheard_within(left(before), left(after));
+            width += view.unheard_around(range);
         }
         if direction == 1 && is_burst(view, first) {
             width += SAMPLED;
