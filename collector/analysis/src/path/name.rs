@@ -37,7 +37,7 @@ pub(crate) fn classify(
 
 /// Names an epoch without a traceroute that names it.
 pub(super) fn by_hop_count(epoch: &mut Epoch, paths: Paths<'_>) {
-    // A traceroute in which every hop answered shows that a path was not taken.
+    // Where every hop answered, a path of which none did was not taken.
     let routers = usize::from(epoch.hop.unwrap_or(0).saturating_sub(1));
     let all_answered = !epoch.hops.is_empty()
         && epoch
@@ -46,7 +46,8 @@ pub(super) fn by_hop_count(epoch: &mut Epoch, paths: Paths<'_>) {
             .is_some_and(|hops| hops.iter().all(Option::is_some));
     let mut fitting: Vec<(PathId, &PathPlan)> = candidates(paths, epoch.hop).collect();
     if all_answered {
-        fitting.retain(|(_, p)| p.passes.is_empty());
+        let answered = |p: &PathPlan| epoch.hops.iter().flatten().any(|a| p.passes.contains(a));
+        fitting.retain(|(_, p)| p.passes.is_empty() || answered(p));
     }
     epoch.role = common_role(&fitting);
     match fitting.as_slice() {

@@ -315,3 +315,22 @@ fn a_traceroute_that_ends_after_the_change_names_the_path_that_it_found() {
         ]
     );
 }
+
+#[test]
+fn a_traceroute_that_did_not_reach_the_target_shows_no_other_path() {
+    // Every router answered; what went to the target was lost. It confirms no name, and denies none.
+    let named = |second: &str, third: &str| {
+        let found = world(&[line("........")])
+            .trace(0, 1, &["10.1.11.1", second, third, "192.0.2.9"])
+            .analyse();
+        let named = forward(&found);
+        assert_eq!(named.len(), 1, "{named:?}");
+        (named[0].0.map(str::to_owned), named[0].1)
+    };
+    assert_eq!(
+        named(PRIMARY[1], PRIMARY[2]),
+        (Some("expressroute-primary".to_owned()), NamedBy::HopCount)
+    );
+    // Of the declared paths none passes these routers.
+    assert_eq!(named("192.0.2.7", "192.0.2.8"), (None, NamedBy::Nothing));
+}
