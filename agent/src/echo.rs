@@ -61,6 +61,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut asked: JoinSet<Outcome> = JoinSet::new();
     let mut refused = false;
+    let mut told = Told::default();
     for seq in (0..=u16::MAX).cycle() {
         // What was asked is taken while the next request's time has not come.
         loop {
@@ -68,7 +69,7 @@ pub async fn watch(
                 _ = ticks.tick() => break,
                 Some(done) = asked.join_next() => {
                     if let Ok(outcome) = done {
-                        refused |= outcome.tell(&plan, &records, refused);
+                        refused |= outcome.tell(&plan, &records, refused, &mut told);
                     }
                 }
             }
@@ -166,28 +167,48 @@ fn who_refuses(packet: &IcmpPacket) -> Option<(IpAddr, u8, u8)> {
 impl Outcome {
     /// Hands over what is to be recorded. Returns whether the request was refused, which
     /// the log says where none was `before`.
-    fn tell(self, plan: &EchoPlan, records: &SyncSender<Batch>, before: bool) -> bool {
+    fn tell(
+        self,
+        plan: &EchoPlan,
+        records: &SyncSender<Batch>,
+        before: bool,
+        told: &mut Told,
+    ) -> bool {
         if let (Some(reason), false) = (&self.refused, before) {
             // An unreachable target is silence to its record; the log says why once.
             warn!("echo to {} ({}): {reason}", plan.name, plan.target);
         }
         let at = Clock::now();
-        let event = |error| Event {
-            at,
-            kind: EventKind::EchoError(error),
-        };
+        let event = |kind| Event { at, kind };
+        let error = self.error.map(EventKind::EchoError);
         let batch = Batch {
             echoes: vec![(plan.name.clone(), self.echo)],
-            events: self.error.map(event).into_iter().collect(),
+            events: error.into_iter().chain(told.loss()).map(event).collect(),
             ..Batch::default()
         };
-        if records.try_send(batch).is_err() {
-            warn!(
-                "echo to {}: a record was dropped, the recorder is behind",
-                plan.name
-            );
+        match records.try_send(batch) {
+            Ok(()) => told.lost = 0,
+            Err(_) => {
+                told.lost = told.lost.saturating_add(1);
+                warn!(
+                    "echo to {}: a record was dropped, the recorder is behind",
+                    plan.name
+                );
+            }
         }
         self.refused.is_some()
+    }
+}
+
+/// Records of echoes that the recorder had no room for, until it takes word of them.
+#[derive(Debug, Default)]
+struct Told {
+    lost: u32,
+}
+
+impl Told {
+    fn loss(&self) -> Option<EventKind> {
+        (self.lost > 0).then_some(EventKind::RecordsLost { blocks: self.lost })
     }
 }
 
@@ -197,8 +218,54 @@ fn std_duration(span: Span) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::EchoError;
+    use super::{EchoError, Outcome, Told};
+    use crate::recorder::Batch;
+    use hopgap_net::clock::Clock;
+    use hopgap_proto::plan::EchoPlan;
+    use hopgap_proto::record::{Echo, EventKind, Stamp, StampSource};
+    use hopgap_proto::time::Span;
     use std::io::{Error, ErrorKind};
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    #[test]
+    fn records_that_the_recorder_has_no_room_for_are_told_as_lost() {
+        let plan = EchoPlan {
+            name: "msee".parse().unwrap(),
+            from: "a".parse().unwrap(),
+            target: "192.0.2.1".parse().unwrap(),
+            interval: Span::from_secs(1),
+            timeout: Span::from_secs(1),
+        };
+        let (records, taken) = sync_channel(1);
+        let mut told = Told::default();
+        let mut tell = || {
+            let echo = Echo {
+                seq: 0,
+                sent: Stamp {
+                    at: Clock::now(),
+                    source: StampSource::User,
+                },
+                round_trip: None,
+            };
+            let outcome = Outcome {
+                echo,
+                error: None,
+                refused: None,
+            };
+            outcome.tell(&plan, &records, false, &mut told);
+        };
+        let events = |taken: &Receiver<Batch>| -> Vec<EventKind> {
+            let batch = taken.try_recv().unwrap();
+            batch.events.into_iter().map(|e| e.kind).collect()
+        };
+        // One waits, and two find no room.
+        (0..3).for_each(|_| tell());
+        assert_eq!(events(&taken), []);
+        tell();
+        assert_eq!(events(&taken), [EventKind::RecordsLost { blocks: 2 }]);
+        tell();
+        assert_eq!(events(&taken), []);
+    }
 
     #[test]
     fn the_cause_is_told_in_one_line() {

@@ -44,13 +44,22 @@ impl Batch {
         }
     }
 
+    /// Returns how many records of all kinds are in it.
+    pub fn rows(&self) -> usize {
+        let Self {
+            session: _,
+            probes,
+            receptions,
+            traces,
+            events,
+            echoes,
+        } = self;
+        probes.len() + receptions.len() + traces.len() + events.len() + echoes.len()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.probes.is_empty()
-            && self.receptions.is_empty()
-            && self.traces.is_empty()
-            && self.events.is_empty()
-            && self.echoes.is_empty()
+        self.rows() == 0
     }
 }
 

@@ -656,15 +656,16 @@ impl ReflectorShell {
             match link.records.try_send(batch) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 // Kept for the next time; one batch of each session at the most.
-                Err(TrySendError::Full(batch)) if batch.receptions.len() < MOST_HELD => {
+                Err(TrySendError::Full(batch)) if batch.rows() < MOST_HELD => {
                     self.batches.insert(session, batch);
                 }
                 Err(TrySendError::Full(dropped)) => {
                     error!("the reflector's records were dropped, the recorder is behind");
-                    let before: u32 = dropped.events.iter().map(lost_blocks).sum();
+                    let before = dropped.events.iter().map(lost_blocks);
+                    let lost = before.fold(1, u32::saturating_add);
                     let event = Event {
                         at: Clock::now(),
-                        kind: EventKind::RecordsLost { blocks: 1 + before },
+                        kind: EventKind::RecordsLost { blocks: lost },
                     };
                     batch_of(&mut self.batches, session).events.push(event);
                 }

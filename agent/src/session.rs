@@ -55,7 +55,8 @@ const EMPTY_EVERY: Span = Span::from_millis(2);
 const LAZY_BELOW: Span = Span::from_millis(20);
 /// Both clocks are recorded together this often.
 pub(crate) const CLOCK_EVERY: Span = Span::from_secs(10);
-/// Probes held back while the recorder has no room; beyond it records are dropped, and counted.
+/// Most records of a session that wait while the recorder has no room. Beyond it they are dropped
+/// and counted.
 pub(crate) const MOST_HELD: usize = 100_000;
 
 /// A session that was asked to end waits this long for its last replies, where its timeout

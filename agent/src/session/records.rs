@@ -45,7 +45,7 @@ impl Session {
         if let Some(batch) = self.take_batch() {
             match self.records.try_send(batch) {
                 Ok(()) => self.lost = 0,
-                Err(TrySendError::Full(mut batch)) if batch.probes.len() < MOST_HELD => {
+                Err(TrySendError::Full(mut batch)) if batch.rows() < MOST_HELD => {
                     if self.lost > 0 {
                         // Said again, and of all, by the next that is handed over.
                         batch.events.pop();
