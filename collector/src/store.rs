@@ -65,7 +65,7 @@ pub struct Store {
     _lock: File,
 }
 
-/// Row ids of names, so that a block costs no look-up for what has been seen before.
+/// Caches row ids by name, so that names seen before need no look-up.
 #[derive(Debug, Default)]
 struct Ids {
     agents: BTreeMap<AgentName, i64>,
@@ -73,7 +73,7 @@ struct Ids {
     sessions: BTreeMap<SessionName, i64>,
 }
 
-/// What became of the blocks of one [`Store::append`].
+/// Counts the blocks of one [`Store::append`] by outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Blocks that were new.
@@ -82,8 +82,8 @@ pub struct Appended {
     pub duplicate: u64,
     /// Records in the new blocks.
     pub records: u64,
-    /// Which of the blocks were not stored, because a block of the same key is here with
-    /// other bytes.
+    /// Indices of the blocks that were not stored because the store holds a block with the
+    /// same key and other bytes.
     pub different: Vec<usize>,
 }
 
@@ -125,15 +125,15 @@ impl Store {
         &self.dir
     }
 
-    /// Writes blocks down; they are durable when this returns. Blocks that are here
-    /// already change nothing.
+    /// Stores blocks; they are durable when this returns. Blocks that are already stored
+    /// change nothing.
     ///
     /// # Errors
     ///
     /// When the database fails; then none of the blocks was written.
     pub fn append(&mut self, blocks: &[Incoming], now: Wall) -> Result<Appended, StoreError> {
         let tx = self.db.transaction()?;
-        // A failed transaction must not leave ids behind that it rolled back.
+        // A rolled-back transaction must not leave its ids in the cache.
         let mut ids = std::mem::take(&mut self.ids);
         let appended = append(&tx, &mut ids, blocks, now)?;
         tx.commit()?;
@@ -141,14 +141,14 @@ impl Store {
         Ok(appended)
     }
 
-    /// Notes the plan in force from `now` on, without its keys. The same plan again
-    /// changes nothing.
+    /// Records the plan in force from `now` on, without its keys. Recording the same plan
+    /// again changes nothing.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub fn adopt_plan(&mut self, plan: &Plan, now: Wall) -> Result<(), StoreError> {
-        // Of the plan with its keys: a new key is a new plan.
+        // Includes the keys: a new key makes a new plan.
         let fingerprint = Revision::of(plan).0.cast_signed();
         let mut bare = plan.clone();
         for session in &mut bare.sessions {
@@ -175,7 +175,7 @@ impl Store {
 }
 
 impl Store {
-    /// Who may deliver what at `now`, by the plans that were in force lately.
+    /// Returns who may deliver what at `now`, by the plans that were in force recently.
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ fn append(
          ON CONFLICT (run, number) DO NOTHING",
     )?;
     let mut payload = tx.prepare_cached("INSERT INTO payload (block, data) VALUES (?1, ?2)")?;
-    // What earlier versions stored has no checksum, and is taken for the same.
+    // Blocks of earlier versions have no checksum and count as the same.
     let mut other = tx.prepare_cached(
         "SELECT 1 FROM block WHERE run = ?1 AND number = ?2 AND crc IS NOT NULL AND crc != ?3",
     )?;
@@ -274,7 +274,7 @@ fn append(
         payload.execute(params![tx.last_insert_rowid(), &block.payload[..]])?;
         sum.new += 1;
         sum.records += u64::from(tally.records);
-        // The last that came: its agent's wall clock may have been set back.
+        // The block that came last, not the latest time: the agent's clock may have been set back.
         *newest = Some(block.header.closed.wall);
     }
     for (agent, (sum, newest)) in by_agent {

@@ -1,5 +1,5 @@
-//! Deliveries with frames that cannot be stored: they are counted, and kept aside within
-//! bounds.
+//! Deliveries with frames that cannot be stored: counts these frames and keeps a bounded
+//! number of them aside.
 
 use super::{Appended, Incoming, Store, StoreError, append, status};
 use hopgap_proto::frame::{self, FrameKind};
@@ -7,12 +7,12 @@ use hopgap_proto::record::{AgentName, BlockKey};
 use hopgap_proto::time::Wall;
 use rusqlite::{Transaction, params};
 
-/// Frames kept aside for each agent; beyond it they are only counted.
+/// Most frames kept aside for each agent; further ones are only counted.
 const MOST_FRAMES: i64 = 1_000;
-/// Their bytes.
+/// Most bytes of the frames kept aside for each agent.
 const MOST_BYTES: i64 = 16 << 20;
 
-/// A frame that is whole but is not stored.
+/// A whole frame that is not stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Aside<'a> {
     /// Why, as a sentence.
@@ -21,14 +21,14 @@ pub struct Aside<'a> {
     pub frame: &'a [u8],
 }
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
-    /// What became of its blocks.
+    /// The outcome for its blocks.
     pub appended: Appended,
 }
 
-/// What is said of a block whose key another one has.
+/// Returns the error text for a block whose key another block has.
 pub(crate) fn is_different(key: &BlockKey) -> String {
     format!(
         "block {} of run {} of agent `{}` is stored already, with other records; two hosts may have the same `name`, or one is a copy of the other's disk",
@@ -37,8 +37,8 @@ pub(crate) fn is_different(key: &BlockKey) -> String {
 }
 
 impl Store {
-    /// Writes a delivery of `agent` down, in one transaction: the blocks as
-    /// [`Store::append`] does, and what cannot be used, which is counted and kept aside.
+    /// Stores a delivery of `agent` in one transaction: appends its blocks as
+    /// [`Store::append`] does, and counts and keeps aside its unusable frames.
     ///
     /// # Errors
     ///
@@ -72,10 +72,10 @@ impl Store {
     }
 }
 
-/// The frame of a payload that came in one.
+/// Rebuilds the frame that a payload came in.
 fn frame_of(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // It came in a frame, so that it is not too large for one.
+    // Cannot be too large: the payload came in a frame.
     let _ = frame::append(&mut bytes, FrameKind::Block, payload);
     bytes
 }

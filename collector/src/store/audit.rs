@@ -1,21 +1,20 @@
-//! Holds the store against itself, and against agents' spools: is everything there,
+//! Checks the store against itself and against agents' spools: is everything there,
 //! once, and whole?
 //!
 //! # What is exact
 //! - A run of an agent numbers its blocks from 0 and delivers them in that order. A number
-//!   that is missing below the highest one is a block that was recorded and is not here.
-//!   What a run recorded after its highest number is not known to the store: give the
-//!   agent's spool, too.
-//! - A block is *declared* lost where the agent itself said so (an event of lost blocks) of
-//!   the time between its neighbours in the run. Agents say how many at least, and of which
-//!   time; so a missing block counts as declared by the time alone.
+//!   missing below the highest one is a block that was recorded and is not here. The store
+//!   does not know what a run recorded after its highest number: give the agent's spool, too.
+//! - A missing block counts as *declared* lost where the agent reported lost blocks (an
+//!   event) for the time between its neighbours in the run. Only the time is compared,
+//!   because agents report a time and a least number of blocks.
 //! - Every block has the CRC-32 that its frame had, also when its rows were sealed.
 //! - Every sealed file has the SHA-256 that it was sealed with.
-//! - A Session-Sender numbers its probes without gaps, and leaves out none when it skips
-//!   slots of its grid. A number that is missing is a probe that was sent and not recorded,
-//!   but for the last ones of a run that was killed: they were waited for until the
-//!   timeout. A probe may have several records (unanswered and then answered late, answered
-//!   twice); two that are equal in everything are one that was recorded twice.
+//! - A Session-Sender numbers its probes without gaps, also when it skips slots of its grid.
+//!   A missing number is a probe that was sent and not recorded, except the last ones of a
+//!   killed run, which were still waiting for their timeout. A probe may have several records
+//!   (unanswered and then answered late, answered twice); two equal records are one that was
+//!   recorded twice.
 
 mod catalogue;
 mod probes;
@@ -41,7 +40,7 @@ pub struct Audit {
     pub segments: u64,
     /// What is wrong with sealed files.
     pub segment_faults: Vec<SegmentFault>,
-    /// The spools that were held against the store.
+    /// The spools that were compared with the store.
     pub spools: Vec<SpoolAudit>,
 }
 
@@ -54,18 +53,18 @@ impl Audit {
     }
 }
 
-/// What was found of one agent.
+/// The findings for one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentAudit {
     /// The agent.
     pub agent: AgentName,
-    /// Its runs, by their beginning.
+    /// Its runs, ordered by start.
     pub runs: Vec<RunAudit>,
     /// Blocks that came more than once, and were stored once.
     pub duplicates_refused: u64,
     /// Frames that were whole but could not be used, and were kept aside.
     pub kept_aside: u64,
-    /// Blocks that the agent itself said to have lost, at least.
+    /// Least number of blocks that the agent reported as lost.
     pub declared: u64,
 }
 
@@ -75,7 +74,7 @@ impl AgentAudit {
     }
 }
 
-/// What was found of one run of an agent.
+/// The findings for one run of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunAudit {
     /// When it began, on the agent's wall clock.
@@ -88,7 +87,7 @@ pub struct RunAudit {
     pub expired: u64,
     /// Blocks that are not here.
     pub missing: Vec<Missing>,
-    /// Blocks that are here and not whole.
+    /// Stored blocks that are damaged.
     pub damaged: Vec<DamagedBlock>,
     /// What is wrong with the probes' numbers, by session.
     pub probes: BTreeMap<SessionName, ProbeFaults>,
@@ -102,18 +101,18 @@ impl RunAudit {
     }
 }
 
-/// Blocks that are not here, one number after the other.
+/// A range of consecutive block numbers that are not here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// The number of the first.
     pub first: u64,
     /// The number of the last.
     pub last: u64,
-    /// When the block before them was closed; `None`: the run begins with them.
+    /// When the block before them was closed; `None` where the run begins with them.
     pub after: Option<Wall>,
-    /// When the block behind them was closed.
+    /// When the block after them was closed.
     pub before: Wall,
-    /// Whether the agent itself said that it lost blocks of that time.
+    /// Whether the agent reported lost blocks for that time.
     pub declared: bool,
 }
 
@@ -124,7 +123,7 @@ impl Missing {
     }
 }
 
-/// A block that is here and not whole.
+/// A stored block that is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedBlock {
     /// Its number.
@@ -133,12 +132,12 @@ pub struct DamagedBlock {
     pub what: String,
 }
 
-/// What one run says beside its blocks.
+/// What the events of one run report.
 #[derive(Default)]
 struct Said {
-    /// Lost blocks: closed from (where known), to, how many at least.
+    /// Lost blocks: when the first (where known) and the last of them were closed.
     lost: Vec<(Option<Wall>, Wall)>,
-    /// How many were lost at least.
+    /// Least number of lost blocks.
     blocks: u64,
     /// Whether records were lost before they became a block.
     records_lost: bool,
@@ -147,9 +146,9 @@ struct Said {
 }
 
 impl Reader {
-    /// Audits what was recorded from `from` to `to`, on the agents' clocks, and holds
-    /// the frames of spools against it. Read the spools first: what an agent drops
-    /// meanwhile is then here.
+    /// Audits what was recorded from `from` to `to`, on the agents' clocks, and compares
+    /// the frames of spools with it. Read the spools first: then a frame that leaves a spool
+    /// meanwhile is already in the store.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl Reader {
         to: Wall,
         spools: Vec<SpoolFrames>,
     ) -> Result<Audit, StoreError> {
-        // One state of the store, whatever comes or is sealed meanwhile.
+        // Sees one state of the store, whatever arrives or is sealed meanwhile.
         let tx = self.db.unchecked_transaction()?;
         let runs = runs(&tx)?;
         let sessions = sessions(&tx)?;
@@ -197,7 +196,7 @@ impl Reader {
                     }),
                 }
             }
-            // Losses are told by a later block, perhaps of a time that is not audited.
+            // A later block reports a loss, and may lie outside the audited time.
             for entry in entries
                 .iter()
                 .filter(|e| !e.within && e.kind == Some(Kind::Events))
@@ -233,7 +232,7 @@ impl Reader {
         }
         let again = senders.suspects();
         if again {
-            // Rows of these numbers came before: they are read again, to be compared.
+            // Reads the records again to compare those that share a number.
             for (run, (_, entries)) in runs.iter().zip(&found) {
                 for entry in entries
                     .iter()
@@ -326,7 +325,7 @@ fn agents(
         .collect())
 }
 
-/// Notes what the events of a block say of losses and of sessions' beginnings.
+/// Notes the losses and session starts that a block's events report.
 fn note(said: &mut Said, entry: &Entry, block: &Block) {
     let BlockBody::Events(events) = &block.body else {
         return;
@@ -337,7 +336,7 @@ fn note(said: &mut Said, entry: &Entry, block: &Block) {
                 said.lost.push((from, to));
                 said.blocks += u64::from(blocks);
             }
-            // Of blocks that never had a number, or records that were in none.
+            // Records in blocks that never had a number, or in no block.
             EventKind::RecordsLost { .. } => said.records_lost = true,
             EventKind::SessionStarted => {
                 if let Some(session) = entry.session {
@@ -349,7 +348,7 @@ fn note(said: &mut Said, entry: &Entry, block: &Block) {
     }
 }
 
-/// The numbers below the highest one that are neither here nor elsewhere.
+/// Returns the numbers below the highest one that are neither stored nor accounted for.
 fn missing(
     entries: &[Entry],
     elsewhere: &std::collections::BTreeSet<u64>,

@@ -1,5 +1,5 @@
-//! Blocks as the store takes them: the agent's own bytes, and what the catalogue
-//! needs to know of them.
+//! Blocks as the store takes them: the agent's bytes and what the catalogue records
+//! about them.
 
 use hopgap_proto::record::{Block, BlockBody, BlockError, BlockHeader, Probe, ProbeFate};
 use hopgap_proto::time::{Mono, Wall};

@@ -1,4 +1,4 @@
-//! How agents' clocks stand to the collector's.
+//! Stores the offsets of agents' clocks from the collector's.
 
 use super::reader::name;
 use super::status::agent_id;
@@ -8,11 +8,12 @@ use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use hopgap_proto::uplink::ClockExchange;
 use rusqlite::{Connection, params};
 
-/// Made beside the tables of every version: older programs do not look at it.
+/// Created in stores of every version: older programs ignore it.
 ///
-/// An index of what blocks say of both clocks of their agent, and one row for each agent, run and minute of the collector's clock, the narrowest of it:
-/// when the agent's clocks showed `at_mono` and `at_wall`, the collector's showed at least
-/// `earliest` and at most `latest`.
+/// Holds one row for each agent, run and minute of the collector's clock, the one with the
+/// narrowest bounds: when the agent's clocks showed `at_mono` and `at_wall`, the collector's
+/// showed at least `earliest` and at most `latest`. The index covers both clocks as read when
+/// a block was closed.
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS clock (
   agent INTEGER NOT NULL REFERENCES agent ON DELETE CASCADE,
@@ -29,33 +30,33 @@ CREATE INDEX IF NOT EXISTS block_by_clocks ON block (run, closed_mono, closed_wa
 
 const MINUTE: i64 = 60_000_000_000;
 
-/// Rows kept of an agent: a year of one each ten minutes.
+/// Rows kept for each agent: a year's worth at one row every ten minutes.
 const KEPT: i64 = 52_560;
 
-/// So many differences of its clocks are told apart of a run.
+/// Most distinct clock offsets returned for a run.
 const MOST_OFFSETS: i64 = 4_096;
 
-/// What is read beside a stretch of time.
+/// How far before and after the requested time rows are read.
 const AROUND: Span = Span::from_secs(900);
 
-/// The collector's clock beside an agent's.
+/// One comparison of an agent's clocks with the collector's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockRow {
     /// The agent.
     pub agent: AgentName,
     /// Its run.
     pub run: RunId,
-    /// Its clocks.
+    /// The readings of its clocks.
     pub at: ClockPair,
-    /// The collector's clock then, at least.
+    /// The earliest time that the collector's clock can have shown then.
     pub earliest: Wall,
-    /// And at most.
+    /// The latest time that the collector's clock can have shown then.
     pub latest: Wall,
 }
 
 impl ClockRow {
-    /// How far the agent's wall clock was ahead of the collector's, and how well that is
-    /// known.
+    /// Returns how far the agent's wall clock was ahead of the collector's, and the largest
+    /// error of that, plus or minus.
     pub fn ahead(&self) -> (Span, Span) {
         let bound = (self.latest - self.earliest) / 2;
         (self.at.wall - self.earliest - bound, bound)
@@ -67,7 +68,7 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Notes how an agent's clocks stand to the collector's.
+    /// Stores one comparison of an agent's clocks with the collector's.
     ///
     /// # Errors
     ///
@@ -108,9 +109,8 @@ impl Store {
 }
 
 impl Reader {
-    /// How the agents' clocks stood to the collector's from `from` to `to`, with some
-    /// minutes around, and the nearest before and after: none where an older version
-    /// made the store.
+    /// Returns the clock comparisons from `from` to `to`, with 15 minutes on both sides, and
+    /// the nearest before and after. Empty where an older version made the store.
     ///
     /// # Errors
     ///
@@ -135,9 +135,9 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// How far the wall clock of a run was ahead of its monotonic one when it closed blocks
-    /// between two instants of the latter, at least and at most: to two seconds, each once.
-    /// Where they are more than 4,096, one range holds them all.
+    /// Returns the distinct offsets of a run's wall clock from its monotonic clock, as read
+    /// when it closed blocks between two instants of the monotonic clock. Each is a range
+    /// (least, most) of two seconds; more than 4,096 become one range that covers them all.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Reader {
         run: RunId,
         (from, to): (Mono, Mono),
     ) -> Result<Vec<(Span, Span)>, StoreError> {
-        // Each to the second first: no difference of what an agent may say is too large.
+        // Divides before subtracting: the difference of any two readings then fits.
         const OF_RUN: &str = "closed_wall / 1000000000 - closed_mono / 1000000000 AS seconds
              FROM block
              WHERE run = (SELECT run.id FROM run JOIN agent ON agent.id = run.agent
@@ -178,7 +178,7 @@ impl Reader {
         Ok(vec![all])
     }
 
-    /// The newest for each agent, by name.
+    /// Returns the newest comparison of each agent, ordered by name.
     ///
     /// # Errors
     ///

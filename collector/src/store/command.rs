@@ -1,8 +1,8 @@
-//! Commands that are carried out once, however often they are asked for.
+//! Executes a command once, however often it is sent.
 //!
-//! Whoever asked and got no answer cannot know whether it was done. So a command carries
-//! an id; asked for again under the same one, it is not done again, and what it gave is
-//! given again.
+//! A client that got no answer cannot know whether its command was executed. So a command
+//! carries an id; sent again under the same id, it is not executed again and returns its
+//! first result.
 
 use super::{Store, StoreError};
 use core::fmt;
@@ -12,21 +12,21 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// How long a command is remembered: far longer than anybody asks again.
+/// How long a command is remembered: far longer than any client retries.
 const REMEMBERED: Span = Span::from_secs(86_400);
 
-/// What tells one command from another: 1 to 64 letters, digits and `-`.
+/// Identifies a command: 1 to 64 letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct CommandId(String);
 
-/// A text that is no id.
+/// The text is no command id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a command's `id` is 1 to 64 letters, digits and `-`; a random one will do")]
 pub struct CommandIdError;
 
 impl CommandId {
-    /// Of random bits.
+    /// Makes an id from random bits.
     pub fn of_random(bits: u128) -> Self {
         Self(format!("{bits:032x}"))
     }
@@ -56,19 +56,19 @@ impl<'de> Deserialize<'de> for CommandId {
     }
 }
 
-/// How a command was asked for.
+/// The id and deadline of a command, and the present time.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// What tells it from others; without one it is carried out each time.
+    /// Its id; a command without one is executed each time.
     pub id: Option<&'a CommandId>,
-    /// Later than this it is not carried out any more.
+    /// The deadline: after it the command is not executed.
     pub until: Wall,
     /// The present time.
     pub now: Wall,
 }
 
 impl Asked<'_> {
-    /// Without an id, and with all the time there is.
+    /// Makes one without an id and without a deadline.
     pub(super) fn plainly(now: Wall) -> Self {
         Self {
             id: None,
@@ -78,8 +78,8 @@ impl Asked<'_> {
     }
 }
 
-/// The table of commands is made where it is missing. It is no version of the store:
-/// programs that do not know it neither read it nor miss it.
+/// Creates the table of commands where it is missing. It does not change the store's
+/// version: programs that do not know the table work without it.
 pub(super) const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS command (
   id TEXT NOT NULL PRIMARY KEY,
@@ -90,12 +90,12 @@ CREATE TABLE IF NOT EXISTS command (
 ";
 
 impl Store {
-    /// Carries out what `what` says, unless that was done under this id before; what it
-    /// gave then or gives now. Work and memory of it are one transaction.
+    /// Runs `work` and returns its result. Where a command with this id and `what` ran before,
+    /// returns that result instead. One transaction holds the work and the stored result.
     ///
     /// # Errors
     ///
-    /// What `work` gives; [`StoreError::TooLate`]; [`StoreError::Drill`] when the id was
+    /// The error of `work`; [`StoreError::TooLate`]; [`StoreError::Drill`] when the id was
     /// another command's; when the database fails. Then nothing was done.
     pub(super) fn once<T: Serialize + DeserializeOwned>(
         &mut self,
@@ -103,7 +103,7 @@ impl Store {
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // Asked for again, it may be too late, and have been done in time.
+        // Checked after the look-up: a command repeated too late may have run in time.
         let too_late = || (now > until).then_some(StoreError::TooLate { until, now });
         let tx = self.db.transaction()?;
         let Some(id) = id else {

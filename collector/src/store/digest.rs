@@ -1,4 +1,4 @@
-//! What a sealed file is known by.
+//! The digest that identifies a sealed file.
 
 use super::StoreError;
 use sha2::{Digest as _, Sha256};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-/// The SHA-256 (FIPS 180-4) of a file.
+/// Returns the SHA-256 (FIPS 180-4) of a file.
 ///
 /// # Errors
 ///

@@ -17,7 +17,7 @@ pub struct Drill {
     pub stopped: Option<Wall>,
 }
 
-/// A note on an instant.
+/// A note about one point in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// When, on the collector's clock.
@@ -73,7 +73,7 @@ impl Store {
         self.start_drill_once(Asked::plainly(at), name, at)
     }
 
-    /// The same, once for each id.
+    /// Starts a drill, once for each command id.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Store {
         self.stop_drill_once(Asked::plainly(at), at)
     }
 
-    /// The same, once for each id.
+    /// Stops the running drill, once for each command id.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Store {
         self.once(asked, "stop", |tx| stop(tx, at))
     }
 
-    /// Notes something on an instant.
+    /// Stores a note about one point in time.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Store {
         self.mark_once(Asked::plainly(marker.at), marker).map(drop)
     }
 
-    /// The same, once for each id; the note.
+    /// Stores a note, once for each command id, and returns it.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ fn stop(tx: &Transaction<'_>, at: Wall) -> Result<Drill, StoreError> {
 
 fn mark(tx: &Transaction<'_>, marker: &Marker) -> Result<(), StoreError> {
     let at = marker.at.as_nanos();
-    // One that is over may still be noted upon.
+    // A drill that is over still takes notes.
     let within: bool = tx.query_row(
         "SELECT EXISTS (SELECT 1 FROM drill
          WHERE started <= ?1 AND (stopped IS NULL OR stopped >= ?1))",
@@ -224,7 +224,7 @@ impl Reader {
         })
     }
 
-    /// What was noted from `from` to `to`, in the order of time.
+    /// Returns the notes from `from` to `to`, ordered by time.
     ///
     /// # Errors
     ///
@@ -262,7 +262,7 @@ fn drill_of(row: &Row<'_>) -> rusqlite::Result<Drill> {
     })
 }
 
-/// A drill's name stands in command lines, and names the directory of its report.
+/// Checks a drill's name, which is used on command lines and as the report's directory.
 fn check_name(name: &str) -> Result<(), StoreError> {
     check_text("a drill's name", name)?;
     let bad = name.contains(['/', '\\']) || name.starts_with(['-', '.']) || name.trim() != name;

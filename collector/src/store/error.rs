@@ -21,7 +21,7 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
-    /// This user may not see whether there is one.
+    /// This user may not see whether there is a store.
     #[error("cannot read the store at {}: {source}; run this as root or as the user whose store it is, such as with `sudo`", path.display())]
     Hidden {
         /// The directory.
@@ -59,7 +59,7 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
-    /// It cannot be read without the right to write there.
+    /// The database cannot be read without the right to write in its directory.
     #[error("cannot read the store at {} as this user; run this as the user that the collector runs as, such as with `sudo -u`, or while the collector runs", path.display())]
     NeedsOwner {
         /// The directory.
@@ -87,16 +87,16 @@ pub enum StoreError {
     /// A plan or a note cannot be written as JSON or read back.
     #[error("the store holds JSON that cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// A command that was to be carried out sooner.
+    /// A command came after its deadline.
     #[error(
         "the command came too late: it was to be carried out until {}, and it is {} here; nothing was done, and nothing will be",
         Utc(*until),
         Utc(*now)
     )]
     TooLate {
-        /// Until when it held.
+        /// Its deadline.
         until: Wall,
-        /// When it would have been carried out.
+        /// When it would have been executed.
         now: Wall,
     },
     /// A drill cannot be started, or stopped, or found.

@@ -1,4 +1,4 @@
-//! Deleting what is older than it is to be kept.
+//! Deletes what is older than the retention time.
 
 use super::{Store, StoreError};
 use hopgap_proto::time::Wall;
@@ -14,8 +14,8 @@ pub struct Expired {
 }
 
 impl Store {
-    /// Deletes the blocks and sealed files whose records all came before `before`, and so
-    /// were recorded before it, whatever their agent's clock said. Drills and markers stay.
+    /// Deletes the blocks received, and the files sealed, before `before`. Their records were
+    /// recorded before it, whatever their agent's clock said. Drills and markers stay.
     ///
     /// # Errors
     ///
@@ -23,12 +23,12 @@ impl Store {
     pub fn expire(&mut self, before: Wall) -> Result<Expired, StoreError> {
         let before = before.as_nanos();
         let tx = self.db.transaction()?;
-        // Files first into the list of garbage: a crash leaves none that nobody knows.
+        // Lists the files as garbage first, so that a crash leaves no unlisted file.
         tx.execute(
             "INSERT OR IGNORE INTO garbage (path) SELECT path FROM segment WHERE sealed < ?1",
             [before],
         )?;
-        // What is deleted is not missing: runs of numbers, each as one row.
+        // Records the deleted numbers, one row a range: they do not count as missing.
         tx.execute(
             "INSERT INTO expired (run, first, last)
              SELECT run, min(number), max(number) FROM (
@@ -61,8 +61,8 @@ impl Store {
         })
     }
 
-    /// Removes the files that the catalogue has given up. One that cannot be removed costs
-    /// room and nothing else: it stays in the list and is tried again.
+    /// Removes the files listed as garbage. A file that cannot be removed only takes room: it
+    /// stays in the list and is tried again.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
         let paths: Vec<String> = self
             .db

@@ -1,39 +1,39 @@
-//! How far the records of an agent are in.
+//! Finds the time up to which an agent's records have arrived.
 
 use super::{Kind, Reader, StoreError};
 use hopgap_proto::record::{AgentName, RunId, SessionName};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use rusqlite::{OptionalExtension, params};
 
-/// An agent that says nothing else keeps records for so long before it ships them: 10 s by
-/// default, and some slack.
+/// How long an agent is assumed to keep records before it ships them, until its blocks show
+/// it: 10 s by default, and some slack.
 const HELD: Span = Span::from_secs(12);
 
-/// An agent closes a block this much later than it is due.
+/// How much later than due an agent may close a block.
 const LATE: Span = Span::from_secs(1);
 
-/// So many of a run's newest blocks are looked through for one of a session and kind.
+/// How many of a run's newest blocks are searched for one of a session and kind.
 const LOOKED_AT: i64 = 4_096;
 
-/// So many blocks show how long the agent keeps one open.
+/// How many blocks suffice to show how long the agent keeps one open.
 const ENOUGH: i64 = 8;
 
-/// How far the records of one end of a session are in.
+/// The time up to which the records of one end of a session have arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// What was recorded until then, on the clocks of this run of the agent, is in.
+    /// Everything recorded up to this time, on the clocks of this run of the agent, has arrived.
     pub until: Option<(RunId, ClockPair)>,
     /// When the agent was last heard of, on the collector's clock.
     pub heard: Option<Wall>,
 }
 
 impl Reader {
-    /// How far an agent's records of one kind of a session are in.
+    /// Returns the time up to which an agent's records of one session and kind have arrived.
     ///
-    /// Blocks of one session and kind follow each other, and all blocks are delivered in
-    /// the order in which they were closed: what was recorded before the newest block of
-    /// this kind was closed is in, and so is what was recorded so long before the newest of
-    /// any kind as the agent keeps a block open.
+    /// Blocks of one session and kind follow each other, and an agent delivers all blocks in
+    /// the order in which it closed them. So all records have arrived up to the closing of the
+    /// newest block of this kind, and also up to the closing of the newest block of any kind
+    /// less the time for which the agent keeps a block open. The later of the two counts.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl Reader {
         })
     }
 
-    /// The run whose blocks came last: an agent delivers them in the order in which it closed
-    /// them, whatever its wall clock said.
+    /// Returns the run whose blocks came last. An agent delivers blocks in the order in which it
+    /// closed them, whatever its wall clock said.
     fn newest_run(&self, agent: i64) -> Result<Option<(i64, RunId)>, StoreError> {
         Ok(self
             .db
@@ -86,7 +86,7 @@ impl Reader {
             .optional()?)
     }
 
-    /// The clocks when a run's newest block was closed, of a session and kind or of any.
+    /// Returns the clocks when a run's newest block was closed, of a session and kind or of any.
     fn newest_block(
         &self,
         run: i64,
@@ -112,7 +112,7 @@ impl Reader {
             .optional()?)
     }
 
-    /// How long a run keeps a block open, as its newest blocks show.
+    /// Returns how long a run keeps a block open, judged by its newest blocks.
     fn held(&self, run: i64) -> Result<Span, StoreError> {
         let (blocks, longest): (i64, Option<i64>) = self
             .db

@@ -1,4 +1,4 @@
-//! Reading beside the writer.
+//! Reads the store while another process may write to it.
 
 use super::{DATABASE, StoreError, schema};
 use hopgap_proto::plan::Plan;
@@ -47,7 +47,7 @@ impl Reader {
         &self.dir
     }
 
-    /// The plan in force at `at`, or the first one where that is before it; without
+    /// Returns the plan in force at `at`, or the first plan where `at` is before it; without
     /// keys. `None` where there never was a plan.
     ///
     /// # Errors
@@ -77,8 +77,8 @@ fn beside_a_writer(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// Without the right to write beside the database, `SQLite` opens one with a log of
-/// changes only while a writer has the log open.
+/// Whether the error means missing rights. Without the right to write beside the database,
+/// `SQLite` opens one with a log of changes only while a writer has the log open.
 fn lacks_rights(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -86,8 +86,7 @@ fn lacks_rights(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Opens a database that nobody writes to and whose log of changes is empty: all is in
-/// the file, and it stays as it is.
+/// Opens, without changing it, a database that nobody writes to and whose log is empty.
 fn at_rest(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
     let unreadable = || StoreError::NeedsOwner {
         path: dir.to_owned(),
@@ -99,7 +98,7 @@ fn at_rest(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
     }
     let absolute = std::path::absolute(path).map_err(|_| unreadable())?;
     let name = absolute.to_str().ok_or_else(unreadable)?;
-    // https://sqlite.org/uri.html: these would end the path or begin an escape.
+    // https://sqlite.org/uri.html: these characters end the path or begin an escape.
     let name = name
         .replace('%', "%25")
         .replace('?', "%3f")
@@ -113,7 +112,7 @@ fn at_rest(path: &Path, dir: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-/// A name that was checked when it was written.
+/// Reads a name; it was checked when it was written.
 pub(super) fn name<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
 where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,

@@ -1,4 +1,4 @@
-//! Reading records back, from blobs and from sealed files alike.
+//! Reads records back from blobs and from sealed files.
 
 mod size;
 
@@ -58,8 +58,8 @@ struct Stored {
 }
 
 impl Stored {
-    /// The block. What was decoded before it was stored can be decoded again, unless the
-    /// disk changed it; then the rest is worth more than an end.
+    /// Decodes the block; `None` where it is damaged. It was decoded before it was stored, so
+    /// only the disk can have changed it. The other blocks are still worth reading.
     fn decode(&self) -> Option<Block> {
         if self
             .crc
@@ -81,10 +81,10 @@ impl Stored {
 }
 
 impl Reader {
-    /// The records of a session whose times, on the clock of the agent that recorded
-    /// them, lie from `from` to `to`, of the kinds asked for, by agent and run. An
-    /// agent's own events come with those of its sessions. The clock readings are those
-    /// of that time and the next one after it, when its last records were shipped.
+    /// Returns a session's records of the given kinds from `from` to `to`, on the clock of the
+    /// agent that recorded them, by agent and run. An agent's own events come with those of
+    /// its sessions. The clock readings are those of that time and the next one after it,
+    /// when its last records were shipped.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Reader {
         self.records_of(session, None, kinds, from, to)
     }
 
-    /// The same of one agent's records alone: others' are not even looked at.
+    /// Returns the same for one agent, without reading other agents' records.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl Reader {
         from: Wall,
         to: Wall,
     ) -> Result<Runs, StoreError> {
-        // One state of the store, whatever is sealed meanwhile.
+        // Sees one state of the store, whatever is sealed meanwhile.
         let tx = self.db.unchecked_transaction()?;
         let whose = Whose {
             names: run_names(&tx)?,
@@ -166,8 +166,8 @@ impl Reader {
         Ok(statement.exists(params![agent.as_str(), from.as_nanos(), to.as_nanos()])?)
     }
 
-    /// The runs of an agent that closed a block from `from` to `to`, with its clocks
-    /// then: it ran, whether or not it recorded anything of a session.
+    /// Returns the runs of an agent that closed a block from `from` to `to`, with its clocks
+    /// then. They show that the agent ran, also where it recorded nothing of a session.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl Reader {
         self.echoes_of(None, from, to)
     }
 
-    /// The same of one agent.
+    /// Returns the same for one agent.
     ///
     /// # Errors
     ///
@@ -287,7 +287,7 @@ impl Reader {
             Kind::Traces | Kind::Events | Kind::Echoes => {}
         }
         let mut take = |stored: Stored| {
-            // Before it is decoded: what others recorded costs nothing.
+            // Checked before decoding, so that other agents' blocks cost nothing.
             let Some((agent, run)) = whose.recorded(stored.run) else {
                 return;
             };
@@ -326,7 +326,7 @@ pub(super) type RunNames = BTreeMap<i64, (AgentName, RunId)>;
 
 /// Whose records are read.
 pub(super) struct Whose<'a> {
-    /// All runs. A run tells whose a sealed row is, so that none may be missing here.
+    /// All runs. None may be missing: the run tells which agent a sealed row belongs to.
     pub(super) names: RunNames,
     /// The one agent whose records are wanted; `None` for all.
     only: Option<&'a AgentName>,
@@ -337,7 +337,7 @@ impl Whose<'_> {
         self.only.is_none_or(|only| only == agent)
     }
 
-    /// Who recorded a block of this run, where that is wanted.
+    /// Returns the agent and run of a run's row id, where that agent is wanted.
     pub(super) fn recorded(&self, run: i64) -> Option<&(AgentName, RunId)> {
         self.names.get(&run).filter(|(agent, _)| self.wants(agent))
     }
@@ -354,7 +354,7 @@ fn run_names(tx: &Transaction<'_>) -> Result<RunNames, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Whether an instant lies from `from` to `to`, on the clock that a block was closed by.
+/// Returns a test for instants from `from` to `to`, by the clocks read when a block closed.
 fn within(closed: ClockPair, from: Wall, to: Wall) -> impl Fn(Mono) -> bool {
     move |at| {
         let at = closed.wall_of(at);
@@ -362,7 +362,7 @@ fn within(closed: ClockPair, from: Wall, to: Wall) -> impl Fn(Mono) -> bool {
     }
 }
 
-/// Gives the blocks of a kind that overlap a time to `each`: those of a session (and,
+/// Passes the blocks of a kind that overlap a time to `each`: those of a session (and,
 /// for events, those of agents themselves), or all.
 fn blobs(
     tx: &Transaction<'_>,

@@ -1,4 +1,4 @@
-//! Another name for an agent that has records.
+//! Renames an agent that has records.
 
 use super::{Store, StoreError};
 use hopgap_proto::plan::{Destination, Plan};
@@ -6,9 +6,9 @@ use hopgap_proto::record::AgentName;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 impl Store {
-    /// Gives the records of `old` to `new`, in the plans that were in force, too, so that a
-    /// report on the past finds them under the new name. All or nothing; doing it again
-    /// changes nothing. Sealed files stay as they are: what they say is read by the run.
+    /// Moves the records of `old` to `new`, also in past plans, so that a report on the past
+    /// finds them under the new name. All or nothing; a repetition changes nothing. Sealed
+    /// files stay as they are: readers identify the agent of their rows by the run.
     ///
     /// # Errors
     ///
@@ -17,7 +17,7 @@ impl Store {
         let tx = self.db.transaction()?;
         if let Some(from) = id_of(&tx, old)? {
             match id_of(&tx, new)? {
-                // Something came under the new name already.
+                // Records have already come under the new name.
                 Some(into) => merge(&tx, from, into)?,
                 None => {
                     tx.execute(
@@ -45,8 +45,8 @@ fn id_of(tx: &Transaction<'_>, agent: &AgentName) -> Result<Option<i64>, StoreEr
 }
 
 fn merge(tx: &Transaction<'_>, from: i64, into: i64) -> Result<(), StoreError> {
-    // A run that delivered under both names. What expired of it is not missing under the
-    // new one either.
+    // The run delivered under both names. Its expired blocks are not missing under the new
+    // name either.
     for table in ["block", "expired"] {
         tx.execute(
             &format!(
@@ -113,7 +113,7 @@ fn rename_in_plans(
         .collect::<Result<Vec<(i64, String)>, _>>()?;
     for (id, json) in plans {
         let mut plan: Plan = serde_json::from_str(&json)?;
-        // A plan that has both had two agents.
+        // A plan with both names had two agents.
         if plan.agent(new).is_some() {
             continue;
         }

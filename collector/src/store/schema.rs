@@ -20,13 +20,12 @@ const APPLICATION: i64 = 0x6867_6170;
 /// `started` since 1970 UTC, `*_mono` since the agent's boot.
 ///
 /// `agent.newest` is when the block that came last was closed, on the agent's own clock.
-/// `refused` keeps frames aside that are whole but cannot be used.
-/// `block.crc` is the CRC-32 (IEEE) of the payload as it came, null where version 1 took it in.
+/// `refused` keeps whole frames that cannot be used.
+/// `block.crc` is the CRC-32 (IEEE) of the payload as it came, null where version 1 stored it.
 /// `segment.digest` is the SHA-256 of the sealed file, null where an older version sealed it.
-/// `expired` are the numbers of blocks that were deleted because of their age: they are
-/// not missing.
-/// `payload` is apart from `block` so that listing blocks touches no blobs, and both are
-/// rowid tables because blobs in a WITHOUT ROWID table cost double.
+/// `expired` holds the numbers of blocks deleted because of their age: they are not missing.
+/// `payload` is separate from `block` so that listing blocks reads no blobs. Both are rowid
+/// tables because blobs in a WITHOUT ROWID table cost double.
 const TABLES: &str = "
 CREATE TABLE agent (
   id INTEGER PRIMARY KEY,
@@ -133,11 +132,11 @@ CREATE TABLE expired (
 CREATE INDEX expired_by_run ON expired (run);
 ";
 
-/// Sets a connection of the writer up, creates the tables where they are missing and
-/// brings those of an older version up to date.
+/// Sets up the writer's connection, creates missing tables and upgrades those of an older
+/// version.
 pub(super) fn prepare(db: &mut Connection, dir: &Path) -> Result<(), StoreError> {
     check(db, dir)?;
-    // Before the first table: a database's page size is fixed by it. Blocks are tens of KiB.
+    // Set before the first table, which fixes the page size. Blocks are tens of KiB.
     db.pragma_update(None, "page_size", 16_384)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;

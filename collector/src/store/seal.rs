@@ -1,11 +1,11 @@
 //! Sealing: whole hours of probes and receptions become Parquet files.
 //!
-//! Three steps, so that the writer is never held up by the encoding:
-//! [`due`] finds an hour of which nothing came for a while, [`encode`] writes its file
-//! (complete, flushed and under its final name), and [`Store::commit`] swaps the file
-//! for the blobs in one transaction. A crash before the last step leaves a file that the
-//! catalogue does not know; the next attempt has the same name and replaces it. What
-//! comes for an hour after it was sealed becomes a further file of that hour.
+//! Three steps, so that encoding never holds up the writer:
+//! [`due`] finds an hour for which nothing came for a while, [`encode`] writes its file
+//! (complete, flushed and under its final name), and [`Store::commit`] replaces the blobs
+//! with the file in one transaction. A crash before the last step leaves a file that is not
+//! in the catalogue; the next attempt uses the same name and replaces it. Blocks that come
+//! for an hour after it was sealed become a further file of that hour.
 
 use super::block::Kind;
 use super::segment::{Origin, Row, write};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Nanoseconds of an hour.
 const HOUR: i64 = 3_600_000_000_000;
 
-/// Which hour of UTC, counted from 1970.
+/// Returns the hour of UTC, counted from 1970.
 pub(super) fn hour_of(at: Wall) -> i64 {
     at.as_nanos().div_euclid(HOUR)
 }
@@ -30,9 +30,9 @@ pub struct Due {
     pub session: SessionName,
     /// Probes or receptions.
     pub kind: Kind,
-    /// Hours since 1970. A block is of the hour in which its first record lies.
+    /// Hours since 1970. A block belongs to the hour of its first record.
     pub hour: i64,
-    /// Path of the file to be, from the store's directory.
+    /// Path that the file will have, from the store's directory.
     path: String,
     /// The blocks, in the order of their first records.
     blocks: Vec<i64>,
@@ -52,10 +52,11 @@ pub struct Encoded {
     pub damaged: Vec<i64>,
 }
 
-/// Of an hour of a clock that is ahead nothing more comes when nothing came for so long.
+/// An hour in the future (from a clock that is ahead) is sealed after nothing came for it
+/// for this long.
 const OVER: Span = Span::from_secs(86_400);
 
-/// The oldest hour that is over and of which nothing came for `quiet`.
+/// Returns the oldest hour that is over and for which nothing came for `quiet`.
 ///
 /// # Errors
 ///
@@ -74,7 +75,7 @@ pub fn due(reader: &Reader, now: Wall, quiet: Span) -> Result<Option<Due>, Store
                 hour_of(now - quiet),
                 (now - quiet).as_nanos(),
                 (now - quiet.max(OVER)).as_nanos(),
-                // The hours that are running: their blocks are many, and none is due.
+                // Skips the current hours: they have many blocks, and none is due.
                 hour_of(now) + 1
             ],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
@@ -177,7 +178,7 @@ fn fill<R: Row>(
                     row.get::<_, Option<u32>>(5)?,
                 ))
             })?;
-            // Rows would hide that its bytes are no more those that came.
+            // Sealing would hide that the bytes no longer match their checksum.
             let whole = crc.is_none_or(|crc| crc == crc32fast::hash(&data));
             let block = whole.then(|| Block::decode(&data).ok()).flatten();
             let Some(rows) = block.and_then(|b| rows_of(b.body)) else {
@@ -200,9 +201,8 @@ fn fill<R: Row>(
     Ok((rows, damaged))
 }
 
-/// `sealed/KIND/SESSION/2026-11-23T02.parquet`, with a number for a further file of an
-/// hour: the first such path that the catalogue does not know, nor as one that is still to be
-/// deleted.
+/// Returns `sealed/KIND/SESSION/2026-11-23T02.parquet`, with a number for a further file of
+/// the hour: the first such path that is neither in the catalogue nor listed for deletion.
 fn free_path(
     tx: &Transaction<'_>,
     kind: Kind,
@@ -248,7 +248,7 @@ impl Store {
             tx.execute("UPDATE block SET damaged = 1 WHERE id = ?1", [id])?;
         }
         if encoded.rows == 0 && encoded.damaged.len() == due.blocks.len() {
-            // Nothing could be read: there is nothing to keep but the blobs.
+            // No block could be read: keeps only the blobs.
             tx.execute(
                 "INSERT OR IGNORE INTO garbage (path) VALUES (?1)",
                 [&due.path],
@@ -295,7 +295,7 @@ impl Store {
         Ok(())
     }
 
-    /// Seals every hour that is due; the paths of the files.
+    /// Seals every hour that is due; returns the paths of the files.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Reads sealed files back.
 //!
-//! A file that is missing, damaged or another's ends no report. Nothing of it is believed,
-//! and what it held is told as lost, by an event of each run whose blocks were sealed in
-//! it: then that time is no data.
+//! A missing, damaged or foreign file does not stop a report. Nothing in it is used: each
+//! run with blocks sealed in it gets an event that reports them lost, so that this time
+//! counts as no data.
 
 use super::records::{RunNames, RunRows, Runs, Whose};
 use super::schema::keeps_digests;
@@ -23,7 +23,7 @@ struct Entry {
     digest: Option<Vec<u8>>,
 }
 
-/// Why nothing of a sealed file is believed.
+/// Why a sealed file is not used.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("is missing")]
@@ -42,10 +42,10 @@ enum Fault {
     Store(#[from] StoreError),
 }
 
-/// Rows of one origin that are held before they are given to their run.
+/// Most rows of one origin that are collected before they are passed to their run.
 const MOST_GATHERED: usize = 1 << 16;
 
-/// Gives the sealed rows of a session and a time to `put`, each with the run that
+/// Passes the sealed rows of a session and a time to `put`, each with the run that
 /// recorded it.
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub(super) fn read<R: Row>(
     Ok(())
 }
 
-/// That blocks were lost, the last of them closed at `last`, the first at `from`.
+/// Makes an event for lost blocks: the first was closed at `from`, the last at `last`.
 pub(super) fn lost(blocks: u32, last: ClockPair, from: Wall) -> Event {
     Event {
         at: last.mono,
@@ -117,8 +117,8 @@ fn entries<R: Row>(
     Ok(entries.collect::<Result<_, _>>()?)
 }
 
-/// Opens a file that is as it was sealed. The digest tells; where an older version kept
-/// none, each row is looked at.
+/// Opens a file and checks that it is as it was sealed: by its digest or, where an older
+/// version kept none, row by row.
 fn checked<R: Row>(entry: &Entry, session: &SessionName) -> Result<Segment, Fault> {
     if !entry.path.exists() {
         return Err(Fault::Missing);
@@ -155,14 +155,15 @@ fn checked<R: Row>(entry: &Entry, session: &SessionName) -> Result<Segment, Faul
     Ok(segment)
 }
 
-/// Some damage makes the Parquet reader panic. It holds no state of ours.
+/// Turns a panic of the Parquet reader, which some damage causes, into an error. The reader
+/// holds no state of ours.
 fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Fault> {
     let read = catch_unwind(AssertUnwindSafe(read)).map_err(|_| Fault::Unreadable)?;
     Ok(read?)
 }
 
-/// Gives the rows to their runs. Rows of one block follow each other: they are gathered
-/// until the origin changes.
+/// Passes the rows to their runs. Rows of one block follow each other, so they are
+/// collected until the origin changes.
 fn give<R: Row>(
     segment: &Segment,
     entry: &Entry,
@@ -199,7 +200,7 @@ fn give<R: Row>(
     Ok(())
 }
 
-/// Tells each run whose blocks were sealed in a file that they are lost.
+/// Adds an event that reports lost blocks to each run with blocks sealed in a file.
 fn tell_lost(
     tx: &Transaction<'_>,
     whose: &Whose<'_>,
@@ -227,14 +228,14 @@ fn tell_lost(
     Ok(())
 }
 
-/// Who a sealed row belongs to. It has the name that its agent had when it was sealed; of
-/// one that was renamed, the run says who it is.
+/// Returns the agent of a sealed row. The row keeps the agent's name from the time of
+/// sealing; the run identifies an agent that was renamed since.
 fn owner(names: &RunNames, sealed: AgentName, run: RunId) -> AgentName {
     let of_run = || names.values().filter(|(_, r)| *r == run).map(|(a, _)| a);
     let mut others = of_run();
     match (others.next(), others.next()) {
         (Some(only), None) => only.clone(),
-        // Agents that began in the same nanosecond.
+        // No such run, or two agents that started in the same nanosecond.
         _ => sealed,
     }
 }

@@ -1,17 +1,18 @@
-//! What is known of the agents.
+//! The status of agents and of their newest probes.
 
 use super::{Kind, Reader, Store, StoreError};
 use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, params};
 
-/// What is dated later than this when it comes cannot be: a century.
+/// Most that a block may be dated after its arrival, in nanoseconds: a century.
 const AHEAD: i64 = 36_525 * 86_400_000_000_000;
-/// A record may be stamped so long after its block was closed.
+/// Most that a record may be stamped after its block was closed, in nanoseconds.
 const AFTER_CLOSING: i64 = 60_000_000_000;
-/// What came longer before the last was recorded before a wall clock was set back.
+/// Blocks that came this much before the newest, in nanoseconds, do not count: they were
+/// recorded before a wall clock was set back.
 const TOGETHER: i64 = 120_000_000_000;
-/// Blocks that a session's newest minute is told by, at most.
+/// Most blocks that are read for a session's newest minute.
 const BLOCKS: i64 = 4_096;
 
 /// What is known of one agent.
@@ -25,8 +26,8 @@ pub struct AgentStatus {
     pub last_seen: Wall,
     /// The version of its program, as it said.
     pub version: Option<String>,
-    /// When its block that came last was closed, on its own clock: what it recorded since
-    /// is still on its way.
+    /// When the block that came last was closed, on the agent's own clock. Later records are
+    /// still on their way.
     pub newest: Option<Wall>,
     /// Blocks stored.
     pub blocks: u64,
@@ -39,7 +40,7 @@ pub struct AgentStatus {
 }
 
 impl Store {
-    /// The names of all agents that were ever let in.
+    /// Returns the names of all agents that were ever let in.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl Store {
         Ok(names)
     }
 
-    /// Notes that an agent was heard of, and its program's version where it said so.
+    /// Records that an agent was heard of, and its program's version where it gave one.
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ impl Store {
     }
 }
 
-/// The newest minute of a session's probes, by the tallies of its blocks.
+/// The newest minute of a session's probes, summed from the tallies of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Minute {
     /// The newest probe, on the sender's wall clock.
@@ -89,14 +90,14 @@ pub struct Minute {
     pub refused: u64,
     /// The newest probe of the newest block with an answer; `None` where none has one.
     pub last_answered: Option<Wall>,
-    /// Probes not answered in the blocks since.
+    /// Probes not answered in the blocks after that.
     pub unanswered_since: u64,
 }
 
 impl Reader {
-    /// The newest minute of the probes that `sender` sent in a session; `None` where it has
-    /// none. What others delivered counts not, nor what is dated later than the block of `sender`
-    /// that came last: its wall clock was set back since.
+    /// Returns the newest minute of the probes that `sender` sent in a session; `None` where
+    /// there are none. Ignores blocks of other agents, and blocks dated more than a minute after
+    /// the block of `sender` that came last: its wall clock was set back since.
     ///
     /// # Errors
     ///
@@ -154,7 +155,7 @@ impl Reader {
         Ok(minute)
     }
 
-    /// All agents that were ever heard of, by name.
+    /// Returns all agents that were ever heard of, ordered by name.
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl Reader {
     }
 }
 
-/// The row of an agent, made where it is missing.
+/// Returns the row id of an agent, creating the row where it is missing.
 pub(super) fn agent_id(db: &Connection, agent: &AgentName, now: Wall) -> Result<i64, StoreError> {
     db.prepare_cached(
         "INSERT INTO agent (name, first_seen, last_seen) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING",

@@ -1,4 +1,4 @@
-//! What the catalogue says of runs and blocks, and whether the blocks bear it out.
+//! Reads runs and blocks from the catalogue and checks the blocks against it.
 
 use super::super::block::tally_of;
 use super::super::reader::name;
@@ -102,7 +102,7 @@ pub(super) fn expired(tx: &Transaction<'_>, run: i64) -> Result<Vec<(u64, u64)>,
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A block as it is stored, `None` where it was sealed; or what is wrong with it.
+/// Returns a stored block, `None` where it was sealed, or what is wrong with it.
 pub(super) fn block(
     tx: &Transaction<'_>,
     run: &RunEntry,
@@ -128,7 +128,7 @@ fn check(run: &RunEntry, entry: &Entry, data: &[u8]) -> Result<Block, String> {
         return Err("its checksum does not hold".to_owned());
     }
     let block = Block::decode(data).map_err(|error| error.to_string())?;
-    // Not the agent's name: it may have been renamed.
+    // Does not compare the agent's name: the agent may have been renamed.
     let key = &block.header.key;
     if key.run != run.run || key.number != entry.number {
         return Err(format!(

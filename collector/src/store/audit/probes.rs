@@ -1,36 +1,36 @@
-//! The numbers of probes: which are missing, which were recorded twice.
+//! Finds probe numbers that are missing or were recorded twice.
 
 use super::Missing;
 use hopgap_proto::record::{FlowIndex, Probe};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Between a probe's timeout and its record in a block that is open: the kernel's stamp is
-/// waited for, and shells hand records over in batches.
+/// Longest time from a probe's timeout to its record in an open block: the agent waits for
+/// the kernel's stamp, and shells hand over records in batches.
 const HAND_OVER: Span = Span::from_secs(1);
 
-/// Tmax of a session that no plan knows any more, which is generous.
+/// Tmax assumed for a session that is not in the plan; generous.
 const UNKNOWN_TIMEOUT: Span = Span::from_secs(10);
 
-/// Gaps, and numbers with more than one record, that are held of one agent. An agent that
-/// makes no such on purpose has some thousands.
+/// Most gaps, and numbers with more than one record, held for one agent. An honest agent has
+/// some thousands.
 const MOST_HELD: usize = 1 << 20;
-/// Records of numbers with more than one that are held of one agent, to be compared.
+/// Most records held for comparison for one agent.
 const MOST_RECORDS: usize = 2 << 20;
-/// Records that are compared of one number. A probe that was answered late and twice has three.
+/// Most records compared for one number. A probe answered late and twice has three.
 const MOST_OF_ONE: usize = 16;
 
 /// What is wrong with the probes of one session in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProbeFaults {
-    /// Records that are there twice, equal in everything.
+    /// Records that equal an earlier record in everything.
     pub twice: u64,
-    /// Probes that were sent and of which there is no record, though all blocks are there.
+    /// Probes that were sent and have no record, though no missing block explains it.
     pub missing: u64,
     /// Records that were not compared, because the agent has more gaps in its numbers, or more
-    /// records of one number, than an audit holds: who makes that up must not cost all memory.
+    /// records of one number, than an audit holds: forged records must not use up all memory.
     pub unjudged: u64,
-    /// Probes that were in missing blocks, or that the agent said to have lost.
+    /// Missing probes that a missing block, or a loss that the agent reported, explains.
     pub explained: u64,
 }
 
@@ -41,7 +41,7 @@ impl ProbeFaults {
     }
 }
 
-/// Numbers without a gap, with the times of the first and the last.
+/// A range of numbers without a gap, with the send times of the first and the last.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     last: u32,
@@ -52,7 +52,7 @@ struct Stretch {
 /// One flow of one session in one run.
 type Key = (i64, i64, FlowIndex);
 
-/// What is known of a run when its probes are judged.
+/// What is known of a session's run when its probes are judged.
 pub(super) struct Context<'a> {
     pub(super) run: i64,
     pub(super) session: i64,
@@ -69,10 +69,10 @@ pub(super) struct Context<'a> {
 pub(super) struct Senders {
     from: Wall,
     to: Wall,
-    /// By first number. A session may begin again in a run, and its numbers with it: then
-    /// flows are told apart by time, in [`Senders::faults`].
+    /// Stretches by first number. A session may restart within a run and number from the start
+    /// again; [`Senders::faults`] tells these stretches apart by time.
     stretches: BTreeMap<Key, BTreeMap<u32, Stretch>>,
-    /// Numbers of which there is more than one record.
+    /// Numbers with more than one record.
     suspects: BTreeSet<(Key, u32)>,
     /// Their records.
     records: BTreeMap<(Key, u32), Vec<Probe>>,
@@ -80,11 +80,11 @@ pub(super) struct Senders {
     unjudged: BTreeMap<(i64, i64), u64>,
     /// The agent of each run.
     agents: BTreeMap<i64, i64>,
-    /// What is held of each agent.
+    /// How much is held for each agent.
     held: BTreeMap<i64, Held>,
 }
 
-/// How much is held of one agent.
+/// How much is held for one agent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     numbers: usize,
@@ -92,7 +92,7 @@ struct Held {
 }
 
 impl Senders {
-    /// Judges what was sent in that time; `agents` says whose each run is.
+    /// Judges probes sent in that time; `agents` maps each run to its agent.
     pub(super) fn new(from: Wall, to: Wall, agents: BTreeMap<i64, i64>) -> Self {
         Self {
             from,
@@ -107,7 +107,7 @@ impl Senders {
         }
     }
 
-    /// Takes records in.
+    /// Adds records.
     pub(super) fn take(&mut self, run: i64, session: Option<i64>, rows: &[Probe]) {
         let Some(session) = session else { return };
         let agent = self.agents.get(&run).copied().unwrap_or(run);
@@ -128,12 +128,12 @@ impl Senders {
         }
     }
 
-    /// Whether some numbers have more than one record, which are to be compared.
+    /// Returns whether some numbers have several records, which need [`Senders::compare`].
     pub(super) fn suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// Takes the same records in again and compares those of one number.
+    /// Takes the same records a second time and compares those that share a number.
     pub(super) fn compare(&mut self, run: i64, session: Option<i64>, rows: &[Probe]) {
         let Some(session) = session else { return };
         let agent = self.agents.get(&run).copied().unwrap_or(run);
@@ -155,7 +155,7 @@ impl Senders {
         }
     }
 
-    /// What is wrong with one session in one run.
+    /// Returns what is wrong with one session in one run.
     pub(super) fn faults(&self, context: &Context<'_>) -> ProbeFaults {
         let (run, session) = (context.run, context.session);
         let mut faults = ProbeFaults {
@@ -178,7 +178,7 @@ impl Senders {
                 let count = u64::from(first - before.last - 1);
                 let (lower, upper) = (before.last_sent, after.first_sent);
                 before = after;
-                // Numbers began anew between them.
+                // The session restarted its numbers between them.
                 let anew = upper < lower || begun.iter().any(|at| lower < *at && *at <= upper);
                 if count == 0 || anew {
                     continue;
@@ -189,7 +189,7 @@ impl Senders {
                 }
                 let waits = context.timeout.unwrap_or(UNKNOWN_TIMEOUT) + HAND_OVER;
                 if upper + waits >= context.ended.mono {
-                    // They were waited for when the run ended.
+                    // The run ended while it still waited for these probes.
                     continue;
                 }
                 let explained = context.records_lost
@@ -208,7 +208,7 @@ impl Senders {
     }
 }
 
-/// Adds a number; false where it is there already.
+/// Adds a number; returns false where it is already there.
 fn add(flow: &mut BTreeMap<u32, Stretch>, seq: u32, sent: Mono) -> bool {
     let below = flow.range_mut(..=seq).next_back();
     let joined = match below {

@@ -27,7 +27,7 @@ struct Entry {
     session: i64,
     records: i64,
     bytes: i64,
-    /// Records of the blocks that it replaced.
+    /// Number of records in the blocks that it replaced.
     of_blocks: i64,
     digest: Option<Vec<u8>>,
 }
@@ -54,7 +54,7 @@ fn entries(tx: &Transaction<'_>, (from, to): (Wall, Wall)) -> Result<Vec<Entry>,
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The row ids of runs, by what sealed rows say of theirs.
+/// Row ids of runs, by the agent and run that sealed rows name.
 struct RunsByOrigin {
     of_run: BTreeMap<RunId, i64>,
     of_both: BTreeMap<(AgentName, RunId), i64>,
@@ -73,7 +73,7 @@ impl RunsByOrigin {
 
     fn get(&self, origin: &Origin) -> Option<i64> {
         let name = origin.agent()?;
-        // A file keeps the name that the agent had then.
+        // A sealed file keeps the name that the agent had when it was sealed.
         self.of_both
             .get(&(name, origin.run))
             .or_else(|| self.of_run.get(&origin.run))
@@ -81,8 +81,8 @@ impl RunsByOrigin {
     }
 }
 
-/// Reads the sealed files that overlap a time, whole, and gives their probes to `each`,
-/// with the row ids of run and session; how many files, and what is wrong with them.
+/// Reads every sealed file that overlaps a time completely. Passes their probes to `each`
+/// with the row ids of run and session. Returns the number of files and their faults.
 pub(super) fn check(
     reader: &Reader,
     tx: &Transaction<'_>,
@@ -110,8 +110,7 @@ pub(super) fn check(
     Ok((count, faults))
 }
 
-/// Gives the probes of these files to `each` once more, after [`check`] has said what is
-/// wrong with any.
+/// Passes the probes of these files to `each` again; [`check`] has reported the faults.
 pub(super) fn read_again(
     reader: &Reader,
     tx: &Transaction<'_>,
@@ -129,7 +128,7 @@ pub(super) fn read_again(
     Ok(())
 }
 
-/// Of a file that could be read, with so many rows and bytes.
+/// Returns what is wrong with a readable file that has this many rows and bytes.
 fn what_is_wrong(file: &Path, entry: &Entry, (rows, length): (u64, u64)) -> Option<String> {
     let Entry {
         records,
@@ -171,7 +170,7 @@ fn read_probes(
     })
 }
 
-/// How many rows and bytes the file has.
+/// Returns how many rows and bytes the file has.
 fn read<R: super::super::segment::Row>(
     file: &Path,
     mut each: impl FnMut(&Origin, &R),

@@ -1,4 +1,4 @@
-//! An agent's spool, held against the store.
+//! Compares an agent's spool with the store.
 
 use super::super::StoreError;
 use super::super::schema::keeps_checksums;
@@ -24,9 +24,9 @@ struct SpoolFrame {
     /// `None`: this program cannot read it as a block.
     key: Option<BlockKey>,
     crc: u32,
-    /// All of it, where it cannot be read.
+    /// The whole frame, where it cannot be read as a block.
     raw: Option<Vec<u8>>,
-    /// The cursor says that the collector has it.
+    /// Whether the cursor says that the collector has it.
     acknowledged: bool,
 }
 
@@ -52,14 +52,14 @@ pub struct SpoolAudit {
     pub stored: u64,
     /// Frames that the collector could not use, and kept aside.
     pub kept_aside: u64,
-    /// Frames that are to be delivered yet.
+    /// Frames that are still to be delivered.
     pub waiting: u64,
     /// Frames that the collector has acknowledged and the store does not have.
     pub missing: Vec<BlockKey>,
-    /// Frames of which the store has a block of the same key with other bytes.
+    /// Frames for which the store has a block with the same key and other bytes.
     pub different: Vec<BlockKey>,
-    /// Stretches of bytes that are no frame. The agent finds and counts them when their
-    /// turn comes.
+    /// Stretches of bytes that are no frame. The agent finds and counts them when it comes
+    /// to deliver them.
     pub damaged: u64,
 }
 
@@ -70,8 +70,8 @@ impl SpoolAudit {
 }
 
 impl SpoolFrames {
-    /// Reads the segments in `dir`. Its agent may run: a frame that is being written is
-    /// left out, and so is a segment that is removed meanwhile.
+    /// Reads the segments in `dir`, also while the agent runs: skips a frame that is being
+    /// written and a segment that is removed meanwhile.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl SpoolFrames {
             let path = path.to_owned();
             move |source| SpoolError { path, source }
         };
-        // First: what it says is acknowledged stays so.
+        // Read before the segments: what it acknowledges stays acknowledged.
         let cursor = cursor(dir);
         let mut segments = BTreeMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
@@ -120,7 +120,7 @@ impl SpoolFrames {
                         let raw = bytes.get(offset..end).unwrap_or_default();
                         (end, None, 0, Some(raw.to_owned()))
                     }
-                    // The end of what is being written, or was when the agent was killed.
+                    // A frame that is being written, or was when the agent was killed.
                     Err(FrameError::Torn { .. }) => continue,
                     Err(FrameError::Corrupt { .. }) => {
                         this.damaged += 1;
@@ -144,15 +144,15 @@ fn key(payload: &[u8]) -> Option<BlockKey> {
     Some(Block::peek(payload).ok()?.header.key)
 }
 
-/// Up to where all is acknowledged: segment and byte.
+/// Returns the segment and byte up to which everything is acknowledged.
 fn cursor(dir: &Path) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(dir.join("cursor")).ok()?;
-    // Agents of later releases add when the last block before it was closed.
+    // Later agents append when the last block before it was closed.
     let mut words = text.split_whitespace();
     Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
-/// The numbers of the blocks in spools, by agent and run: they are not missing.
+/// Returns the block numbers found in spools, by agent and run: they are not missing.
 pub(super) fn waiting(spools: &[SpoolFrames]) -> BTreeMap<(AgentName, RunId), BTreeSet<u64>> {
     let mut numbers: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
     let frames = spools.iter().flat_map(|spool| &spool.frames);

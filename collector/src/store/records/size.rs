@@ -1,32 +1,32 @@
-//! How much there is to read, before it is read.
+//! Bounds how much a query reads, before it runs.
 
 use super::super::{Kind, Reader, StoreError};
 use hopgap_proto::record::{AgentName, SessionName};
 use hopgap_proto::time::Wall;
 use rusqlite::params;
 
-/// Memory of one probe or arrival, with all that analysis makes of it, in bytes.
+/// Memory of one probe, reception or trace with its analysis, in bytes.
 const ROW: u64 = 270;
-/// Of an event.
+/// Memory of an event, in bytes.
 const EVENT: u64 = 200;
-/// Of an echo.
+/// Memory of an echo, in bytes.
 const ECHO: u64 = 100;
-/// Of a block: its readings of the clocks.
+/// Memory of a block's clock readings, in bytes.
 const BLOCK: u64 = 100;
-/// Of a byte of a block of traceroutes: a hop takes three bytes at least.
+/// Memory for each encoded byte of traceroutes, in bytes: a hop is encoded in three or more.
 const TRACE_BYTE: u64 = 24;
 
-/// How much a reading holds at most.
+/// Upper bound of what a query reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Records, of all kinds.
+    /// Number of records, of all kinds.
     pub records: u64,
-    /// Memory that they and their analysis take at most, in bytes.
+    /// Most memory that they and their analysis take, in bytes.
     pub bytes: u64,
 }
 
 impl Size {
-    /// Of so many probes.
+    /// Returns the size of this many probes.
     pub const fn of_probes(records: u64) -> Self {
         Self {
             records,
@@ -47,7 +47,7 @@ impl std::ops::Add for Size {
 }
 
 impl Reader {
-    /// What [`Reader::records_by`] reads at most, asked the same.
+    /// Returns the most that [`Reader::records_by`] reads with the same arguments.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Reader {
         Ok(size)
     }
 
-    /// What [`Reader::echoes_by`] reads at most, asked the same.
+    /// Returns the most that [`Reader::echoes_by`] reads with the same arguments.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Parquet by columns: what a row is made of is said by [`Row::COLUMNS`].
+//! Reads and writes Parquet by columns; [`Row::COLUMNS`] lists the columns of a row.
 
 use super::super::StoreError;
 use super::row::{Origin, Row};
@@ -31,13 +31,13 @@ const DICTIONARY: usize = 1 << 16;
 pub(in crate::store) enum Holds {
     /// Text of few different values.
     Text,
-    /// An unsigned number of so many bits.
+    /// An unsigned number with this many bits.
     Unsigned(i8),
-    /// A signed number of so many bits.
+    /// A signed number with this many bits.
     Signed(i8),
     /// An instant of UTC in nanoseconds.
     Time,
-    /// A length of time in nanoseconds that repeats where times are rounded to the
+    /// A length of time in nanoseconds. Values repeat where times are rounded to the
     /// session's time unit.
     Length,
 }
@@ -51,7 +51,7 @@ pub(in crate::store) struct Column {
 }
 
 impl Column {
-    /// In Parquet a number of up to 32 bits is an INT32.
+    /// Whether Parquet stores it as an INT32: a number of up to 32 bits.
     fn narrow(&self) -> bool {
         matches!(self.holds, Holds::Unsigned(..=32) | Holds::Signed(..=32))
     }
@@ -148,7 +148,7 @@ impl Table {
     }
 }
 
-/// Writes rows into a new file, flushed to the disk when this returns; how many.
+/// Writes rows into a new file, flushed to the disk when this returns; returns how many.
 ///
 /// `fill` is called with a sink that takes the rows one by one.
 pub(in crate::store) fn write<R: Row>(
@@ -280,8 +280,8 @@ fn properties<R: Row>() -> Result<WriterProperties, ParquetError> {
         let path = ColumnPath::from(column.name);
         builder = match column.holds {
             Holds::Text => builder.set_column_dictionary_enabled(path, true),
-            // A dictionary for as long as it is small: lengths rounded to 100 ns have some
-            // thousand values, of which each then takes less than its difference would.
+            // Uses a dictionary while it is small: lengths rounded to 100 ns have some thousand
+            // values, which take less room in it than as differences.
             Holds::Length => builder
                 .set_column_dictionary_enabled(path.clone(), true)
                 .set_column_dictionary_page_size_limit(path.clone(), DICTIONARY)

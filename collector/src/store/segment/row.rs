@@ -16,7 +16,7 @@ pub(in crate::store) struct Origin {
     pub(in crate::store) session: ByteArray,
     pub(in crate::store) agent: ByteArray,
     pub(in crate::store) run: RunId,
-    /// Wall minus monotonic, when the row's block was closed.
+    /// Wall clock minus monotonic clock when the row's block was closed.
     pub(in crate::store) offset: Span,
 }
 
@@ -43,14 +43,14 @@ pub(in crate::store) trait Row: Sized {
     const COLUMNS: &'static [Column];
     /// Which column is its time.
     const TIME: usize;
-    /// How many of the columns the first version of sealed files had; those after them
-    /// are null in such a file.
+    /// How many of the columns the first version of sealed files had. The later columns are
+    /// null in such a file.
     const FIRST_COLUMNS: usize = Self::COLUMNS.len();
 
     /// Adds itself to the columns.
     fn put(&self, origin: &Origin, columns: &mut [Values]);
 
-    /// Reads a row back; `None` where it holds what was never written.
+    /// Reads a row back; `None` where it holds a value that is never written.
     fn take(table: &Table, row: usize) -> Option<(Origin, Self)>;
 }
 
@@ -77,7 +77,7 @@ const OFFSET: Column = column("clock_offset_ns", Holds::Signed(64));
 const FLOW: Column = column("flow", Holds::Unsigned(8));
 const SEQ: Column = column("seq", Holds::Unsigned(32));
 
-/// Texts of the columns of few values, made once.
+/// Texts of the columns with few distinct values, made once.
 struct Words {
     kernel: ByteArray,
     hardware: ByteArray,
