@@ -1,5 +1,5 @@
-//! Who agents are: the collector's own certificate authority, the certificates that it
-//! gave out, and the tokens with which agents join.
+//! Identities of agents: the collector's own certificate authority, the certificates that
+//! it issued, and the tokens with which agents join.
 //!
 //! ```text
 //! STORE/identity/               0700
@@ -7,10 +7,9 @@
 //!   identity.db                 agents, certificates, tokens (hashes only)
 //! ```
 //!
-//! A [`Catalogue`] may be open in several processes: what the command line changes, the
-//! running collector finds at the next request. Time is an argument everywhere. The
-//! server's own key is made anew at every start and never touches the disk: agents trust
-//! the authority, not the key.
+//! Several processes may open a [`Catalogue`]: the running collector sees a change by the
+//! command line at the next request. Time is always an argument. The server makes a new key
+//! at every start and never writes it to disk: agents trust the authority, not the key.
 
 mod authority;
 mod catalogue;
@@ -36,7 +35,7 @@ use std::sync::Arc;
 /// The directory within the store's.
 const FOLDER: &str = "identity";
 
-/// The authority and the catalogue of the store in `store`, made where they are missing.
+/// Opens the authority and the catalogue of the store in `store`; creates missing ones.
 ///
 /// # Errors
 ///
@@ -44,17 +43,17 @@ const FOLDER: &str = "identity";
 pub fn open(store: &Path) -> Result<(Authority, Catalogue), IdentityError> {
     let folder = Folder::open(&store.join(FOLDER))?;
     let mut catalogue = Catalogue::open(&folder)?;
-    // Two processes that start at once make one authority.
+    // Two processes that start at the same time must make only one authority.
     let authority = catalogue.alone(|now| Authority::load_or_make(&folder, now))?;
     Ok((authority, catalogue))
 }
 
-/// The cryptography that everything here uses.
+/// Returns the cryptography provider for all TLS here.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Random bytes that nobody can guess.
+/// Returns random bytes that nobody can guess.
 fn random<const N: usize>() -> Result<[u8; N], IdentityError> {
     let mut bytes = [0; N];
     provider()

@@ -18,9 +18,9 @@ use time::OffsetDateTime;
 
 const FILE: &str = "authority.pem";
 
-/// How long the authority lives: longer than the installation.
+/// How long the authority is valid: longer than an installation lives.
 const AUTHORITY_LIFE: Span = Span::from_secs(10 * 365 * 86_400);
-/// Certificates are valid from this long before they were made: clocks differ.
+/// How long before its making a certificate becomes valid, because clocks differ.
 const BACKDATED: Span = Span::from_secs(86_400);
 
 /// Signs certificates.
@@ -41,7 +41,7 @@ impl fmt::Debug for Authority {
 pub struct Issued {
     /// The certificate as PEM.
     pub pem: String,
-    /// What it is known by in the catalogue.
+    /// Its key in the catalogue.
     pub fingerprint: Fingerprint,
     /// Its serial number, hexadecimal.
     pub serial: String,
@@ -51,8 +51,8 @@ pub struct Issued {
     pub not_after: Wall,
 }
 
-/// What is taken of a signing request: its public key, which its sender has the private
-/// key of.
+/// The public key of a signing request; the requester has proved that it holds the private
+/// key.
 pub struct SigningRequest(PublicKey);
 
 impl SigningRequest {
@@ -94,12 +94,12 @@ impl Authority {
         })
     }
 
-    /// The fingerprint that tokens pin.
+    /// Returns the fingerprint that tokens pin.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.certificate)
     }
 
-    /// Its certificate as PEM, without the key.
+    /// Returns its certificate as PEM, without the key.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -109,8 +109,8 @@ impl Authority {
         &self.certificate
     }
 
-    /// A certificate for an agent. Of its request only the key counts: what the
-    /// certificate says is said here.
+    /// Makes a certificate for an agent. Takes only the key from the request; all other content
+    /// is set here.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Authority {
         })
     }
 
-    /// A new key and certificate for this collector, reachable by `names`.
+    /// Makes a new key and certificate for this collector, reachable by `names`.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Authority {
     }
 }
 
-/// Private key and certificate of a new authority, as PEM.
+/// Makes the private key and certificate of a new authority, as PEM.
 fn make(now: Wall) -> Result<String, IdentityError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -176,7 +176,7 @@ fn make(now: Wall) -> Result<String, IdentityError> {
     Ok(key.serialize_pem() + &certificate.pem())
 }
 
-/// What both kinds of certificates below the authority share.
+/// Returns the parameters shared by agents' and the collector's certificates.
 fn leaf(now: Wall, not_after: Wall) -> Result<CertificateParams, IdentityError> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::ExplicitNoCa;
@@ -194,7 +194,7 @@ fn named(name: &str) -> DistinguishedName {
     dn
 }
 
-/// RFC 5280 section 4.1.2.2: positive, unique, at most 20 octets.
+/// Makes a serial number by RFC 5280 section 4.1.2.2: positive, unique, at most 20 octets.
 fn serial() -> Result<SerialNumber, IdentityError> {
     let mut bytes: [u8; 16] = random()?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
@@ -209,7 +209,7 @@ fn serial_of(params: &CertificateParams) -> String {
         .unwrap_or_default()
 }
 
-/// To the second, as certificates have it.
+/// Rounds to whole seconds, as certificates do.
 fn date(at: Wall) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.as_nanos().div_euclid(1_000_000_000))
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)

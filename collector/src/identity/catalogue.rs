@@ -1,4 +1,4 @@
-//! Which certificates were given to which agents.
+//! Records which certificates were issued to which agents.
 
 use super::folder::Folder;
 use super::token;
@@ -15,15 +15,15 @@ const FILE: &str = "identity.db";
 /// The newest version of the tables that this program knows.
 const VERSION: i64 = 2;
 
-/// Valid certificates of one agent, at most. One that works has two at a time: the one
-/// that it uses, and the one before.
+/// Most valid certificates of one agent. A working agent has two: the one in use and the
+/// one before.
 const MOST_VALID: usize = 16;
 
 /// All times are nanoseconds since 1970 UTC.
 ///
-/// `former` has the names that an agent had before: records that it made under them are
-/// still its own, also where another agent has the name now. `token.hash` is of the secret, which is not here. `renaming` has what
-/// the store has yet to do.
+/// `former` holds an agent's earlier names: records that it made under them are still its
+/// own, also where another agent has the name now. `token.hash` is the hash of the secret,
+/// which is not stored. `renaming` holds the renamings that the store has still to apply.
 const TABLES: &str = "
 CREATE TABLE agent (
   id TEXT PRIMARY KEY,
@@ -61,7 +61,7 @@ CREATE TABLE renaming (
 );
 ";
 
-/// From version 1, where a name could be the former one of one agent only.
+/// Upgrades from version 1, where a name could be the former name of only one agent.
 const FROM_1: &str = "
 ALTER TABLE former RENAME TO former_1;
 CREATE TABLE former (
@@ -74,7 +74,7 @@ INSERT INTO former SELECT name, agent, at FROM former_1;
 DROP TABLE former_1;
 ";
 
-/// What an agent's certificates call it: a number that says nothing, so that an agent can
+/// Identifies an agent in its certificates: a number without meaning, so that an agent can
 /// be renamed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AgentId(pub(super) String);
@@ -92,18 +92,18 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// Who a valid certificate belongs to.
+/// The agent that a valid certificate belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The agent.
     pub id: AgentId,
     /// Its name now.
     pub name: AgentName,
-    /// Names that it had before; others may have them now.
+    /// Its earlier names; other agents may have them now.
     pub former: Vec<AgentName>,
 }
 
-/// Why a certificate that the authority signed is not let in.
+/// Why a certificate that the authority signed is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwelcome {
     /// It is not in the catalogue.
@@ -141,7 +141,7 @@ pub struct CertificateRow {
     pub revoked: Option<Wall>,
 }
 
-/// Agents, certificates and tokens. What a method wrote is on the disk when it returns.
+/// Agents, certificates and tokens. Every write is on the disk when its method returns.
 #[derive(Debug)]
 pub struct Catalogue {
     pub(super) db: Connection,
@@ -177,7 +177,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Does something while no other process writes.
+    /// Runs `work` while no other process writes.
     pub(super) fn alone<T>(
         &mut self,
         work: impl FnOnce(Wall) -> Result<T, IdentityError>,
@@ -194,7 +194,7 @@ impl Catalogue {
             .transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
 
-    /// Whose certificate it is, at this moment.
+    /// Returns the agent that a certificate belongs to now, or why it is rejected.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Catalogue {
         Ok(names.collect::<Result<_, _>>()?)
     }
 
-    /// Whether an agent may have another certificate beside those that it has.
+    /// Checks that an agent may get another valid certificate.
     ///
     /// # Errors
     ///
@@ -260,8 +260,8 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Enters the next certificate of an agent, unless `before`, which it asked with, was
-    /// revoked meanwhile. Those that expired are forgotten.
+    /// Enters an agent's next certificate and deletes its expired ones. Returns false, and
+    /// enters nothing, where `before`, the certificate of the request, is no longer valid.
     ///
     /// # Errors
     ///
@@ -284,8 +284,8 @@ impl Catalogue {
         let Some(agent) = agent.map(AgentId) else {
             return Ok(false);
         };
-        // It asks with `before`, so that those that it got after it never reached it or
-        // could not be kept: they must not fill its share.
+        // The agent still uses `before`, so it never received or never kept the certificates
+        // issued after it. They must not count against its limit.
         tx.execute(
             "UPDATE certificate SET revoked = ?3 WHERE agent = ?1 AND revoked IS NULL
              AND rowid > (SELECT rowid FROM certificate WHERE fingerprint = ?2)",
@@ -297,8 +297,8 @@ impl Catalogue {
         Ok(true)
     }
 
-    /// Revokes all certificates of an agent, and the tokens that wait for it, also where it
-    /// has not joined yet; how many certificates were valid until now.
+    /// Revokes all certificates of an agent and its unused tokens, also where it has not joined
+    /// yet. Returns how many certificates were valid until now.
     ///
     /// # Errors
     ///
@@ -315,7 +315,7 @@ impl Catalogue {
         Ok(revoked)
     }
 
-    /// All agents that have joined, by name.
+    /// Returns all agents that have joined, ordered by name.
     ///
     /// # Errors
     ///
@@ -360,7 +360,7 @@ pub(super) fn joined(
         .map(AgentId))
 }
 
-/// An expired certificate ends in the handshake already.
+/// Deletes an agent's expired certificates: the handshake already rejects them.
 pub(super) fn forget_expired(
     tx: &Transaction<'_>,
     agent: &AgentId,
@@ -413,7 +413,7 @@ pub(super) fn wall(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Wa
     row.get(index).map(Wall::from_nanos)
 }
 
-/// A name that was checked when it was written.
+/// Reads a name; it was checked when it was written.
 pub(super) fn name(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<AgentName> {
     let text: String = row.get(index)?;
     text.parse()

@@ -25,7 +25,7 @@ pub enum IdentityError {
         /// The mode that it must have.
         wanted: u32,
     },
-    /// The store belongs to another user: files made now would not be readable for it.
+    /// The store belongs to another user, who could not read files made now.
     #[error("{} belongs to another user; run this as that one, such as with `sudo -u hopgap`", path.display())]
     NotOwner {
         /// The directory.
@@ -67,7 +67,7 @@ pub enum IdentityError {
     /// No agent of that name has joined.
     #[error("no agent `{0}` has joined; `hopgap-collector agent list` shows who has")]
     NoAgent(AgentName),
-    /// No such token.
+    /// There is no such token.
     #[error("there is no token {0}; `hopgap-collector token list` shows all")]
     NoToken(TokenId),
     /// The token needs no revoking.
@@ -78,7 +78,7 @@ pub enum IdentityError {
         "an agent `{0}` has joined already; choose another name, or revoke that one and let it join under another"
     )]
     NameTaken(AgentName),
-    /// An agent holds more valid certificates than one that works would.
+    /// An agent holds more valid certificates than a working one would.
     #[error(
         "agent `{agent}` holds {certificates} valid certificates, more than one that works would; look at that host, then revoke it with `hopgap-collector agent revoke {agent}` and let it join again"
     )]

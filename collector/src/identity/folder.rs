@@ -1,4 +1,4 @@
-//! The directory of the authority and the catalogue, closed to others.
+//! The directory of the authority and the catalogue, closed to other users.
 
 use super::IdentityError;
 use std::fs::{DirBuilder, File};
@@ -8,19 +8,19 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-/// A directory that nobody else can enter.
+/// A directory that no other user can enter.
 #[derive(Clone, Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Opens it, and makes it where it is missing.
+    /// Opens the directory; creates it where it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, IdentityError> {
         let store = path.parent().unwrap_or(path);
         std::fs::create_dir_all(store).map_err(IdentityError::file(store))?;
         let owner = std::fs::metadata(store)
             .map_err(IdentityError::file(store))?
             .uid();
-        // What root made here the service could not read.
+        // The service could not read files that root made here.
         if owner != nix::unistd::geteuid().as_raw() {
             return Err(IdentityError::NotOwner {
                 path: store.to_owned(),
@@ -35,12 +35,12 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
-    /// A file in it.
+    /// Returns the path of a file in it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// The content of a file that only its owner may read; `None` where there is none.
+    /// Reads a file that only its owner may read; `None` where there is none.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>, IdentityError> {
         let path = self.file(name);
         if !path.exists() {
@@ -71,7 +71,8 @@ impl Folder {
         write().map_err(IdentityError::file(&path))
     }
 
-    /// Makes a file that only its owner may read, where it is missing; refuses a wider one.
+    /// Creates a missing file so that only its owner may read it; refuses a file that others may
+    /// read.
     pub(super) fn touch(&self, name: &str) -> Result<PathBuf, IdentityError> {
         let path = self.file(name);
         File::options()

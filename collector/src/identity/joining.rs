@@ -1,4 +1,4 @@
-//! Joining, whole or not at all.
+//! Lets an agent join, completely or not at all.
 
 use super::catalogue::{AgentId, Catalogue, enter, forget_expired, revoke};
 use super::token::{self, TokenRefusal};
@@ -9,12 +9,12 @@ use hopgap_proto::uplink::JoinToken;
 use rusqlite::{Transaction, params};
 
 impl Catalogue {
-    /// Lets the agent join that the token is for: `certify` makes its certificate. Those that
-    /// it had before are revoked: whoever made the token said which host is this agent.
+    /// Lets the token's agent join: `certify` makes its certificate. Revokes its earlier
+    /// certificates, because the token's maker decided which host is this agent.
     ///
-    /// It is one transaction, in which no other process writes: a revocation and a renaming
-    /// come before it, and are obeyed, or after it, and find the certificate. When it fails
-    /// the token is as good as it was.
+    /// Runs as one transaction, during which no other process writes: a revocation or a renaming
+    /// comes either before it and is obeyed, or after it and finds the certificate. When it
+    /// fails, the token can still be used.
     ///
     /// # Errors
     ///
@@ -48,14 +48,14 @@ impl Catalogue {
     }
 }
 
-/// Whether records under this name are still those of the agent that had it before.
+/// Whether records under this name still belong to the agent that had it before.
 fn is_being_renamed(tx: &Transaction<'_>, agent: &AgentName) -> Result<bool, IdentityError> {
     Ok(tx
         .prepare("SELECT 1 FROM renaming WHERE old = ?1")?
         .exists([agent.as_str()])?)
 }
 
-/// The number of the agent of this name, made where it has none.
+/// Returns the id of the agent of this name; makes one where it has none.
 fn agent_id(tx: &Transaction<'_>, agent: &AgentName, now: Wall) -> Result<AgentId, IdentityError> {
     let fresh: [u8; 16] = random()?;
     let fresh: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();

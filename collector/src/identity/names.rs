@@ -1,4 +1,4 @@
-//! By which names and addresses agents may reach this collector.
+//! Names and addresses by which agents may reach this collector.
 
 use nix::sys::socket::SockaddrStorage;
 use rcgen::SanType;
@@ -39,20 +39,20 @@ impl ServerNameText {
     }
 }
 
-/// The addresses of this host could not be read, as for want of a file descriptor.
+/// The addresses of this host could not be read, for example without a free descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot read the addresses of this host: {source}")]
 pub struct AddressesUnknown {
-    /// The names that are known without them.
+    /// The names known without the addresses.
     pub known: Vec<ServerNameText>,
     /// Why.
     pub source: nix::Error,
 }
 
-/// The names of the plan, this host's name, and every address that it has now.
+/// Returns the names of the plan, this host's name, and all its present addresses.
 ///
 /// # Errors
-/// Where the addresses cannot be read: then the names are not all.
+/// When the addresses cannot be read; the error holds the other names.
 pub fn server_names(planned: &[ServerNameText]) -> Result<Vec<ServerNameText>, AddressesUnknown> {
     let interfaces = nix::ifaddrs::getifaddrs().map(|found| found.map(|i| i.address));
     let addresses = interfaces.map(|found| found.flatten().filter_map(|a| ip_of(&a)).collect());
@@ -65,7 +65,7 @@ fn all_names(
 ) -> Result<Vec<ServerNameText>, AddressesUnknown> {
     let mut names: BTreeSet<ServerNameText> = planned.iter().cloned().collect();
     let mut add = |text: String| {
-        // A host name that is no DNS name nobody can reach it by.
+        // Leaves out a host name that is no DNS name: nobody can use it.
         names.extend(text.parse::<ServerNameText>());
     };
     for here in ["localhost", "127.0.0.1", "::1"] {

@@ -1,4 +1,4 @@
-//! Another name for an agent: its certificate stays, for it does not hold the name.
+//! Renames an agent. Its certificate stays valid because it does not contain the name.
 
 use super::IdentityError;
 use super::catalogue::{Catalogue, joined, name};
@@ -11,17 +11,17 @@ use rusqlite::params;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renaming {
     id: i64,
-    /// The name that its records have.
+    /// The name that its records still have.
     pub old: AgentName,
-    /// The name that they are to have.
+    /// The name that they will get.
     pub new: AgentName,
 }
 
 impl Catalogue {
-    /// Gives an agent another name. Its records follow by [`Self::renamings`]. It
-    /// is let in where the plan has the new name; to deliver, also while its own
-    /// configuration still says the old one. Tokens that wait for the old name end: they
-    /// were made for this agent.
+    /// Renames an agent. Its records follow by [`Self::renamings`]. The agent is let in where
+    /// the plan has the new name; deliveries are let in also while its own configuration has
+    /// the old name. Unused tokens for the old name are revoked: they were made for this
+    /// agent.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Catalogue {
             return Err(IdentityError::NameTaken(new.clone()));
         }
         let id = joined(&tx, old)?.ok_or_else(|| IdentityError::NoAgent(old.clone()))?;
-        // A name that it had before is its own again.
+        // A name that the agent had before is its own again.
         tx.execute(
             "DELETE FROM former WHERE name = ?1 AND agent = ?2",
             params![new.as_str(), id.as_str()],
@@ -64,7 +64,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The renamings that the records have not followed yet, the oldest first.
+    /// Returns the renamings that are not yet applied to the records, the oldest first.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Catalogue {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The records have followed.
+    /// Marks a renaming as applied to the records.
     ///
     /// # Errors
     ///

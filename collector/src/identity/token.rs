@@ -7,7 +7,7 @@ use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{JoinToken, TokenId, TokenSecret};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-/// How long a token stays in the list after its time, whatever became of it.
+/// How long a token stays in the list after it expired, whatever its state.
 const REMEMBERED: Span = Span::from_secs(90 * 86_400);
 
 /// Why a token lets nobody join.
@@ -28,14 +28,14 @@ pub enum TokenRefusal {
     /// The plan has no such agent. The token can be used once it has.
     #[error("the plan has no agent `{0}`, for which this join token is")]
     NotPlanned(AgentName),
-    /// The agent that had the name was just renamed. The token can be used once its records
-    /// have followed.
+    /// The agent that had the name was just renamed. The token can be used once the renaming
+    /// is applied to its records.
     #[error("the agent that was `{0}` was renamed, and its records have yet to follow")]
     Renaming(AgentName),
 }
 
 impl TokenRefusal {
-    /// The agent that the token is for, where the secret was right.
+    /// Returns the agent that the token is for, where the secret was right.
     pub fn agent(&self) -> Option<&AgentName> {
         match self {
             Self::Unknown => None,
@@ -48,10 +48,10 @@ impl TokenRefusal {
     }
 }
 
-/// A token, for a list. Its secret is nowhere.
+/// A token, for a list. Its secret is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
-    /// Which it is.
+    /// Its id.
     pub id: TokenId,
     /// The agent that may join with it.
     pub agent: AgentName,
@@ -76,7 +76,7 @@ pub enum TokenState {
     Expired,
 }
 
-/// What is stored of a token.
+/// A token as stored.
 struct Stored {
     agent: AgentName,
     hash: Vec<u8>,
@@ -86,8 +86,8 @@ struct Stored {
 }
 
 impl Catalogue {
-    /// A new token for `agent`, good for `life`. Tokens for it that still wait go on; those
-    /// whose time was over 90 days ago are forgotten.
+    /// Makes a new token for `agent`, valid for `life`. Other unused tokens for it stay valid.
+    /// Deletes tokens that expired more than 90 days ago.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Catalogue {
         Ok(token)
     }
 
-    /// All tokens, the newest first.
+    /// Returns all tokens, the newest first.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Catalogue {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Revokes a token that waits.
+    /// Revokes an unused token.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Catalogue {
     }
 }
 
-/// Whom a token lets join, and why it does not. It is not used up by this.
+/// Returns the agent that a token lets join, or why it lets nobody. Does not use it up.
 pub(super) fn check(
     tx: &Transaction<'_>,
     token: &JoinToken,
@@ -201,7 +201,7 @@ pub(super) fn check(
             },
         )
         .optional()?;
-    // Who does not know the secret learns nothing of the token.
+    // A caller that does not know the secret learns nothing about the token.
     let Some(stored) = stored.filter(|s| token.secret.is(&s.hash)) else {
         return Ok(Err(TokenRefusal::Unknown));
     };
@@ -217,7 +217,7 @@ pub(super) fn check(
     })
 }
 
-/// Notes that a token was used: it is good for nobody else.
+/// Marks a token as used, so that nobody else can use it.
 pub(super) fn spend(
     tx: &Transaction<'_>,
     token: &JoinToken,
@@ -230,7 +230,7 @@ pub(super) fn spend(
     Ok(())
 }
 
-/// Revokes the tokens that wait for an agent; how many could still have been used.
+/// Revokes the unused tokens for an agent; returns how many could still have been used.
 pub(super) fn revoke_waiting(
     tx: &Transaction<'_>,
     agent: &AgentName,
