@@ -1,14 +1,14 @@
-//! The service: takes frames in from agents, gives them the plan, and answers the
+//! The service: receives frames from agents, sends them the plan, and answers the
 //! command line.
 //!
-//! Agents come by TLS to one listener, which knows the uplink's paths alone; the command
-//! line and scripts of this host come to another on the loopback interface, which knows
-//! the API's alone. Without TLS one listener serves both.
+//! Agents connect by TLS to one listener, which serves only the uplink's paths. The command
+//! line and scripts of this host connect to another on the loopback interface, which serves
+//! only the API's. Without TLS one listener serves both.
 //!
-//! One thread runs the HTTP server, one owns the store and does all writing (in the order
-//! of the requests, one transaction each), one seals and expires. A request for writing
-//! is answered when its transaction is durable. Stopping lets requests finish, at most
-//! [`GRACE`], and ends the writer last.
+//! One thread runs the HTTP server; one owns the store and does all writing (in the order
+//! of the requests, one transaction each); one seals and expires. A write request is
+//! answered when its transaction is durable. A stop gives requests up to [`GRACE`] to
+//! finish, and ends the writer last.
 
 mod access;
 mod api;
@@ -74,7 +74,7 @@ pub use writer::WriterBody;
 /// How long requests may take to finish when the service stops.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// What `serve` is told beside the plan; each overrides the plan's setting.
+/// Options of `serve`; each overrides the plan's setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// The plan file.
@@ -117,12 +117,12 @@ pub enum ServeError {
     Start(#[from] std::io::Error),
 }
 
-/// What all requests share.
+/// State shared by all requests.
 struct Shared {
     writer: Writer,
     plan: channel::Receiver<Arc<CollectorPlan>>,
     plan_file: PathBuf,
-    /// Why the plan file as it is now is not in force; `None` where it is.
+    /// Why the present plan file is not in force; `None` where it is.
     plan_error: channel::Receiver<Option<String>>,
     stopping: channel::Receiver<bool>,
     store: PathBuf,
@@ -130,14 +130,14 @@ struct Shared {
     bodies: Bodies,
     decoders: Arc<Semaphore>,
     accounts: Accounts,
-    /// Who may deliver what, by the plans that were in force lately.
+    /// Who may deliver what, by the plans that were in force recently.
     roles: Arc<RwLock<Roles>>,
     refusals: Refusals,
     limits: Arc<Limits>,
     reports: Reports,
     disk: DiskTrouble,
     paths: PathsInUse,
-    /// Who agents are, where they come by TLS.
+    /// The identities of agents, where they connect by TLS.
     identities: Option<Arc<Identities>>,
 }
 
@@ -152,7 +152,7 @@ pub struct Service {
     store: Store,
 }
 
-/// What TLS needs.
+/// The parts needed for TLS.
 struct Secure {
     tls: Tls,
     identities: Identities,
@@ -208,7 +208,7 @@ impl Service {
         })
     }
 
-    /// Where agents reach it.
+    /// Returns the address where agents reach it.
     ///
     /// # Errors
     ///
@@ -217,7 +217,7 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Where the command line reaches it.
+    /// Returns the address where the command line reaches it.
     ///
     /// # Errors
     ///
@@ -288,7 +288,7 @@ impl Service {
         let (done_in, done) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             stop.await;
-            // Held requests end, so that their connections can.
+            // Ends held requests, so that their connections can end.
             stop_in.send_replace(true);
             let _ = done_in.send(());
         });
@@ -302,7 +302,7 @@ impl Service {
                     let counts = identities.counts.clone();
                     let agents = finished(uplink_router(), app.clone());
                     let people = finished(api::router(&app), app);
-                    // Each listener has its own places: who fills one leaves the other free.
+                    // Each listener has its own places, so that filling one leaves the other free.
                     let (people_at, agents_at) = (connections(), connections());
                     tokio::join!(
                         people_at.serve(api, people, stopping.clone()),
@@ -338,7 +338,7 @@ impl Service {
     }
 }
 
-/// What agents ask.
+/// Returns the routes for agents.
 fn uplink_router() -> Router<App> {
     Router::new()
         .route(HELLO_PATH, post(uplink::hello))

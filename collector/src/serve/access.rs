@@ -1,14 +1,14 @@
-//! Who may ask the API, and for what.
+//! Decides who may use the API, and for what.
 //!
-//! Looking and operating are two rights: `GET` needs the first, all else the second.
-//! Whoever shows a token has the token's right and no other. Without one, programs of this
-//! host have both unless the plan says `token_required`; nobody else has any.
+//! There are two rights, to read and to operate: `GET` needs the first, everything else the
+//! second. A request with a token has exactly that token's right. Without one, programs of
+//! this host have both rights unless the plan says `token_required`; others have none.
 //!
-//! Browsers are the danger on this host: they send what a page of any site tells them to.
-//! Such a page is turned away by what a browser does not let it choose: `Host` (RFC 9110
-//! section 7.2; a name that was made to lead here is no name of this host), `Origin` (RFC
-//! 6454), `Sec-Fetch-Site` (W3C Fetch Metadata), and by [`OURS_HEADER`], which a page may
-//! send to another site only after asking by an `OPTIONS` that is never granted.
+//! The danger on this host is browsers, which send what a page of any site tells them to.
+//! Such requests are refused by headers that a page cannot choose: `Host` (RFC 9110 section
+//! 7.2; a foreign name that resolves to this host is refused), `Origin` (RFC 6454) and
+//! `Sec-Fetch-Site` (W3C Fetch Metadata). [`OURS_HEADER`] is also required: a page may send
+//! it to another site only after an `OPTIONS` request, which is never granted.
 
 use super::App;
 use super::limits::{Cause, Ends, Patience, Visit, read_body};
@@ -30,12 +30,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// Header of every request that changes something; its value says nothing.
+/// Header of every request that changes something; its value does not matter.
 pub(crate) const OURS_HEADER: &str = "x-hopgap";
 
 /// The largest body that the API takes, in bytes.
 const MOST_BODY: usize = 64 << 10;
-/// How long a body may take to come.
+/// How long receiving a body may take.
 const BODY_TIME: Patience = Patience {
     whole: Duration::from_secs(10),
     lag: Duration::from_secs(10),
@@ -44,17 +44,17 @@ const BODY_TIME: Patience = Patience {
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What one may do.
+/// What a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Right {
-    /// Look.
+    /// Read.
     Read,
-    /// Look and change.
+    /// Read and change.
     Operate,
 }
 
 impl Right {
-    /// What a request needs.
+    /// Returns the right that a request needs.
     fn for_method(method: &Method) -> Self {
         if method.is_safe() {
             Self::Read
@@ -64,7 +64,7 @@ impl Right {
     }
 }
 
-/// Lets a request of the API in, with its whole body, or turns it away.
+/// Admits an API request, with its whole body, or refuses it.
 pub(super) async fn let_in(
     State(app): State<App>,
     Extension(ends): Extension<Ends>,
@@ -81,7 +81,7 @@ pub(super) async fn let_in(
     };
     asked.judge(&plan)?;
     let visit = head.extensions.get::<Visit>();
-    // What was shown is good, or it would have been turned away.
+    // The token is good: otherwise the request would have been refused.
     if head.headers.contains_key(AUTHORIZATION) {
         if let Some(visit) = visit {
             visit.show_token();
@@ -97,18 +97,18 @@ pub(super) async fn let_in(
     Ok(next.run(request).await)
 }
 
-/// Who asks as an agent without TLS, as far as the request tells.
+/// What kind of client sends an agent's request without TLS, as far as the request tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// A program, for this host.
+    /// A program that names this host.
     Program,
-    /// A program, for a host of another name: a browser that a page led here looks so, too.
+    /// A program that names another host. A browser that a page sent here looks the same.
     Elsewhere,
-    /// A browser, for a page: agents send no `Origin` and no `Sec-Fetch-Site`.
+    /// A browser on behalf of a page: agents send no `Origin` and no `Sec-Fetch-Site`.
     Page,
 }
 
-/// Who asks as an agent.
+/// Returns what kind of client sends an agent's request.
 pub(super) fn asking(head: &Parts) -> Asking {
     let headers = &head.headers;
     if headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE) {
@@ -130,7 +130,7 @@ pub(super) fn asking(head: &Parts) -> Asking {
     }
 }
 
-/// What a request says of itself, and where it comes from.
+/// The parts of a request that access depends on, and the two ends of its connection.
 #[derive(Clone, Copy, Debug)]
 struct Asked<'a> {
     ends: Ends,
@@ -155,7 +155,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// The right that the request has.
+    /// Returns the right that the request has.
     fn right(&self, plan: &CollectorPlan) -> Result<Right, Failure> {
         if self.headers.contains_key(AUTHORIZATION) {
             let given = self.one(&AUTHORIZATION).and_then(secret_of);
@@ -180,7 +180,7 @@ impl Asked<'_> {
                 .caused_by(Cause::Token)
             });
         }
-        // Before tokens are spoken of: a page that was led here has none to show.
+        // Before any error about tokens: a page that was sent here has none.
         if !self.names_this_host() {
             return Err(for_another_host());
         }
@@ -190,15 +190,15 @@ impl Asked<'_> {
         Ok(Right::Operate)
     }
 
-    /// Whether somebody else passed the request on: then who asks is not the peer.
+    /// Whether a proxy forwarded the request: then the peer is not the client.
     fn is_relayed(&self) -> bool {
         [FORWARDED, X_FORWARDED_FOR, VIA]
             .iter()
             .any(|name| self.headers.contains_key(name))
     }
 
-    /// Whether the request was meant for this host: for `localhost`, a loopback address, or
-    /// the address that it came to. The port is another one behind a tunnel.
+    /// Whether the request names this host: `localhost`, a loopback address, or the address that
+    /// it came to. Ignores the port, which differs behind a tunnel.
     fn names_this_host(&self) -> bool {
         let host = self.host();
         let Some(name) = host.as_ref().map(Authority::host) else {
@@ -212,7 +212,7 @@ impl Asked<'_> {
             })
     }
 
-    /// Host and port that the request is for; where it names two, they must agree.
+    /// Returns the host and port that the request names. `None` where it names two that differ.
     fn host(&self) -> Option<Authority> {
         let host: Authority = self.one(&HOST)?.parse().ok()?;
         match self.uri.authority() {
@@ -221,7 +221,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The value of a header that is there once.
+    /// Returns the value of a header that occurs exactly once.
     fn one(&self, name: &HeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -229,7 +229,7 @@ impl Asked<'_> {
         value.to_str().ok().filter(|_| alone)
     }
 
-    /// Refuses what a page of another site may have made a browser send.
+    /// Refuses a request that a page of another site may have made a browser send.
     fn not_across_sites(&self) -> Result<(), Failure> {
         let changes = !self.method.is_safe();
         if self.headers.contains_key(SEC_FETCH_SITE)
@@ -269,8 +269,8 @@ impl Asked<'_> {
     }
 }
 
-/// The right that a token gives. Both are compared, in constant time, so that the answer's
-/// time says nothing.
+/// Returns the right that a token gives. Compares it with both tokens in constant time, so
+/// that the response time reveals nothing.
 fn right_of(given: &str, tokens: &Tokens) -> Option<Right> {
     let is = |token: &Option<Secret>| {
         token
@@ -284,7 +284,7 @@ fn right_of(given: &str, tokens: &Tokens) -> Option<Right> {
     }
 }
 
-/// Refuses who came when only the places for those with a token were left.
+/// Refuses a client without a token where only the places for tokens are left.
 fn busy() -> Failure {
     Failure::new(
         ErrorCode::Busy,

@@ -1,4 +1,4 @@
-//! What people and scripts ask: status, drills, markers.
+//! The API for people and scripts: status, drills, markers.
 //!
 //! | request | body | success |
 //! |---|---|---|
@@ -10,12 +10,11 @@
 //! | `POST /api/v1/drills/stop` | [`StopRequest`] | [`DrillBody`] |
 //! | `POST /api/v1/markers` | [`MarkerRequest`] | [`MarkerRequest`] with its time |
 //!
-//! A command (`POST`) may carry an `id` and a time `until` which it holds. Under one id it
-//! is carried out once, and after its time never, so that one that got no answer can be asked
-//! for again.
+//! A command (`POST`) may carry an `id` and a deadline `until`. It is executed once for each
+//! id, and never after its deadline, so that a client that got no answer can send it again.
 //!
-//! Everything else than success is an `ErrorBody`, as in the uplink. Instants are
-//! RFC 3339 in UTC. Who may ask is said in [`super::access`]; a `POST` carries the header
+//! Every failure is an `ErrorBody`, as in the uplink. Instants are RFC 3339 in UTC.
+//! [`super::access`] decides who may use the API; a `POST` carries the header
 //! [`OURS_HEADER`](super::OURS_HEADER).
 
 use super::delivery::TakenBody;
@@ -58,8 +57,8 @@ pub(crate) const MARKERS_PATH: &str = "/api/v1/markers";
 /// Path of [`ClockBody`].
 pub(crate) const CLOCK_PATH: &str = "/api/v1/clock";
 
-/// How long a command may wait for the writer where it does not say: a disk that is busy
-/// with something else may hang for many seconds.
+/// How long a command without a deadline may wait for the writer: a disk that is busy with
+/// something else may hang for many seconds.
 pub(crate) const COMMAND_TIME: Span = Span::from_secs(60);
 
 /// An instant of UTC as RFC 3339 text.
@@ -81,7 +80,7 @@ impl<'de> Deserialize<'de> for TimeText {
     }
 }
 
-/// What time it is at the collector: a command says by that clock until when it holds.
+/// The collector's time, by which commands state their deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClockBody {
     /// Now.
@@ -97,12 +96,12 @@ pub struct DrillRequest {
     /// When it began; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
-    /// What tells this command from others: asked for again under the same id, it is not
-    /// done again, and gives what it gave.
+    /// Identifies the command: sent again under the same id, it is not executed again and
+    /// returns its first result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<CommandId>,
-    /// Later than this, by the collector's clock, it is not carried out any more; absent
-    /// for ten seconds after it came.
+    /// Deadline by the collector's clock, after which it is not executed; absent for 60 s
+    /// after it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<TimeText>,
 }
@@ -114,17 +113,17 @@ pub struct StopRequest {
     /// When it ended; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
-    /// What tells this command from others: asked for again under the same id, it is not
-    /// done again, and gives what it gave.
+    /// Identifies the command: sent again under the same id, it is not executed again and
+    /// returns its first result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<CommandId>,
-    /// Later than this, by the collector's clock, it is not carried out any more; absent
-    /// for ten seconds after it came.
+    /// Deadline by the collector's clock, after which it is not executed; absent for 60 s
+    /// after it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<TimeText>,
 }
 
-/// Notes something on an instant.
+/// Stores a note about one point in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MarkerRequest {
@@ -136,12 +135,12 @@ pub struct MarkerRequest {
     /// When; absent for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<TimeText>,
-    /// What tells this command from others: asked for again under the same id, it is not
-    /// done again, and gives what it gave.
+    /// Identifies the command: sent again under the same id, it is not executed again and
+    /// returns its first result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<CommandId>,
-    /// Later than this, by the collector's clock, it is not carried out any more; absent
-    /// for ten seconds after it came.
+    /// Deadline by the collector's clock, after which it is not executed; absent for 60 s
+    /// after it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<TimeText>,
 }
@@ -167,7 +166,7 @@ impl From<Drill> for DrillBody {
     }
 }
 
-/// How the collector is.
+/// The state of the collector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Its version.
@@ -186,13 +185,13 @@ pub struct Status {
     pub sessions: Vec<SessionBody>,
     /// The agents of the plan, and others that were heard of, by name.
     pub agents: Vec<AgentBody>,
-    /// Who was turned away since the start and not let in since, the newest first.
+    /// Agents that were refused since the start and not let in after that, the newest first.
     #[serde(default)]
     pub refusals: Vec<RefusalBody>,
-    /// Agents' TLS connections; `null` where they come without TLS.
+    /// Agents' TLS connections; `null` where agents connect without TLS.
     #[serde(default)]
     pub tls: Option<TlsBody>,
-    /// Requests and connections that were refused since the start, by their cause.
+    /// Requests and connections refused since the start, by cause.
     #[serde(default)]
     pub refused: RefusedBody,
     /// The thread that owns the store.
@@ -211,15 +210,15 @@ pub struct Status {
 pub struct PlanStatus {
     /// Its file.
     pub file: String,
-    /// The revision of the whole.
+    /// The revision of the whole plan.
     pub revision: Revision,
     /// How many sessions it has.
     pub sessions: usize,
-    /// Why the file as it is now is not in force; `null` where it is.
+    /// Why the present file is not in force; `null` where it is.
     pub error: Option<String>,
 }
 
-/// A session: how its newest minute of data here looks.
+/// A session and its newest minute of data here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionBody {
     /// Its name.
@@ -232,8 +231,8 @@ pub struct SessionBody {
     pub unanswered: u64,
     /// Probes that the sender's kernel refused in the minute up to then.
     pub refused: u64,
-    /// For how long at least nothing was answered, up to its newest probe: from the end of the
-    /// newest block with an answer; `null` where none of the newest minute has one.
+    /// Least time without an answer before its newest probe, counted from the end of the newest
+    /// block with an answer; `null` where no block of the newest minute has one.
     #[serde(default)]
     pub unanswered_ns: Option<Nanos>,
     /// How it is.
@@ -242,10 +241,10 @@ pub struct SessionBody {
     /// Its flows by the plan.
     #[serde(default)]
     pub flows: u8,
-    /// Flows that run, as its sender says; `null` where it does not.
+    /// Running flows by its sender's report; `null` where there is none.
     #[serde(default)]
     pub running: Option<u8>,
-    /// What of it does not run, and why, as its sender says.
+    /// Flows that do not run, and why, by its sender's report.
     #[serde(default)]
     pub faults: Vec<FlowFault>,
     /// The paths in use.
@@ -277,8 +276,8 @@ pub struct AgentBody {
     pub version: Option<String>,
     /// When it was last heard of; `null` for never.
     pub last_seen: Option<TimeText>,
-    /// When its newest block here was closed, on its own clock. What it recorded since
-    /// is its backlog.
+    /// When its newest block here was closed, on its own clock. Later records are its
+    /// backlog.
     pub newest: Option<TimeText>,
     /// Blocks stored.
     pub blocks: u64,
@@ -291,7 +290,7 @@ pub struct AgentBody {
     /// How it is.
     #[serde(default = "unknown_agent")]
     pub state: AgentState,
-    /// How long it was not heard of; `null` where it never was.
+    /// How long ago it was last heard of; `null` where it never was.
     #[serde(default)]
     pub silent_ns: Option<Nanos>,
     /// How long ago the newest of its blocks here was closed, on its own clock; `null`
@@ -301,23 +300,23 @@ pub struct AgentBody {
     /// What waits on its disk, by its last report; `null` where it made none.
     #[serde(default)]
     pub spool: Option<SpoolReport>,
-    /// What of it does not run beside sessions, and why, by its last report.
+    /// Parts other than sessions that do not run, and why, by its last report.
     #[serde(default)]
     pub faults: Vec<AgentFault>,
-    /// What was taken of it since the collector was started, and what was refused why.
+    /// What the collector took from it and refused since the start, by cause.
     #[serde(default)]
     pub taken: TakenBody,
-    /// How its wall clock stood to the collector's; `null` where it never said.
+    /// The offset of its wall clock from the collector's; `null` where it was never measured.
     #[serde(default)]
     pub clock: Option<ClockDifferenceBody>,
 }
 
-/// How an agent's wall clock stood to the collector's.
+/// The offset of an agent's wall clock from the collector's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockDifferenceBody {
-    /// How far it was ahead; less than 0: behind.
+    /// How far it was ahead; negative where it was behind.
     pub ahead_ns: Nanos,
-    /// It was so much more or less, at most.
+    /// The largest error of that, plus or minus.
     pub bound_ns: Nanos,
     /// When that was, on the collector's clock.
     pub at: TimeText,
@@ -374,7 +373,7 @@ fn read_status(app: &Shared) -> Result<Status, StoreError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: TimeText(app.started),
         now: TimeText(now),
-        // For a reader in another directory.
+        // Absolute, for a reader in another directory.
         store: std::path::absolute(&app.store)
             .unwrap_or_else(|_| app.store.clone())
             .display()
@@ -421,7 +420,7 @@ pub(super) fn agents(
         let last_seen = agent.map(|a| a.last_seen);
         let last_seen = last_seen.max(reported.as_ref().map(|(at, _)| *at));
         let newest = agent.and_then(|a| a.newest);
-        // Set on its own clock, which may be far from this one.
+        // Computed on the agent's own clock, which may be far from this one.
         let behind = newest
             .zip(reported.as_ref())
             .map(|(newest, (at, report))| (report.at_ns - newest) + (now - *at));
@@ -561,8 +560,8 @@ async fn mark(
     }))
 }
 
-/// Carries a command out before all that is not urgent, or never: whoever asked has given
-/// up when its time is over, and must not find it done later.
+/// Executes a command before all work that is not urgent, and never after its deadline: the
+/// client has given up by then and must not find it done later.
 async fn command<T: Send + 'static>(
     app: &App,
     (id, until): (Option<CommandId>, Option<TimeText>),
@@ -573,7 +572,7 @@ async fn command<T: Send + 'static>(
         let asked = Asked {
             id: id.as_ref(),
             until,
-            // When its turn has come.
+            // Read when the writer reaches the command.
             now: clock::now(),
         };
         work(store, asked)
@@ -581,8 +580,8 @@ async fn command<T: Send + 'static>(
     done.await?.map_err(refused)
 }
 
-/// The instant that a request names, or now. What is yet to come cannot be noted: until
-/// then the drill would seem to be over, or the report would be of the future.
+/// Returns the instant that a request names, or now. Refuses an instant in the future: until
+/// then the drill would seem to be over, or the report would cover the future.
 fn when(at: Option<TimeText>) -> Result<Wall, Failure> {
     let now = clock::now();
     match at {
@@ -597,7 +596,8 @@ fn when(at: Option<TimeText>) -> Result<Wall, Failure> {
     }
 }
 
-/// A drill that cannot be is the request's fault, all else the store's.
+/// Turns a store error into an answer: a drill error is the request's fault, any other the
+/// store's.
 fn refused(error: StoreError) -> Failure {
     match error {
         StoreError::Drill(_) => {
@@ -611,7 +611,7 @@ fn refused(error: StoreError) -> Failure {
     }
 }
 
-/// Runs what reads the disk beside the server's own thread.
+/// Runs work that reads the disk outside of the server's own thread.
 pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -1,4 +1,4 @@
-//! Places for bodies of frames: they are held in memory until they are stored.
+//! Limits the bodies of frames that are held in memory until they are stored.
 
 use super::writer::Stopped;
 use hopgap_proto::record::AgentName;
@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bodies at a time: bounds their memory to about 50 MB.
+/// Most bodies at a time: bounds their memory to about 50 MB.
 const ALL: usize = 8;
-/// Bodies of one agent at a time. An agent sends one after the other; the second is for one
-/// whose connection broke. Whoever lets bodies drip in holds up its own alone.
+/// Most bodies of one agent at a time. An agent sends one after the other; the second place
+/// is for a retry after its connection broke. A slow sender holds up only its own bodies.
 const OF_ONE: usize = 2;
 
 /// All places.
 #[derive(Debug)]
 pub(super) struct Bodies {
     all: Arc<Semaphore>,
-    /// Of agents that were let in: no more than plans have had.
+    /// Places of each agent that was let in: no more agents than plans have had.
     of_one: Mutex<BTreeMap<AgentName, Arc<Semaphore>>>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Bodies {
     }
 }
 
-/// A place among an agent's own, free again when dropped.
+/// One of an agent's own places, free again when dropped.
 #[derive(Debug)]
 pub(super) struct Own {
     _its: OwnedSemaphorePermit,
@@ -43,7 +43,7 @@ pub(super) struct Place {
 }
 
 impl Bodies {
-    /// Waits for a place among an agent's own. Who waits for that holds none of the others'.
+    /// Waits for one of an agent's own places. Meanwhile it takes none of the common places.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Bodies {
         Ok(Own { _its: its })
     }
 
-    /// Waits for a place among all.
+    /// Waits for one of the common places.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What agents say of their clocks.
+//! Receives agents' reports of their clocks.
 
 use super::App;
 use crate::clock;
@@ -7,15 +7,16 @@ use hopgap_proto::record::AgentName;
 use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{ClockExchange, EXCHANGE_HEADER};
 
-/// What is said of a time longer ago is of no hello that this request follows.
+/// Longest time since the hello that a report refers to; an older report does not fit this
+/// request.
 const AGO: Span = Span::from_secs(120);
-/// An answer that took longer tells too little.
+/// Longest exchange that is used; a longer one bounds the offset too loosely.
 const TOOK: Span = Span::from_secs(10);
-/// Clocks that differ by more are told in the log.
+/// Clocks that differ by more are logged.
 const APART: Span = Span::from_secs(1);
 
-/// Notes what a plan request says of the agent's clocks; what cannot be is left out.
-/// That it cannot be stored is no reason to give no plan.
+/// Stores what a plan request reports of the agent's clocks; ignores impossible reports. The
+/// agent gets its plan also when storing fails.
 pub(super) async fn note(app: &App, agent: &AgentName, headers: &HeaderMap) {
     let now = clock::now();
     let said = headers
@@ -49,7 +50,7 @@ pub(super) async fn note(app: &App, agent: &AgentName, headers: &HeaderMap) {
     }
 }
 
-/// Whether this collector may have answered so a moment ago.
+/// Whether the report fits an answer that this collector can have sent a moment ago.
 fn is_possible(exchange: &ClockExchange, now: Wall) -> bool {
     let ago = now - exchange.collector;
     let took = exchange.received.mono - exchange.sent;

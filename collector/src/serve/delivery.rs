@@ -1,16 +1,16 @@
-//! Bodies of frames: judged beside the writer, within what one agent may ask for, and
+//! Bodies of frames: judged outside of the writer's thread, within each agent's limits, and
 //! then stored in one transaction.
 //!
-//! A block of a hundred bytes may stand for a quarter of a million rows, and a body holds
+//! A block of a hundred bytes may decode to a quarter of a million rows, and a body holds
 //! thousands of blocks. So that no agent holds up another:
 //!
-//! - frames are decoded on threads of their own, [`DECODERS`] at a time, never on the
-//!   writer's, and what a block claims is held against what is left for its body before
-//!   anything is allocated ([`judge`]);
-//! - of a body, as much is taken as its bounds allow, and acknowledged as a prefix: the
-//!   rest is sent again. Nothing is lost by a bound;
-//! - an agent that has been given more work than it may ask for in a second waits before
-//!   its next body is read, and holds up nobody while it waits ([`account`]).
+//! - Frames are decoded on separate threads, [`DECODERS`] at a time, never on the writer's.
+//!   A block's claimed size is checked against the rest of its body's limit before anything
+//!   is allocated ([`judge`]).
+//! - A prefix of each body, as long as the limits allow, is taken and acknowledged; the
+//!   agent sends the rest again. A limit never loses anything.
+//! - An agent that has used up its work for a second waits before its next body is read,
+//!   and holds up nobody meanwhile ([`account`]).
 
 mod account;
 mod judge;
@@ -30,17 +30,17 @@ use hopgap_proto::time::{Span, Wall};
 use hopgap_proto::uplink::{Ack, ErrorCode, Refused};
 use std::sync::{Arc, PoisonError};
 
-/// Bodies that are decoded at a time. Each takes a thread, and the memory of a body's
-/// largest block.
+/// Most bodies that are decoded at a time. Each takes a thread and the memory of its largest
+/// block.
 pub(super) const DECODERS: usize = 2;
 
-/// How far an agent's clock may be ahead of the collector's before nothing of it is taken:
-/// a century. A clock may be wrong by days or years, and be set right meanwhile; what it says
-/// is read by how it stood to the collector's. Beyond is the end of what a time can say.
+/// How far an agent's clock may be ahead of the collector's before its blocks are refused: a
+/// century. A clock may be wrong by days or years and be corrected later; its times are read
+/// by its offset from the collector's. Beyond that the range of times ends.
 pub(super) const AHEAD: Span = Span::from_secs(36_525 * 86_400);
 
-/// Why nothing is taken of an agent whose wall clock says `reading` now: it is far ahead of
-/// the collector's, and one of the two is wrong.
+/// Returns an error where the agent's wall clock, which reads `reading` now, is too far ahead
+/// of the collector's: one of the two is wrong.
 pub(super) fn is_ahead(asker: &Asker, reading: Option<Wall>, now: Wall) -> Option<Failure> {
     let ahead = reading.map(|r| r - now).filter(|ahead| *ahead > AHEAD)?;
     Some(Failure::new(
@@ -56,14 +56,13 @@ pub(super) fn is_ahead(asker: &Asker, reading: Option<Wall>, now: Wall) -> Optio
 /// Judges and stores a body of `asker`.
 ///
 /// # Errors
-/// When the body was damaged on its way, or when it cannot be stored: then nothing of it
-/// was.
+/// When the body was damaged on its way or cannot be stored; then nothing of it was stored.
 pub(super) async fn take(app: &App, asker: Asker, body: Bytes) -> Result<Ack, Failure> {
     let now = clock::now();
     let (bytes, whose) = (body.clone(), asker.clone());
     let bears_strange_name = decode(app, move || judge::bears_strange_name(&bytes, &whose));
     let asker = match bears_strange_name.await? {
-        // Only then it matters who was ever heard of: the writer has more to do.
+        // Asks for the known agents only where it matters: the writer has other work.
         true => asker.among(app.writer.run(|store| store.known_agents()).await??),
         false => asker,
     };
@@ -84,7 +83,7 @@ pub(super) async fn take(app: &App, asker: Asker, body: Bytes) -> Result<Ack, Fa
     Ok(ack)
 }
 
-/// Works on a body on a thread of its own, when its turn has come.
+/// Runs work on a body on its own thread, once one of the [`DECODERS`] is free.
 async fn decode<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> T + Send + 'static,
@@ -98,7 +97,7 @@ async fn decode<T: Send + 'static>(
     working.await.map_err(|_| Stopped)
 }
 
-/// Stores what was judged; the acknowledgement, and why frames were refused.
+/// Stores the judged blocks; returns the acknowledgement and the refused frames.
 fn store_judged(
     store: &mut Store,
     asker: &Asker,

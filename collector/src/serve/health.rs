@@ -1,4 +1,4 @@
-//! How the agents and the store are, and what to think of it: what the status judges by.
+//! Judges the health of agents, sessions and the store for the status.
 
 mod disk;
 mod judge;

@@ -1,4 +1,4 @@
-//! Certificates for agents: the first by a token, the next by the one before.
+//! Issues certificates to agents: the first for a token, later ones for the one before.
 
 use super::App;
 use super::peer::{Peer, Way};
@@ -21,16 +21,16 @@ use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The largest body that asks for a certificate, in bytes.
+/// The largest body of a request for a certificate, in bytes.
 const MOST: usize = 16 << 10;
 
-/// How often renamed agents are looked for.
+/// How often to look for renamed agents.
 const RENAMINGS: Duration = Duration::from_secs(1);
 
-/// What a collector that speaks TLS has beside the rest.
+/// What a collector with TLS has in addition.
 pub(super) struct Identities {
     pub(super) authority: Arc<Authority>,
-    /// For looking up, which must not wait for a disk.
+    /// For look-ups, which must not wait for a disk.
     look: Mutex<Catalogue>,
     /// For writing.
     write: Mutex<Catalogue>,
@@ -60,7 +60,7 @@ impl Identities {
         }
     }
 
-    /// Whose certificate it is.
+    /// Returns the agent that a certificate belongs to.
     pub(super) fn look_up(&self, certificate: Fingerprint, now: Wall) -> Result<Known, Failure> {
         let found = lock(&self.look).look_up(certificate, now)?;
         found.map_err(|why| unwelcome(&why))
@@ -110,8 +110,8 @@ impl Identities {
     }
 }
 
-/// Lets the records of renamed agents follow, for ever: the command line renames in the
-/// catalogue, and only this process may write the store.
+/// Applies renamings to the records, for ever: the command line renames in the catalogue,
+/// and only this process may write the store.
 pub(super) async fn follow_renamings(identities: Arc<Identities>, writer: Writer) {
     loop {
         if let Err(error) = follow_once(&identities, &writer).await {
@@ -232,7 +232,7 @@ fn no_tls() -> Failure {
 
 async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Failure> {
     let body = read_body(request.into_body(), MOST).await?;
-    // The parser's own words could repeat a part of the secret.
+    // Omits the parser's message, which could repeat a part of the secret.
     serde_json::from_slice(&body).map_err(|_| {
         Failure::new(
             ErrorCode::Malformed,
@@ -317,7 +317,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| super::writer::Stopped.into())
 }
 
-/// A catalogue is whole between two calls, whatever ended one.
+/// Locks a catalogue, also after a panic: it is consistent between two calls.
 fn lock(catalogue: &Mutex<Catalogue>) -> MutexGuard<'_, Catalogue> {
     catalogue.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,15 +12,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch as channel;
 
-/// How often it looks for something to do.
+/// How often it looks for work.
 const EVERY: Duration = Duration::from_secs(30);
-/// How soon after the start: a collector that is restarted often seals, too.
+/// When it first looks after the start: short, so that a collector that restarts often
+/// seals, too.
 const FIRST: Duration = Duration::from_secs(2);
 
 /// The thread.
 pub(super) struct Keeping {
-    /// It is to end when this is gone: nothing is sent that one look could take away from
-    /// the next.
+    /// Dropped to end the thread. Nothing is sent, because the first check would consume it and
+    /// later checks would miss it.
     stop: Sender<Infallible>,
     thread: JoinHandle<()>,
 }
@@ -48,7 +49,7 @@ pub(super) fn start(
 }
 
 impl Keeping {
-    /// Ends the thread after the file that it is writing.
+    /// Ends the thread once the file that it is writing is complete.
     pub(super) fn stop(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
@@ -57,7 +58,7 @@ impl Keeping {
     }
 }
 
-/// Whether it is to end, however often it is asked.
+/// Whether the thread is to end. May be called repeatedly.
 fn is_over(stopped: &Receiver<Infallible>) -> bool {
     matches!(stopped.try_recv(), Err(TryRecvError::Disconnected))
 }

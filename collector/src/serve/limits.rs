@@ -1,6 +1,6 @@
-//! Limits on what one peer may ask for: how often, how much, over how many connections
-//! and for how long. Whoever goes beyond one is refused, and each refusal is counted by
-//! its cause, so that the status tells a limit from a fault.
+//! Limits the requests of one peer: how often, how large, over how many connections and for
+//! how long. A request beyond a limit is refused and counted by its cause, so that the
+//! status tells a limit from a fault.
 
 mod connections;
 mod places;
@@ -32,14 +32,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// What programs and people ask of the API.
+/// Rate of API requests by programs and people.
 const API_PACE: Pace = Pace {
     every: Duration::from_millis(50),
     burst: 40,
 };
 
-/// What agents ask: many may stand behind one address, and one that delivers a backlog
-/// asks as fast as it is answered.
+/// Rate of agents' requests: many agents may share one address, and an agent that delivers a
+/// backlog sends requests as fast as they are answered.
 const UPLINK_PACE: Pace = Pace {
     every: Duration::from_millis(2),
     burst: 1_000,
@@ -54,9 +54,9 @@ pub(super) enum Cause {
     Body,
     /// Too many connections, of one peer or of all.
     Connections,
-    /// A request that did not come, or an answer that was not taken, in time.
+    /// A request that was not received, or an answer that was not read, in time.
     Time,
-    /// A token that is absent, wrong or not for this.
+    /// A token that is absent, wrong or insufficient.
     Token,
     /// A request that a page of another site may have made.
     CrossSite,
@@ -73,7 +73,7 @@ impl Cause {
     ];
 }
 
-/// What was refused since the start, by its cause.
+/// Refusals since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedBody {
     /// Requests beyond the rate of their peer.
@@ -82,9 +82,9 @@ pub struct RefusedBody {
     pub body: u64,
     /// Connections beyond the limit of their peer or of all.
     pub connections: u64,
-    /// Connections cut because a request did not come, or an answer was not taken, in time.
+    /// Connections cut because a request was not received, or an answer not read, in time.
     pub time: u64,
-    /// Requests to the API with a token that is absent, wrong or not for this.
+    /// Requests to the API with a token that is absent, wrong or insufficient.
     pub token: u64,
     /// Requests to the API that a page of another site may have made.
     pub cross_site: u64,
@@ -100,11 +100,11 @@ impl fmt::Display for RefusedBody {
     }
 }
 
-/// The limits of one collector, and what was refused because of them.
+/// The limits of one collector, and the counts of refusals.
 #[derive(Debug)]
 pub(super) struct Limits {
     api: Rates,
-    /// Of those who show a token.
+    /// Rates of clients that show a token.
     shown: Rates,
     uplink: Rates,
     counts: [AtomicU64; Cause::ALL.len()],
@@ -124,13 +124,13 @@ impl Default for Limits {
 impl Limits {
     /// Counts a refusal.
     pub(super) fn count(&self, cause: Cause) {
-        // There is a place for each: the lookup cannot fail.
+        // There is one for each cause: the look-up cannot fail.
         if let Some(count) = self.counts.get(cause as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What was refused so far.
+    /// Returns the refusals so far.
     pub(super) fn refused(&self) -> RefusedBody {
         let [rate, body, connections, time, token, cross_site] =
             Cause::ALL.map(|cause| self.of(cause));
@@ -150,13 +150,13 @@ impl Limits {
             .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Whether a peer that was let in without a token may ask the API once more.
+    /// Takes one API request off the rate of a peer without a token, or refuses it.
     pub(super) fn pace_api(&self, peer: IpAddr) -> Result<(), Failure> {
         pace(&self.api, peer)
     }
 
-    /// The same for one that showed a good token: what others of its host ask does not
-    /// slow it down.
+    /// Takes one API request off the rate of a peer with a good token, or refuses it. Requests
+    /// of others on the same host do not slow it down.
     pub(super) fn pace_shown(&self, peer: IpAddr) -> Result<(), Failure> {
         pace(&self.shown, peer)
     }
@@ -175,8 +175,8 @@ fn pace(rates: &Rates, peer: IpAddr) -> Result<(), Failure> {
     .caused_by(Cause::Rate))
 }
 
-/// Whose an address is, as far as limits go: an IPv6 host has a whole /64 to choose from
-/// (RFC 4291 section 2.5.4).
+/// Returns the address that limits apply to: the /64 of an IPv6 address, because one host
+/// may use all of it (RFC 4291 section 2.5.4).
 fn whose(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -187,10 +187,10 @@ fn whose(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Stands before all requests: holds agents to their pace, counts what was refused, and
-/// gives every answer the headers that keep a browser from making more of it than it is.
-/// The API holds its own pace after it has judged who asks, so that what a page of another
-/// site sends through a browser costs the people who use that browser nothing.
+/// Runs before all requests: limits agents' rate, counts refusals, and gives every answer the
+/// headers that keep a browser from misusing it. The API limits its own rate after it has
+/// judged the client, so that requests of another site's page do not use up the rate of the
+/// people at that browser.
 pub(super) async fn guard(
     State(app): State<App>,
     Extension(ends): Extension<Ends>,
@@ -222,7 +222,7 @@ pub(super) async fn guard(
     response
 }
 
-/// Nothing is kept by caches, taken for what it is not, embedded or run.
+/// Keep a browser from caching, sniffing, embedding or running an answer.
 const ANSWER_HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -236,18 +236,18 @@ const ANSWER_HEADERS: [(HeaderName, &str); 4] = [
     ),
 ];
 
-/// How long a body may take. Whoever lets one drip in holds a place, and memory.
+/// How long a body may take: a slow sender holds a place and memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// In all.
+    /// In total.
     pub(super) whole: Duration,
-    /// How far it may lag behind [`SLOWEST_BODY`]: a path that is just changing carries
-    /// nothing for a while.
+    /// How far it may lag behind [`SLOWEST_BODY`]: a path that is changing carries nothing for a
+    /// while.
     pub(super) lag: Duration,
 }
 
 impl Patience {
-    /// Since its beginning, until more than `received` bytes must have come.
+    /// Returns the time after the body's start by which more than `received` bytes must have come.
     fn until_more_than(&self, received: usize) -> Duration {
         let slowest = u32::try_from(SLOWEST_BODY).unwrap_or(u32::MAX);
         let bytes = u32::try_from(received).unwrap_or(u32::MAX);
@@ -256,7 +256,7 @@ impl Patience {
     }
 }
 
-/// A whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes.
 pub(super) async fn read_body(
     mut body: Body,
     limit: usize,
@@ -269,7 +269,7 @@ pub(super) async fn read_body(
             "send it in parts",
         )
     };
-    // What is announced is refused before it is sent.
+    // Refuses an announced length before the body is sent.
     let announced = body.size_hint().lower();
     if usize::try_from(announced).map_or(true, |n| n > limit) {
         return Err(too_large());
@@ -301,7 +301,7 @@ pub(super) async fn read_body(
                 "send it again",
             )
         })?;
-        // What is no data are trailers, which say nothing here.
+        // Ignores trailers, the only frames without data.
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > limit {
                 return Err(too_large());

@@ -1,10 +1,10 @@
 //! `GET /metrics`: what the collector counts, for Prometheus.
 //!
-//! The numbers are those of the status: each is counted in one place, and both read it
-//! there. A reader that takes OpenMetrics 1.0 gets that, any other the text format 0.0.4.
-//! Whoever may look may read it ([`super::access`]).
+//! The numbers are those of the status: each is counted in one place that both read. A
+//! client that accepts OpenMetrics 1.0 gets that, any other the text format 0.0.4. The
+//! right to read suffices ([`super::access`]).
 //!
-//! Labels are names of agents, and words of this program: a stranger makes no new series.
+//! Labels are agents' names and words of this program, so that strangers add no series.
 
 mod families;
 
@@ -26,10 +26,10 @@ use hopgap_proto::uplink::ErrorCode;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-/// Path of the metrics: where Prometheus looks unless it is told otherwise.
+/// Path of the metrics: Prometheus's default.
 pub(crate) const METRICS_PATH: &str = "/metrics";
 
-/// All that is told in one scrape.
+/// All values of one scrape.
 #[derive(Debug)]
 struct Snapshot {
     started: Wall,
@@ -58,7 +58,7 @@ impl Snapshot {
         })
     }
 
-    /// In this form.
+    /// Writes the metrics in this format.
     fn write(self, form: Form) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("hopgap");
         registry.register_collector(Box::new(self));
@@ -71,17 +71,17 @@ impl Snapshot {
     }
 }
 
-/// How metrics are written down.
+/// The format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// The Prometheus text format 0.0.4, which everything reads.
+    /// The Prometheus text format 0.0.4, which every client reads.
     Prometheus,
 }
 
 impl Form {
-    /// What a reader takes.
+    /// Returns the format that a client accepts.
     fn for_reader(headers: &HeaderMap) -> Self {
         let mut accepted = headers.get_all(ACCEPT).iter();
         let open = |value: &HeaderValue| {

@@ -1,4 +1,4 @@
-//! Where a request comes from, and what it proves itself by.
+//! Where a request comes from, and how it proves its identity.
 
 use super::App;
 use super::access::{Asking, asking};
@@ -8,18 +8,18 @@ use axum::http::request::Parts;
 use hopgap_proto::uplink::{ErrorCode, Fingerprint};
 use std::net::{IpAddr, SocketAddr};
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     address: SocketAddr,
-    /// By which way it came.
+    /// How its request came.
     pub(super) way: Way,
 }
 
-/// By which way a request came.
+/// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Without TLS: a secret may prove who it is.
+    /// Without TLS: a secret may prove the client's identity.
     Plain(Asking),
     /// By TLS, with a certificate that the authority signed, or without one.
     Tls(Option<Fingerprint>),
@@ -34,7 +34,7 @@ impl Peer {
         }
     }
 
-    /// Its address; IPv4 as such.
+    /// Returns its address; an IPv4 address is not mapped to IPv6.
     pub(super) fn ip(&self) -> IpAddr {
         self.address.ip().to_canonical()
     }

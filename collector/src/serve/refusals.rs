@@ -1,7 +1,7 @@
-//! Agents that were turned away: said in the log and in the status, so that the cause is
-//! found where the collector is, too.
+//! Reports refused agents in the log and in the status, so that the cause can also be found
+//! at the collector.
 //!
-//! Anybody who reaches the port can ask under any name, so both are bounded.
+//! Anybody who reaches the port can use any name, so both reports are bounded.
 
 use super::api::TimeText;
 use super::reply::Failure;
@@ -12,35 +12,35 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Most that are remembered; the oldest gives way.
+/// Most refusals remembered; the oldest is dropped.
 const REMEMBERED: usize = 16;
-/// The same agent from the same address is logged this often at most.
+/// Shortest time between two log lines about the same agent and address.
 const SAY_AGAIN: Span = Span::from_secs(60);
-/// Most lines within [`SAY_AGAIN`], of all agents and addresses.
+/// Most log lines within [`SAY_AGAIN`], for all agents and addresses.
 const LINES: usize = 10;
 
-/// An agent that was turned away.
+/// An agent that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalBody {
     /// The name that it gave.
     pub agent: String,
-    /// Where it asked from.
+    /// The address that it came from.
     pub peer: IpAddr,
-    /// When it was last turned away.
+    /// When it was last refused.
     pub at: TimeText,
-    /// How often it was, since the collector was started.
+    /// How often it was refused since the collector was started.
     pub count: u64,
     /// Why, and what to do.
     pub error: String,
 }
 
-/// Who was turned away since the start, and not let in since.
+/// Agents that were refused since the start and not let in after that.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The one turned away last is last.
+    /// Ordered by the time of the last refusal.
     known: VecDeque<Known>,
     /// When lines were logged, the newest last.
     said: VecDeque<Wall>,
@@ -53,20 +53,20 @@ struct Known {
 }
 
 impl Refusals {
-    /// Remembers one, and logs it unless that was done a moment ago.
+    /// Remembers a refusal, and logs it unless that was done a moment ago.
     pub(super) fn note(&self, agent: &AgentName, peer: IpAddr, why: &Failure, now: Wall) {
         if let Some(line) = self.take(agent, peer, why, now) {
             tracing::warn!("{line}");
         }
     }
 
-    /// The line to log, where it is time for one.
+    /// Remembers a refusal and returns the line to log, where one is due.
     fn take(&self, agent: &AgentName, peer: IpAddr, why: &Failure, now: Wall) -> Option<String> {
         let mut inner = self.inner();
         let at = inner.known.iter().position(|k| k.is(agent, peer));
         let before = at.and_then(|at| inner.known.remove(at));
         let (count, said) = before.map_or((0, None), |k| (k.body.count, k.said));
-        // A clock that was set back must not silence it.
+        // A clock that was set back must not silence the log.
         let fresh = |then: &Wall| (now - *then).abs() < SAY_AGAIN;
         inner.said.retain(fresh);
         let due = !said.as_ref().is_some_and(fresh) && inner.said.len() < LINES;
@@ -93,12 +93,12 @@ impl Refusals {
         line
     }
 
-    /// Forgets an agent that was let in from there.
+    /// Forgets the refusals of an agent that was let in from that address.
     pub(super) fn forget(&self, agent: &AgentName, peer: IpAddr) {
         self.inner().known.retain(|k| !k.is(agent, peer));
     }
 
-    /// All that are remembered, the newest first.
+    /// Returns all remembered refusals, the newest first.
     pub(super) fn list(&self) -> Vec<RefusalBody> {
         let inner = self.inner();
         inner.known.iter().rev().map(|k| k.body.clone()).collect()

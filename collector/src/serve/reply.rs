@@ -1,4 +1,4 @@
-//! Answers that are no success.
+//! Answers to failed requests.
 
 use super::limits::Cause;
 use super::writer::Stopped;
@@ -14,12 +14,12 @@ use hopgap_proto::uplink::{ErrorBody, ErrorCode};
 pub(super) struct Failure {
     status: StatusCode,
     body: ErrorBody,
-    /// What it is counted as.
+    /// The cause that it is counted under.
     cause: Option<Cause>,
 }
 
 impl Failure {
-    /// A failure with its code's own status.
+    /// Makes a failure with the status of its code.
     pub(super) fn new(
         code: ErrorCode,
         error: impl Into<String>,
@@ -37,12 +37,12 @@ impl Failure {
         }
     }
 
-    /// What is wrong and what to do, in one sentence.
+    /// Returns the error and the remedy as one sentence.
     pub(super) fn sentence(&self) -> String {
         format!("{}; {}", self.body.error, self.body.remedy)
     }
 
-    /// Whether who asked was turned away.
+    /// Whether the client was refused.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(
             self.body.code,
@@ -50,12 +50,12 @@ impl Failure {
         )
     }
 
-    /// What the store could not do; `None` of another failure.
+    /// Returns what the store could not do; `None` for another failure.
     pub(super) fn of_storage(&self) -> Option<&str> {
         (self.body.code == ErrorCode::Storage).then_some(self.body.error.as_str())
     }
 
-    /// The same, counted as a refusal of this cause.
+    /// Returns the same failure, counted under this cause.
     pub(super) fn caused_by(self, cause: Cause) -> Self {
         Self {
             cause: Some(cause),
@@ -63,13 +63,13 @@ impl Failure {
         }
     }
 
-    /// The same with something else to do about it.
+    /// Returns the same failure with another remedy.
     pub(super) fn with_remedy(mut self, remedy: &str) -> Self {
         remedy.clone_into(&mut self.body.remedy);
         self
     }
 
-    /// The same with another status.
+    /// Returns the same failure with another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
@@ -111,7 +111,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// What is answered to a path that does not exist.
+/// Answers a request for a path that does not exist.
 pub(super) async fn no_such_path() -> Failure {
     Failure::new(
         ErrorCode::Malformed,

@@ -1,7 +1,7 @@
 //! The agents' listener: TLS 1.3, each agent with its certificate.
 //!
-//! Who has none can only join, and has little time and few places for it, so that
-//! strangers cannot keep agents out.
+//! A client without a certificate can only join, within a short time and in few places, so
+//! that strangers cannot keep agents out.
 
 use super::limits::{Connections, Ends, Place, Places, Seat};
 use super::peer::Peer;
@@ -32,16 +32,16 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const STRANGER: Duration = Duration::from_secs(15);
 /// Connections in their handshake or without a certificate, at a time.
 const MOST_STRANGERS: usize = 64;
-/// The same of one peer: one silent host must not keep the others' agents from their
-/// handshakes. Hosts of the plan have so many of their own, beside those of all: however
-/// many strangers come, an agent finds a place.
+/// The same for one peer: one silent host must not keep others from their handshakes. Each
+/// host of the plan has this many of its own, which do not count towards those of all: an
+/// agent finds a place however many strangers come.
 const MOST_STRANGERS_OF_ONE: usize = 8;
-/// How often the names of this host, and the age of the certificate, are looked at.
+/// How often the names of this host and the age of the certificate are checked.
 const LOOK: Duration = Duration::from_secs(10);
-/// After a failure to accept, such as for want of file descriptors.
+/// Pause after a failure to accept, for example without a free file descriptor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What became of connections since the start.
+/// Counts connections since the start, by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) accepted: AtomicU64,
@@ -51,7 +51,7 @@ pub(super) struct Counts {
     pub(super) unknown_tokens: AtomicU64,
 }
 
-/// What became of agents' TLS connections since the start.
+/// Counts of agents' TLS connections since the start, by outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsBody {
     /// Handshakes that succeeded.
@@ -67,7 +67,7 @@ pub struct TlsBody {
 }
 
 impl Counts {
-    /// As they are now.
+    /// Returns the present counts.
     pub(super) fn body(&self) -> TlsBody {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TlsBody {
@@ -103,7 +103,7 @@ pub(super) struct Tls {
     made: Made,
 }
 
-/// What a certificate was made for.
+/// The names, time and life that a certificate was made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Made {
     names: Vec<ServerNameText>,
@@ -112,16 +112,16 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Whether it is time for another certificate, at two thirds of its life or where the
-    /// names are others. A clock that was set back is no reason to wait.
+    /// Whether a new certificate is due: after two thirds of its life, where the names changed,
+    /// or where the clock was set back to before its making.
     pub(super) fn is_over(&self, names: &[ServerNameText], now: Wall) -> bool {
         self.names != names || now < self.at || now - self.at >= self.life * 2 / 3
     }
 }
 
 impl Tls {
-    /// With a certificate for this host as it is now. Where its addresses cannot be read,
-    /// the certificate lacks them until [`Tls::keep`] can read them.
+    /// Makes a configuration with a certificate for this host's present names. Where the
+    /// addresses cannot be read, the certificate lacks them until [`Tls::keep`] can read them.
     pub(super) fn new(authority: &Authority, plan: &CollectorPlan) -> Result<Self, IdentityError> {
         let names = server_names(&plan.server_names()).unwrap_or_else(|error| {
             tracing::error!(
@@ -154,7 +154,7 @@ impl Tls {
         })
     }
 
-    /// Renews the certificate when it is due, as long as there are plans.
+    /// Renews the certificate when it is due, until the sender of plans is gone.
     pub(super) fn keep(
         &self,
         authority: Arc<Authority>,
@@ -164,9 +164,9 @@ impl Tls {
         let mut made = self.made.clone();
         async move {
             loop {
-                // Never later than a short life, as in tests, wants it.
+                // Checks more often where the life is short, as in tests.
                 let look = (made.life / 10).to_std().map_or(LOOK, |l| l.min(LOOK));
-                // A changed plan may have other names.
+                // Also checks after a change of the plan, which may change the names.
                 if let Ok(Err(_)) = timeout(look, plan.changed()).await {
                     return;
                 }
@@ -229,7 +229,7 @@ impl Tls {
                     continue;
                 }
             };
-            // Where there is no local address any more, the connection is gone.
+            // A connection without a local address is already closed.
             let Ok(local) = stream.local_addr() else {
                 continue;
             };
@@ -252,13 +252,13 @@ impl Tls {
             let acceptor = acceptor.clone();
             running.spawn(connection.run(acceptor, stream, stranger));
         }
-        // Each ends when its request has.
+        // Each connection ends when its request has finished.
         while running.join_next().await.is_some() {}
     }
 }
 
-/// Whether it is the address of an agent. Nobody who is on another path takes part in a
-/// handshake from there.
+/// Whether the plan has an agent at this address. A host off the path cannot complete a
+/// handshake from a forged address.
 fn is_in(plan: &CollectorPlan, peer: IpAddr) -> bool {
     let mut agents = plan.plan.agents.iter();
     agents.any(|agent| agent.address.to_canonical() == peer)
@@ -266,7 +266,7 @@ fn is_in(plan: &CollectorPlan, peer: IpAddr) -> bool {
 
 struct Connection {
     ends: Ends,
-    /// Free again with the connection.
+    /// Its place, freed when the connection ends.
     seat: Seat,
     connections: Connections,
     router: Router,
@@ -277,7 +277,7 @@ struct Connection {
 impl Connection {
     async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, stranger: Place) {
         let address = self.ends.peer;
-        // Small answers are not to wait for more.
+        // Sends small answers at once.
         let _ = stream.set_nodelay(true);
         let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,

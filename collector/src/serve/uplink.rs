@@ -1,4 +1,4 @@
-//! What agents ask, as `hopgap_proto::uplink` lays it down.
+//! Answers agents' requests, as `hopgap_proto::uplink` specifies them.
 
 use super::access::{Asking, across, for_another_host};
 use super::clocks;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a body may take to come: a link that is failing over may be slow.
+/// How long receiving a body may take: a link that is failing over may be slow.
 const BODY_TIME: Patience = Patience {
     whole: Duration::from_secs(60),
     lag: Duration::from_secs(10),
@@ -88,14 +88,14 @@ pub(super) async fn hello(
     }))
 }
 
-/// What a plan request asks with; the names are the protocol's.
+/// The query of a plan request; the field names are the protocol's.
 #[derive(Debug, Deserialize)]
 pub(super) struct PlanQuery {
     revision: Option<Revision>,
     wait: Option<u64>,
 }
 
-/// `GET` plan: held until the agent's part changes or its time is over.
+/// `GET` plan: held until the agent's part of the plan changes or the request's time is over.
 pub(super) async fn plan(
     State(app): State<App>,
     peer: Peer,
@@ -116,7 +116,7 @@ pub(super) async fn plan(
     let mut stopping = app.stopping.clone();
     loop {
         let current = plan.borrow_and_update().clone();
-        // At every turn: a new plan may have another secret, or no such agent.
+        // Checked each time: a new plan may have another secret, or not this agent.
         let Asker { name: agent, .. } = let_in(&app, &headers, peer)?;
         let part = current.plan.for_agent(&agent);
         let revision = Revision::of(&part);
@@ -127,7 +127,7 @@ pub(super) async fn plan(
                     .run(move |store| store.seen(&seen, None, clock::now()))
                     .await??;
             }
-            // What the agent logs, too.
+            // The agent logs the same revision.
             tracing::info!("agent `{agent}` fetches its plan, revision {revision}");
             return Ok(Json(PlanResponse {
                 revision,
@@ -145,7 +145,7 @@ pub(super) async fn plan(
     }
 }
 
-/// `POST` blocks: acknowledged when they are durable.
+/// `POST` blocks: acknowledged when the blocks are durable.
 pub(super) async fn blocks(
     State(app): State<App>,
     peer: Peer,
@@ -158,7 +158,7 @@ pub(super) async fn blocks(
         return Err(why);
     }
     let own = app.bodies.own(&asker.name).await?;
-    // Whoever has to wait holds no place that others could have.
+    // Waits before it takes a place that others could use.
     app.accounts.wait(&asker.name).await?;
     let _place = app.bodies.place(own).await?;
     let body = read_body(request.into_body(), MAX_BATCH_BYTES).await?;
@@ -167,13 +167,14 @@ pub(super) async fn blocks(
     taken.map(Json)
 }
 
-/// What the agent's wall clock said when it sent a request; agents before 0.2 do not say.
+/// Returns the agent's wall clock at the sending of a request; agents before 0.2 do not send
+/// it.
 fn clock_in(headers: &HeaderMap) -> Option<Wall> {
     let value = headers.get(CLOCK_HEADER)?.to_str().ok()?;
     value.parse().ok().map(Wall::from_nanos)
 }
 
-/// Notes whether the store's disk took what was written.
+/// Notes whether writing to the store's disk succeeded.
 fn note_disk<T>(app: &App, written: &Result<T, Failure>) {
     match written {
         Ok(_) => app.disk.succeeded(),
@@ -185,8 +186,8 @@ fn note_disk<T>(app: &App, written: &Result<T, Failure>) {
     }
 }
 
-/// `POST` report: how an agent is. Kept in memory, so that it says so also while the disk
-/// takes nothing.
+/// `POST` report: the state of an agent. Kept in memory, so that it is known also while the
+/// disk takes nothing.
 pub(super) async fn report(
     State(app): State<App>,
     peer: Peer,
@@ -206,14 +207,14 @@ pub(super) async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who was let in.
+/// The agent that was let in.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     /// Its name now.
     pub(super) name: AgentName,
-    /// Names that it had before: what it measured under them is its own.
+    /// Its earlier names: records under them are its own.
     pub(super) former: Vec<AgentName>,
-    /// Names of the plan's agents, and of those that were ever heard of.
+    /// Names of the plan's agents and, after [`Asker::among`], of further known agents.
     others: BTreeSet<AgentName>,
 }
 
@@ -226,36 +227,36 @@ impl Asker {
         }
     }
 
-    /// Knows of these agents, too.
+    /// Adds further known agents.
     pub(super) fn among(mut self, known: impl IntoIterator<Item = AgentName>) -> Self {
         self.others.extend(known);
         self
     }
 
-    /// Whether this is none of its names, and nobody's as far as is known.
+    /// Whether this is neither one of its names nor that of a known agent.
     pub(super) fn is_strange(&self, name: &AgentName) -> bool {
         *name != self.name && !self.former.contains(name) && self.is_nobodys(name)
     }
 
-    /// Whether no agent has, or had, this name: a block under it was recorded while the
-    /// agent's `name` was mistyped.
+    /// Whether no known agent has this name. A block under it was recorded while the agent's
+    /// `name` was mistyped.
     pub(super) fn is_nobodys(&self, name: &AgentName) -> bool {
         !self.others.contains(name)
     }
 }
 
-/// Who asks, by the plan in force. Who is turned away is noted.
+/// Returns the agent that sent a request, by the plan in force; notes a refusal.
 pub(super) fn let_in(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Asker, Failure> {
     noted(app, headers, peer, false)
 }
 
-/// The same for a delivery: one that was renamed may still have its former name.
+/// Does the same for a delivery: a renamed agent may still use a former name.
 fn let_in_with_former(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Asker, Failure> {
     noted(app, headers, peer, true)
 }
 
 fn noted(app: &App, headers: &HeaderMap, peer: Peer, former: bool) -> Result<Asker, Failure> {
-    // Before any name is noted: a page says whatever it likes.
+    // Before any name is noted: a page can send any name.
     if peer.way == Way::Plain(Asking::Page) {
         return Err(across("a page of a browser asks"));
     }
@@ -273,8 +274,8 @@ fn noted(app: &App, headers: &HeaderMap, peer: Peer, former: bool) -> Result<Ask
     checked
 }
 
-/// The agent that a certificate was given to. The name in the request says nothing, and
-/// must agree.
+/// Returns the agent that a certificate was issued to. The name in the request proves
+/// nothing, but must agree.
 fn by_certificate(
     app: &App,
     given: &AgentName,
@@ -308,7 +309,7 @@ fn by_certificate(
     Ok(Asker::new(known.name, known.former, &plan.plan))
 }
 
-/// The name that a request gives.
+/// Returns the agent's name in a request.
 fn name_in(headers: &HeaderMap) -> Result<AgentName, Failure> {
     headers
         .get(AGENT_HEADER)
@@ -334,9 +335,9 @@ fn in_plan(name: &AgentName, plan: &CollectorPlan) -> Result<(), Failure> {
     ))
 }
 
-/// Whether it is `name` who asks. An agent that the plan gives no secret is believed where
-/// no token is required: then the collector listens on loopback only, and nothing but a
-/// browser would call it by another host's name.
+/// Checks that the request is from `name`. An agent without a secret in the plan is trusted
+/// where no token is required: then the collector listens on loopback only, and only a
+/// browser would address it by another host's name.
 fn by_secret(
     name: AgentName,
     headers: &HeaderMap,
@@ -376,7 +377,7 @@ fn by_secret(
     }
 }
 
-/// A whole body of at most `limit` bytes, within [`BODY_TIME`].
+/// Reads a whole body of at most `limit` bytes, within [`BODY_TIME`].
 pub(super) async fn read_body(body: Body, limit: usize) -> Result<Bytes, Failure> {
     limits::read_body(body, limit, BODY_TIME).await
 }

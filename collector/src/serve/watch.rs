@@ -9,14 +9,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch as channel;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What tells a changed file from the one before.
+/// Modification time and length of each file, to detect changes.
 type Look = Vec<Option<(SystemTime, u64)>>;
 
-/// Looks at the plan file `file`, and at the secret files that it names, for ever; the
-/// keys of its sessions are in `store`. A plan that cannot be used leaves the one before in force, and says so.
+/// Watches the plan file `file` and the secret files that it names, for ever; the keys of
+/// its sessions are in `store`. Reports a plan that cannot be used; the one before then stays
+/// in force.
 pub(super) async fn watch(
     (file, store): (PathBuf, PathBuf),
     (listen, transport): (SocketAddr, Transport),
@@ -45,17 +46,17 @@ pub(super) async fn watch(
                 match writer.run(move |s| s.adopt_plan(&kept, clock::now())).await {
                     Ok(Ok(())) => {
                         report(&plan.borrow(), &new, &file);
-                        // Before any agent has it, and records by it.
+                        // Before any agent gets the plan and records by it.
                         roles
                             .write()
                             .unwrap_or_else(PoisonError::into_inner)
                             .adopt(&new.plan, clock::now());
                         plan.send_replace(Arc::new(new));
                         error.send_replace(None);
-                        // Its secret files may be others.
+                        // The new plan may name other secret files.
                         seen = look(&file, &plan.borrow());
                     }
-                    // Tried again at the next look.
+                    // Tried again at the next check.
                     Ok(Err(failed)) => tracing::error!("cannot note the new plan: {failed}"),
                     Err(stopped) => tracing::warn!("{stopped}"),
                 }

@@ -13,7 +13,7 @@ type Job = Box<dyn FnOnce(&mut Store) + Send>;
 /// A job, or `None` to stop.
 type Order = Option<Job>;
 
-/// Jobs that wait for the writer; more make requests wait.
+/// Most jobs that wait for the writer; further requests wait for a place.
 const QUEUE: usize = 16;
 
 /// The writer has stopped: the service is ending, or its thread died.
@@ -24,14 +24,14 @@ pub(super) struct Stopped;
 /// Hands jobs to the thread that owns the store.
 #[derive(Clone)]
 pub(super) struct Writer {
-    /// What agents deliver, and all else that can wait.
+    /// Agents' deliveries, and everything else that can wait.
     orders: mpsc::Sender<Order>,
-    /// What people ask for and wait for.
+    /// Commands that people wait for.
     urgent: mpsc::Sender<Job>,
     counts: Arc<Counts>,
 }
 
-/// What the thread has done.
+/// Counts of the thread's work.
 #[derive(Debug, Default)]
 struct Counts {
     jobs: AtomicU64,
@@ -46,12 +46,12 @@ impl Counts {
     }
 }
 
-/// The thread that owns the store, since the start: how much it had to do.
+/// The work of the thread that owns the store, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriterBody {
-    /// Jobs that are done: deliveries, commands, sealing, and what they look up first.
+    /// Finished jobs: deliveries, commands, sealing, and their look-ups.
     pub jobs: u64,
-    /// How long they took in all, in nanoseconds.
+    /// Total time that they took, in nanoseconds.
     pub busy_ns: u64,
     /// Jobs that wait.
     pub waiting: u64,
@@ -66,7 +66,7 @@ pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
     let (urgent_in, mut urgent) = mpsc::channel::<Job>(QUEUE);
     let counts = Arc::new(Counts::default());
     let done = Arc::clone(&counts);
-    // Only to wait for two queues at once.
+    // Used only to wait for two queues at once.
     let waiting = tokio::runtime::Builder::new_current_thread().build()?;
     let thread = std::thread::Builder::new()
         .name("store".to_owned())
@@ -76,7 +76,7 @@ pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
                 job(&mut store);
                 done.did(begun.elapsed());
             }
-            // Whoever still waits is told by what it waits for being gone.
+            // Dropping the jobs tells those who wait for them.
             while let Ok(job) = urgent.try_recv() {
                 job(&mut store);
             }
@@ -89,7 +89,7 @@ pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
     Ok((writer, Writing(thread)))
 }
 
-/// The next job: what is urgent first; `None` to stop.
+/// Returns the next job, urgent ones first; `None` to stop.
 async fn next(urgent: &mut mpsc::Receiver<Job>, orders: &mut mpsc::Receiver<Order>) -> Order {
     tokio::select! {
         biased;
@@ -99,7 +99,7 @@ async fn next(urgent: &mut mpsc::Receiver<Job>, orders: &mut mpsc::Receiver<Orde
 }
 
 impl Writer {
-    /// What the thread has done, and what waits for it.
+    /// Returns what the thread has done, and what waits for it.
     pub(super) fn body(&self) -> WriterBody {
         let urgent = self.urgent.max_capacity() - self.urgent.capacity();
         let orders = self.orders.max_capacity() - self.orders.capacity();
@@ -110,8 +110,8 @@ impl Writer {
         }
     }
 
-    /// Runs a job on the store; its result. A job that was handed over runs even when
-    /// nobody waits for it any more.
+    /// Runs a job on the store and returns its result. A queued job runs also when nobody waits
+    /// for it any more.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Store) -> T + Send + 'static,
@@ -124,7 +124,7 @@ impl Writer {
         done.await.map_err(|_| Stopped)
     }
 
-    /// [`Writer::run`] before all that is not urgent: for what people wait for.
+    /// [`Writer::run`] ahead of all jobs that are not urgent: for commands that people wait for.
     pub(super) async fn run_first<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Store) -> T + Send + 'static,
@@ -137,13 +137,13 @@ impl Writer {
         done.await.map_err(|_| Stopped)
     }
 
-    /// Ends the thread when the jobs before are done; later ones are refused, whoever
-    /// still holds a writer.
+    /// Ends the thread when the earlier jobs are done. Later jobs are refused, also from other
+    /// holders of a writer.
     pub(super) async fn stop(&self) {
         let _ = self.orders.send(None).await;
     }
 
-    /// Done when the thread has ended.
+    /// Completes when the thread has ended.
     pub(super) async fn ended(&self) {
         self.orders.closed().await;
     }

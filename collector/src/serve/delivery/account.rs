@@ -1,4 +1,4 @@
-//! What each agent has asked for: how much a second, and how much in all.
+//! Accounts for the work that each agent causes: for each second, and in total.
 
 use super::judge::{Claim, FrameCause, MOST_DECODED, MOST_ROWS, RefusedFrame};
 use crate::serve::reply::Failure;
@@ -11,27 +11,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Of one agent, in a second. An agent's sessions make some thousand rows a second; one
-/// that delivers what waited may send a thousand times as many.
+/// Most rows of one agent in a second. An agent's sessions make some thousand rows a second;
+/// an agent that delivers a backlog may send a thousand times as many.
 const ROWS: usize = 2 << 20;
-/// Memory of decoded blocks, one after the other, in bytes.
+/// Most memory of one agent's decoded blocks in a second, summed over the blocks, in bytes.
 const DECODED: usize = 512 << 20;
-/// Frames.
+/// Most frames of one agent in a second.
 const FRAMES: usize = 5_000;
-/// Bytes of bodies.
+/// Most bytes of one agent's bodies in a second.
 const BYTES: usize = 32 << 20;
-/// Work that may be ahead of its time, before an agent waits.
+/// How much work an agent may do ahead before it waits.
 const SAVED: Duration = Duration::from_secs(1);
-/// No agent is made to wait longer for one request: it would give up.
+/// Longest wait for one request: an agent that waits longer would give up.
 const LONGEST: Duration = Duration::from_secs(3);
-/// Notes of having been heard of: each costs a transaction.
+/// Time for each note that an agent was heard of: each costs a transaction.
 const NOTE: Duration = Duration::from_millis(500);
-/// Such notes that can be saved.
+/// How many such notes may come at once.
 const NOTES: u32 = 20;
-/// Refused frames of one agent are logged this often at most.
+/// Shortest time between two log lines about refused frames of one agent.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// What a body made the collector do.
+/// The work that a body caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::serve) struct Work {
     pub(super) bytes: usize,
@@ -41,7 +41,7 @@ pub(in crate::serve) struct Work {
 }
 
 impl Work {
-    /// The same and a block.
+    /// Returns this work and that of one more block.
     pub(super) fn with(self, claim: Claim) -> Self {
         Self {
             rows: self.rows.saturating_add(claim.rows),
@@ -50,12 +50,12 @@ impl Work {
         }
     }
 
-    /// Whether one body may ask for so much.
+    /// Whether one body may cause this much work.
     pub(super) fn is_within_a_body(&self) -> bool {
         self.rows <= MOST_ROWS && self.decoded <= MOST_DECODED
     }
 
-    /// The time in which one agent may ask for so much.
+    /// Returns the time in which one agent may cause this much work.
     fn time(&self) -> Duration {
         let of = |n: usize, a_second: usize| {
             let nanos = n.saturating_mul(1_000_000).div_ceil(a_second / 1_000);
@@ -68,7 +68,7 @@ impl Work {
     }
 }
 
-/// What was taken of one agent since the collector was started, and what was not.
+/// What the collector took from one agent since the start, and what it did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TakenBody {
@@ -78,20 +78,20 @@ pub struct TakenBody {
     pub bytes: u64,
     /// Frames.
     pub frames: u64,
-    /// Rows that its blocks said they have.
+    /// Rows, as its blocks' headers state.
     pub rows: u64,
-    /// How long its deliveries were held back because it had asked for more than one agent
-    /// may, in milliseconds.
+    /// How long its deliveries were delayed because it exceeded the limit of one agent, in
+    /// milliseconds.
     pub held_ms: u64,
-    /// Requests that were refused because it had asked for more than one agent may.
+    /// Requests refused because it exceeded the limit of one agent.
     pub too_much: u64,
     /// Frames that cannot be read, or are of a newer version.
     pub unreadable: u64,
     /// Frames of another agent.
     pub foreign: u64,
-    /// Frames of sessions and targets in which the plan gives it no such part.
+    /// Frames of sessions and targets in which it has no such part by the plan.
     pub no_part: u64,
-    /// Frames whose times cannot be.
+    /// Frames with impossible times.
     pub time: u64,
     /// Frames with the key of another block.
     pub different: u64,
@@ -103,7 +103,7 @@ impl TakenBody {
         self.by_cause().iter().map(|(_, n)| n).sum()
     }
 
-    /// Frames that were not stored, by the name of their cause here.
+    /// Returns the counts of frames that were not stored, each with its cause's field name.
     pub(in crate::serve) fn by_cause(&self) -> [(&'static str, u64); 5] {
         [
             ("unreadable", self.unreadable),
@@ -150,22 +150,22 @@ pub(in crate::serve) struct Accounts(Mutex<BTreeMap<AgentName, Account>>);
 
 #[derive(Debug)]
 struct Account {
-    /// When the work that it has been given is paid for (the generic cell rate algorithm of
-    /// ITU-T I.371, as for requests).
+    /// When the work so far is paid for (the generic cell rate algorithm of ITU-T I.371, as for
+    /// requests).
     paid_at: Instant,
     /// The same for notes.
     noted_at: Instant,
     taken: TakenBody,
-    /// When refused frames were last logged, and how many were refused since.
+    /// When refused frames were last logged; `unsaid` counts those refused since.
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Accounts {
-    /// Waits until an agent may be given more work.
+    /// Waits until an agent may cause more work.
     ///
     /// # Errors
-    /// When that would take too long: it is to come again.
+    /// When the wait would exceed [`LONGEST`]; the agent then sends the request again.
     pub(in crate::serve) async fn wait(&self, agent: &AgentName) -> Result<(), Failure> {
         let wait = {
             let mut accounts = self.accounts();
@@ -186,7 +186,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Takes work off an agent's account.
+    /// Charges work to an agent's account.
     pub(in crate::serve) fn charge(&self, agent: &AgentName, work: &Work) {
         let mut accounts = self.accounts();
         let account = account(&mut accounts, agent);
@@ -198,7 +198,8 @@ impl Accounts {
         account.taken.rows += count(work.rows);
     }
 
-    /// Counts what was refused of a body, and says so in one line, if it is time for one.
+    /// Counts the refused frames of a body, and logs them in one line unless that was done a
+    /// moment ago.
     pub(in crate::serve) fn took(&self, agent: &AgentName, ack: &Ack, refused: &[RefusedFrame]) {
         let Some(first) = refused.first() else { return };
         let mut accounts = self.accounts();
@@ -225,7 +226,7 @@ impl Accounts {
         );
     }
 
-    /// Whether that an agent was heard of may be written down once more.
+    /// Whether the agent may cause one more note that it was heard of.
     pub(in crate::serve) fn may_note(&self, agent: &AgentName) -> bool {
         let mut accounts = self.accounts();
         let account = account(&mut accounts, agent);
@@ -239,7 +240,7 @@ impl Accounts {
         true
     }
 
-    /// What was taken of an agent.
+    /// Returns what was taken of an agent.
     pub(in crate::serve) fn taken(&self, agent: &str) -> TakenBody {
         let accounts = self.accounts();
         let known = accounts.iter().find(|(name, _)| name.as_str() == agent);
@@ -267,7 +268,7 @@ fn account<'a>(
     })
 }
 
-/// What an agent is told that asks for more than one agent may.
+/// Returns the error for an agent that exceeds its limit.
 pub(in crate::serve) fn too_much(agent: &AgentName) -> Failure {
     Failure::new(
         ErrorCode::Busy,

@@ -1,4 +1,4 @@
-//! What is to be done with each frame of a body. Pure: bytes, roles and times in.
+//! Decides what to do with each frame of a body. Pure: takes bytes, roles and times.
 
 use super::AHEAD;
 use super::account::Work;
@@ -12,16 +12,16 @@ use hopgap_proto::time::{Mono, Span, Wall};
 use hopgap_proto::uplink::ErrorCode;
 use std::ops::Range;
 
-/// Most frames that are taken of one body. An agent's own bodies hold some hundreds.
+/// Most frames taken of one body. An agent's bodies hold some hundreds.
 pub(super) const MOST_FRAMES: usize = 2_000;
-/// Most rows that are taken of one body: four of the largest blocks.
+/// Most rows taken of one body: four of the largest blocks.
 pub(super) const MOST_ROWS: usize = 1 << 20;
-/// Most memory that the blocks taken of one body may need when decoded, in bytes. They are
-/// decoded one after the other: this bounds the work.
+/// Most memory for the decoded blocks of one body, summed, in bytes. They are decoded one
+/// after the other: this bounds the work.
 pub(super) const MOST_DECODED: usize = 256 << 20;
 
-/// A record may be stamped this much after the reading of the clocks that closed its block:
-/// the kernel's stamps and the program's reading race.
+/// Most that a record may be stamped after the clock reading that closed its block: the
+/// kernel's stamps and the program's reading race.
 const AFTER_CLOSING: Span = Span::from_secs(60);
 
 /// Why a frame is not stored.
@@ -33,7 +33,7 @@ pub(in crate::serve) enum FrameCause {
     Foreign,
     /// Its agent has no such part in the plan, now or lately.
     NoPart,
-    /// Its times cannot be.
+    /// Its times are impossible.
     Time,
     /// Another block has its key.
     Different,
@@ -42,7 +42,7 @@ pub(in crate::serve) enum FrameCause {
 /// A frame that is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::serve) struct RefusedFrame {
-    /// Where it is in the body.
+    /// Its byte range in the body.
     pub(in crate::serve) at: Range<usize>,
     /// Why, for programs.
     pub(in crate::serve) cause: FrameCause,
@@ -50,21 +50,21 @@ pub(in crate::serve) struct RefusedFrame {
     pub(in crate::serve) error: String,
 }
 
-/// What was made of a body.
+/// The verdict on a body.
 #[derive(Clone, Debug, Default)]
 pub(in crate::serve) struct Judged {
-    /// What is to be stored.
+    /// Blocks to store.
     pub(in crate::serve) blocks: Vec<Incoming>,
     /// Where each of them begins in the body.
     pub(in crate::serve) offsets: Vec<usize>,
-    /// What is to be kept aside.
+    /// Frames to keep aside.
     pub(in crate::serve) refused: Vec<RefusedFrame>,
-    /// The length of the prefix that is dealt with.
+    /// Length of the prefix that was judged, in bytes.
     pub(in crate::serve) bytes: usize,
 }
 
-/// Whether a block of a body bears a name that is none of its deliverer's and of no agent of
-/// the plan.
+/// Whether a block of a body names an agent that is neither the sender, now or before, nor
+/// known otherwise.
 pub(super) fn bears_strange_name(body: &[u8], asker: &Asker) -> bool {
     FrameReader::new(body)
         .take(MOST_FRAMES)
@@ -73,8 +73,8 @@ pub(super) fn bears_strange_name(body: &[u8], asker: &Asker) -> bool {
         .any(|summary| asker.is_strange(&summary.header.key.agent))
 }
 
-/// Judges the frames of a body that came at `now`, as far as its bounds reach. The work is done, whatever
-/// comes of it.
+/// Judges the frames of a body that came at `now`, up to the limits of one body. Returns the
+/// work done also where the body is refused.
 pub(super) fn judge(
     body: &[u8],
     asker: &Asker,
@@ -83,7 +83,7 @@ pub(super) fn judge(
 ) -> (Result<Judged, Failure>, Work) {
     let mut work = Work::default();
     let frames: Vec<_> = FrameReader::new(body).take(MOST_FRAMES).collect();
-    // Before anything is decoded: such a body is sent again as a whole.
+    // Checked before decoding: the agent sends a damaged body again as a whole.
     let damaged = frames.iter().find_map(|frame| match frame {
         Err(error @ (FrameError::Torn { .. } | FrameError::Corrupt { .. })) => Some(error),
         _ => None,
@@ -105,7 +105,7 @@ pub(super) fn judge(
             Ok(frame) => match claim(&frame, asker, roles, now) {
                 Ok((claimed, own_name)) => {
                     let next = work.with(claimed);
-                    // One is always taken, or nothing would ever pass.
+                    // Always takes one frame, or a large one would never pass.
                     if judged.bytes > 0 && !next.is_within_a_body() {
                         break;
                     }
@@ -144,15 +144,15 @@ fn range_of(frame: &Result<Frame<'_>, FrameError>) -> Range<usize> {
 
 type Refusal = (FrameCause, String);
 
-/// What a block asks for when it is decoded.
+/// The rows and bytes that a block needs when decoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     pub(super) rows: usize,
     pub(super) decoded: usize,
 }
 
-/// Judges a frame by its block's header alone; what it claims, and whether it bears the
-/// agent's present name.
+/// Judges a frame by its block's header alone. Returns the block's claim, and whether it
+/// names the agent by its present name.
 fn claim(
     frame: &Frame<'_>,
     asker: &Asker,
@@ -163,10 +163,10 @@ fn claim(
     let summary = Block::peek(frame.payload).map_err(unreadable)?;
     let whose = &summary.header.key.agent;
     let own_name = *whose == asker.name;
-    // Recorded while `name` was mistyped: nobody else can have made it.
+    // Recorded while `name` was mistyped: no other agent has that name.
     let mistyped = asker.is_nobodys(whose);
     if !own_name && !mistyped && !asker.former.contains(whose) {
-        // Never stored in the other's name; but what the agent recorded since must pass.
+        // Never stored under the other agent's name; but later blocks must pass.
         return Err((
             FrameCause::Foreign,
             format!(
@@ -200,8 +200,7 @@ fn claim(
     Ok((claim, own_name))
 }
 
-/// Decodes a block, and holds its records' times against the reading of the clocks that
-/// closed it.
+/// Decodes a block, and checks its records' times against the clock reading that closed it.
 fn read(frame: &Frame<'_>, own_name: bool, asker: &Asker) -> Result<Incoming, Refusal> {
     let mut block = Incoming::read(frame.payload)
         .map_err(|error| (FrameCause::Unreadable, error.to_string()))?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// With less free than this, the next minutes may not be stored.
+/// Least free bytes: with fewer, the next minutes may not be stored.
 const LEAST_FREE: u64 = 256 << 20;
 
 /// The store's disk.
@@ -36,18 +36,18 @@ pub struct WriteErrorBody {
 }
 
 impl DiskBody {
-    /// Whether the disk needs somebody.
+    /// Whether somebody must look after the disk.
     pub fn is_bad(&self) -> bool {
         self.low || self.error.as_ref().is_some_and(|e| e.since.is_some())
     }
 }
 
-/// What the store's disk refused since the start.
+/// Writes that the store's disk refused since the start.
 #[derive(Debug, Default)]
 pub(crate) struct DiskTrouble(Mutex<Option<WriteErrorBody>>);
 
 impl DiskTrouble {
-    /// A write failed.
+    /// Notes that a write failed.
     pub(crate) fn failed(&self, error: &str, now: Wall) {
         let mut trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = trouble.take();
@@ -60,7 +60,7 @@ impl DiskTrouble {
         });
     }
 
-    /// A write succeeded.
+    /// Notes that a write succeeded.
     pub(crate) fn succeeded(&self) {
         let mut trouble = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = trouble.as_mut() {
@@ -68,7 +68,7 @@ impl DiskTrouble {
         }
     }
 
-    /// How the disk of the store in `dir` is now.
+    /// Returns the present state of the disk of the store in `dir`.
     pub(crate) fn body(&self, dir: &Path) -> DiskBody {
         let error = self
             .0
@@ -78,7 +78,7 @@ impl DiskTrouble {
         let disk = rustix::fs::statvfs(dir).ok();
         let free = disk.as_ref().map(|d| d.f_bavail.saturating_mul(d.f_frsize));
         let total = disk.map(|d| d.f_blocks.saturating_mul(d.f_frsize));
-        // Of a small disk that much may be all.
+        // A small disk may have no more than that in total.
         let least = total.map_or(LEAST_FREE, |total| LEAST_FREE.min(total / 20));
         DiskBody {
             free,

@@ -1,24 +1,24 @@
-//! What is OK, stale, down or failing. Pure: the times are given.
+//! Decides what is OK, stale, down or failing. Pure: times are arguments.
 
 use hopgap_proto::time::Span;
 use hopgap_proto::uplink::{REPORT_EVERY, SessionReport};
 use serde::{Deserialize, Serialize};
 
-/// An agent that does not say how long its blocks are collects this long, unless its
-/// configuration says otherwise.
+/// How long an agent that does not report it collects records into one block: the default
+/// of its configuration.
 const USUAL_BLOCK: Span = Span::from_secs(10);
-/// A delivery may take this long beyond its time.
+/// How much later than due a delivery may come.
 const GRACE: Span = Span::from_secs(2);
-/// One that is not heard of for so long is down.
+/// How long an agent must be silent to count as down.
 const DOWN: Span = Span::from_secs(60);
 
-/// How an agent is.
+/// The state of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     /// It is heard of, and delivers what it records.
     Ok,
-    /// It was not heard of, or its data did not come, for longer than they should.
+    /// It was not heard of, or its data did not come, for longer than expected.
     Stale,
     /// It was not heard of for long, or never.
     Down,
@@ -26,7 +26,7 @@ pub enum AgentState {
     Unplanned,
 }
 
-/// How a session is.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
@@ -38,7 +38,7 @@ pub enum SessionState {
     NoData,
     /// Nothing was answered in its newest blocks.
     NoReply,
-    /// Its sender refused to send all of the newest minute.
+    /// Its sender refused to send all of the newest minute, or reports a fault of the whole.
     Refused,
     /// Some of its flows do not run.
     Partly,
@@ -46,22 +46,21 @@ pub enum SessionState {
     NotRunning,
 }
 
-/// What is known of an agent's signs of life.
+/// An agent's signs of life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// How long ago it was last heard of; `None` for never.
     pub(crate) silent: Option<Span>,
-    /// Since when nothing was recorded that is here, on one clock; `None` where that is
-    /// not known.
+    /// Age of its newest block here, on the agent's clock; `None` where unknown.
     pub(crate) behind: Option<Span>,
-    /// How long it collects records into one block, where it says so, as who reports does.
+    /// How long it collects records into one block; known where the agent sends reports.
     pub(crate) block: Option<Span>,
 }
 
-/// How an agent of the plan is.
+/// Returns the state of an agent of the plan.
 pub(crate) fn agent(heard: Heard) -> AgentState {
     let block = heard.block.unwrap_or(USUAL_BLOCK);
-    // A report is due every five seconds; from one that makes none, a block.
+    // A report is due every five seconds; without reports, a block is due.
     let every = match heard.block {
         Some(_) => REPORT_EVERY,
         None => block,
@@ -87,14 +86,14 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     pub(crate) unanswered: u64,
     pub(crate) refused: u64,
-    /// Of those not answered, how many since the last block with an answer.
+    /// Unanswered probes since the last block with an answer.
     pub(crate) unanswered_since: u64,
 }
 
-/// So many probes in a row without an answer, in blocks without any, are no chance.
+/// How many unanswered probes in blocks without any answer are more than chance.
 const NO_REPLY: u64 = 3;
 
-/// How a session is whose sender is in `sender`'s state.
+/// Returns the state of a session whose sender is in the state `sender`.
 pub(crate) fn session(
     sender: AgentState,
     flows: u8,

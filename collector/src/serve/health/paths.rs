@@ -1,7 +1,7 @@
-//! Which named paths the sessions' newest probes took.
+//! Finds the named paths that the sessions' newest probes took.
 //!
-//! The same analysis as the report's names them, of the last seconds alone. What it made
-//! of them is kept for a moment: who watches asks every second.
+//! Runs the report's analysis on the last seconds alone. Keeps the result for a moment,
+//! because `status --watch` asks every second.
 
 use crate::store::{Kind, Reader, StoreError};
 use hopgap_analysis::analyse;
@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Traceroutes come once a second; several tell one that was cut from one that was not.
+/// How much is analysed. Traceroutes come once a second; several are needed to tell a
+/// truncated one from a complete one.
 const LOOKED_AT: Span = Span::from_secs(6);
-/// Probes of a session that are looked at, of all its flows: of more every n-th.
+/// Most probes analysed of a session, over all its flows; of more, every n-th is taken.
 const MOST_PROBES: usize = 4_000;
-/// What was found is good for so long.
+/// How long a result is reused.
 const KEPT: Duration = Duration::from_secs(3);
 
 /// The paths in use by a session's newest probes.
@@ -32,7 +33,7 @@ pub struct InUseBody {
     pub reverse: Vec<Option<String>>,
 }
 
-/// What was found last, and by which plan.
+/// The last result, and the plan that it was made with.
 #[derive(Debug, Default)]
 pub(crate) struct PathsInUse(Mutex<Option<Found>>);
 
@@ -46,7 +47,7 @@ struct Found {
 }
 
 impl PathsInUse {
-    /// The paths in use by the plan's sessions, of which `newest` knows the newest probe.
+    /// Returns the paths in use by the plan's sessions; `newest` has each session's newest probe.
     pub(crate) fn of(
         &self,
         reader: &Reader,
@@ -61,7 +62,7 @@ impl PathsInUse {
         {
             return found.paths.clone();
         }
-        // The rest of the status stands without it.
+        // The status is useful without the paths, too.
         let paths = find(reader, plan, newest).unwrap_or_else(|error| {
             tracing::warn!("the paths in use are not known: {error}");
             BTreeMap::new()
@@ -105,7 +106,7 @@ fn find(
     Ok(found)
 }
 
-/// The newest of the session's own records.
+/// Reads the newest records of the session's sender.
 fn records(
     reader: &Reader,
     session: &SessionPlan,
@@ -137,14 +138,14 @@ fn records(
     })
 }
 
-/// Of many probes every n-th of each flow, by their numbers.
+/// Reduces many probes to every n-th of each flow, by number.
 fn thinned(mut probes: Vec<Probe>) -> Vec<Probe> {
     let every = u32::try_from(probes.len() / MOST_PROBES + 1).unwrap_or(u32::MAX);
     probes.retain(|p| p.seq.0 % every == 0);
     probes
 }
 
-/// The names of the newest epochs of all flows, the most frequent first.
+/// Returns the path names of all flows' newest epochs, the most frequent first.
 fn last_names(
     flows: &[FlowFindings],
     paths: impl Fn(&FlowFindings) -> &Vec<PathEpoch>,

@@ -8,7 +8,7 @@ use hopgap_proto::uplink::AgentReport;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Beside sessions an agent has two parts; more says nothing.
+/// Most faults kept of a report. Beside sessions an agent has two parts; more are not needed.
 const MOST_FAULTS: usize = 8;
 
 /// The newest report of each agent of the plan, and when it came.
@@ -16,12 +16,12 @@ const MOST_FAULTS: usize = 8;
 pub(crate) struct Reports(Mutex<BTreeMap<AgentName, (Wall, AgentReport)>>);
 
 impl Reports {
-    /// Takes an agent's report, as far as the plan gives it a say.
+    /// Stores an agent's report, reduced to the sessions that it sends by the plan.
     pub(crate) fn take(&self, agent: &AgentName, mut report: AgentReport, plan: &Plan, now: Wall) {
         report.sessions.retain_mut(|told| {
             let planned = plan.session(&told.name).filter(|s| s.from == *agent);
             if let Some(planned) = planned {
-                // Each flow, and the whole.
+                // One for each flow, and one for the session as a whole.
                 told.faults.truncate(usize::from(planned.flows) + 1);
                 told.running = told.running.min(planned.flows);
             }
@@ -31,7 +31,7 @@ impl Reports {
         report.sessions.dedup_by(|a, b| a.name == b.name);
         report.faults.truncate(MOST_FAULTS);
         let mut reports = self.reports();
-        // Of agents that the plan has no more.
+        // Drops the reports of agents that are no longer in the plan.
         reports.retain(|name, _| plan.agent(name).is_some());
         reports.insert(agent.clone(), (now, report));
     }

@@ -1,5 +1,5 @@
-//! Connections: how many one peer and all may hold, and how long each phase of one may
-//! take. It speaks HTTP/1.1 over any stream, so that TLS can stand below it.
+//! Connections: limits how many one peer and all peers may hold, and how long each phase
+//! may take. Speaks HTTP/1.1 over any stream, so that TLS can be below it.
 
 mod phase;
 mod room;
@@ -25,22 +25,22 @@ use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The most that one request's header may have, and that is read ahead, in bytes.
+/// Largest header of a request, and most that is read ahead, in bytes.
 const HEADER_BYTES: usize = 64 << 10;
-/// After a failure to accept, such as for want of file descriptors.
+/// Pause after a failure to accept, for example without a free file descriptor.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The two ends of a connection; IPv4 as such.
+/// The two ends of a connection; IPv4 addresses are not mapped to IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::serve) struct Ends {
-    /// Who asks.
+    /// The client's address.
     pub(in crate::serve) peer: SocketAddr,
-    /// The address of this host that was asked.
+    /// The address of this host that it connected to.
     pub(in crate::serve) local: SocketAddr,
 }
 
 impl Ends {
-    /// Of a connection that was accepted.
+    /// Returns the ends of an accepted connection.
     pub(in crate::serve) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
         let canonical = |a: SocketAddr| SocketAddr::new(a.ip().to_canonical(), a.port());
         Self {
@@ -49,8 +49,8 @@ impl Ends {
         }
     }
 
-    /// Whether both are on this host. A packet from outside cannot pretend it: the kernel
-    /// drops what comes in with one of the host's own addresses as its source.
+    /// Whether both are on this host. A packet from outside cannot fake this: the kernel drops
+    /// incoming packets whose source is one of the host's own addresses.
     pub(in crate::serve) fn are_here(&self) -> bool {
         let (peer, local) = (self.peer.ip(), self.local.ip());
         (peer.is_loopback() && local.is_loopback()) || peer == local
@@ -60,8 +60,8 @@ impl Ends {
 /// How many connections there may be, and how long their phases may take.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::serve) struct Bounds {
-    /// Connections from other hosts at a time. Those of this host are apart: whoever
-    /// fills all places cannot keep its people out.
+    /// Connections from other hosts at a time. Connections of this host count separately, so
+    /// that other hosts cannot keep its people out.
     pub(in crate::serve) all: usize,
     /// Connections of this host at a time, whatever addresses they come from.
     pub(in crate::serve) all_here: usize,
@@ -74,15 +74,15 @@ pub(in crate::serve) struct Bounds {
 /// How long each phase of a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::serve) struct Times {
-    /// From the first byte of a request, or from the accepting of the connection, to the
-    /// end of the request's header.
+    /// From the first byte of a request, or from the acceptance of the connection, to the end
+    /// of the request's header.
     pub(in crate::serve) header: Duration,
     /// Between two requests.
     pub(in crate::serve) idle: Duration,
-    /// From the end of a header to the answer. A bound for what has none of its own: a
-    /// body has [`super::read_body`]'s, a plan is held a minute.
+    /// From the end of a header to the answer. A bound for everything without its own: a body
+    /// has the one of [`super::read_body`], a plan is held for a minute.
     pub(in crate::serve) request: Duration,
-    /// Until the peer has taken the answer.
+    /// Until the peer has read the answer.
     pub(in crate::serve) answer: Duration,
 }
 
@@ -103,8 +103,8 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// The usual bounds, and less where the process may open few files: all connections
-    /// of two listeners leave more than half of them to everything else.
+    /// Returns the usual bounds, lowered where the process may open few files: the connections
+    /// of two listeners leave more than half of the files to everything else.
     pub(in crate::serve) fn within_files(limit: u64) -> Self {
         let usual = Self::default();
         let share = |parts: u64| usize::try_from(limit / parts).unwrap_or(usize::MAX).max(1);
@@ -117,8 +117,8 @@ impl Bounds {
     }
 }
 
-/// The connections of one listener. A second listener has its own: who fills the places of
-/// one leaves the other's free.
+/// The connections of one listener. A second listener has its own places, so that filling
+/// one listener leaves the other's free.
 #[derive(Clone, Debug)]
 pub(in crate::serve) struct Connections {
     bounds: Bounds,
@@ -127,7 +127,7 @@ pub(in crate::serve) struct Connections {
 }
 
 impl Connections {
-    /// Refusals are counted in `limits`.
+    /// Counts refusals in `limits`.
     pub(in crate::serve) fn new(limits: Arc<Limits>, bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -136,9 +136,9 @@ impl Connections {
         }
     }
 
-    /// A place for a connection, which is to be held as long as that is open; `None`
-    /// where its peer or all have too many and nobody only waits. Both a refusal and a
-    /// connection that is cut for this one are counted.
+    /// Returns a place for a connection, to be held while the connection is open. `None` where
+    /// its peer or all peers have too many, no connection is waiting and no kept place is free.
+    /// Counts a refusal, and a connection that is cut for this one.
     pub(in crate::serve) fn admit(&self, ends: Ends) -> Option<Seat> {
         let admitted = self.room.admit(ends, Instant::now());
         if admitted
@@ -169,7 +169,7 @@ impl Connections {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // Without one it is closed at once.
+                    // Without a place, closes the connection at once.
                     let Some(seat) = self.seat_for(&stream, peer) else {
                         continue;
                     };
@@ -179,7 +179,7 @@ impl Connections {
                         these.answer(stream, seat, router, stopping).await;
                     });
                 }
-                // The peer's fault, and over.
+                // Only that connection failed.
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::error!("cannot accept a connection: {error}");
@@ -192,17 +192,17 @@ impl Connections {
     }
 
     fn seat_for(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Seat> {
-        // Where there is no local address any more, the connection is gone.
+        // A connection without a local address is already closed.
         let ends = Ends::new(peer, stream.local_addr().ok()?);
         let seat = self.admit(ends)?;
-        // Small answers are not to wait for more.
+        // Sends small answers at once.
         let _ = stream.set_nodelay(true);
         Some(seat)
     }
 
-    /// Answers the requests of one connection until it ends, a phase of it takes too long,
-    /// a newcomer has its place, or `stopping` and its request has finished. Requests carry
-    /// [`Ends`] and [`Visit`].
+    /// Answers the requests of one connection until it ends, a phase takes too long, a newcomer
+    /// takes its place, or, after `stopping`, its request has finished. Requests carry [`Ends`]
+    /// and [`Visit`].
     pub(in crate::serve) async fn answer<S>(
         &self,
         stream: S,
@@ -237,7 +237,7 @@ impl Connections {
         let mut connection = pin!(connection);
         let mut overdue = pin!(progress.overdue(self.bounds.times));
         let stopped = async move {
-            // Where the sender is gone, the service is, too.
+            // When the sender is gone, so is the service.
             let _ = stopping.wait_for(|stop| *stop).await;
         };
         let mut ended = tokio::select! {
@@ -262,7 +262,7 @@ impl Connections {
     }
 
     fn cut(&self, ends: Ends, phase: Phase) {
-        // Who is idle did nothing wrong.
+        // An idle connection is not refused: it did nothing wrong.
         if phase != Phase::Idle {
             self.limits.count(Cause::Time);
         }
@@ -270,7 +270,7 @@ impl Connections {
     }
 }
 
-/// Whether a failure to accept is about the connection, not about this host.
+/// Whether a failure to accept concerns only the connection, not this host.
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(

@@ -1,4 +1,4 @@
-//! Places of connections: how many one peer and all may hold.
+//! Places for connections: limits how many one peer and all peers may hold.
 
 use super::whose;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(in crate::serve) struct Place {
 }
 
 impl Places {
-    /// So many in all, and so many of one peer.
+    /// Makes places: `all` in total, `of_one` for each peer.
     pub(in crate::serve) fn new(all: usize, of_one: usize) -> Self {
         Self {
             all,
@@ -37,8 +37,8 @@ impl Places {
         }
     }
 
-    /// A place for a connection of `peer`, where there is one. One that `is_of_all` needs a
-    /// place among all; another only one among its peer's own.
+    /// Returns a place for a connection of `peer`, where there is one. With `is_of_all` it also
+    /// needs one of the common places; otherwise only one of its peer's own.
     pub(in crate::serve) fn admit(&self, peer: IpAddr, is_of_all: bool) -> Option<Place> {
         let mut held = lock(&self.held);
         let whose = whose(peer);
@@ -56,7 +56,7 @@ impl Places {
         })
     }
 
-    /// Peers that hold places, and places of all that are held.
+    /// Returns the number of peers that hold places, and of common places held.
     #[cfg(test)]
     pub(in crate::serve) fn held(&self) -> (usize, usize) {
         let held = lock(&self.held);

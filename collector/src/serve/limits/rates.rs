@@ -1,24 +1,24 @@
-//! How often each peer asks.
+//! Limits how often each peer sends requests.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Peers that are remembered at a time.
+/// Most peers that are remembered at a time.
 const MOST_PEERS: usize = 4_096;
 
-/// A token bucket: `burst` requests at once, then one `every` so often.
+/// A token bucket: `burst` requests at once, then one each `every`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
-    /// The time in which one more request is earned.
+    /// The time after which one more request is allowed.
     pub(super) every: Duration,
-    /// How many can be saved.
+    /// Most requests at once.
     pub(super) burst: u32,
 }
 
-/// A bucket for each peer. A bucket is one instant, the one at which it is full again
-/// (the generic cell rate algorithm of ITU-T I.371): a full one need not be remembered.
+/// A bucket for each peer. A bucket is stored as the instant at which it is full again (the
+/// generic cell rate algorithm of ITU-T I.371); full buckets need not be stored.
 #[derive(Debug)]
 pub(super) struct Rates {
     pace: Pace,
@@ -33,7 +33,7 @@ impl Rates {
         }
     }
 
-    /// Whether `peer` may ask once more; then that is taken off its bucket.
+    /// Takes one request off the bucket of `peer`; returns false where it is empty.
     pub(super) fn take(&self, peer: IpAddr, now: Instant) -> bool {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let before = full_at.get(&peer).map_or(now, |at| (*at).max(now));
@@ -48,7 +48,7 @@ impl Rates {
     }
 }
 
-/// Forgets full buckets, or else the one that is the nearest to it.
+/// Forgets full buckets and, where that is not enough, the fullest one.
 fn make_room(full_at: &mut BTreeMap<IpAddr, Instant>, now: Instant) {
     full_at.retain(|_, at| *at > now);
     if full_at.len() >= MOST_PEERS {

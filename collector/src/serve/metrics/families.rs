@@ -1,4 +1,4 @@
-//! The metrics, by name: what each is called, what it says, where its value is.
+//! The metrics by name: the name, help text and value of each.
 
 use super::Snapshot;
 use crate::serve::TimeText;
@@ -32,7 +32,7 @@ impl Collector for Snapshot {
 }
 
 impl Snapshot {
-    /// Of the collector as a whole.
+    /// Writes metrics of the collector as a whole.
     fn collector(&self, families: &mut Families<'_>) -> fmt::Result {
         families.info(
             "collector",
@@ -93,7 +93,7 @@ impl Snapshot {
         self.store(families)
     }
 
-    /// Of the store and its disk.
+    /// Writes metrics of the store and its disk.
     fn store(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counters(
             "store_jobs",
@@ -133,7 +133,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// When agents were heard of.
+    /// Writes when agents were last heard of.
     fn heard_of(&self, families: &mut Families<'_>) -> fmt::Result {
         families.gauges(
             "agent_planned",
@@ -156,7 +156,7 @@ impl Snapshot {
         )
     }
 
-    /// What agents delivered since the start.
+    /// Writes what agents delivered since the start.
     fn taken(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counters(
             "agent_deliveries",
@@ -190,7 +190,7 @@ impl Snapshot {
         )
     }
 
-    /// What was refused of agents since the start.
+    /// Writes what was refused of agents since the start.
     fn refused_of(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counters(
             "agent_refused_requests",
@@ -210,7 +210,7 @@ impl Snapshot {
         )
     }
 
-    /// What is in the store; a store that was moved or restored begins anew.
+    /// Writes what is in the store; the counts of a moved or restored store begin anew.
     fn stored(&self, families: &mut Families<'_>) -> fmt::Result {
         families.counters(
             "agent_stored_blocks",
@@ -232,7 +232,7 @@ impl Snapshot {
         )
     }
 
-    /// What waits on agents' disks, by their last reports.
+    /// Writes what waits on agents' disks, by their last reports.
     fn spools(&self, families: &mut Families<'_>) -> fmt::Result {
         families.gauges(
             "agent_spool_waiting",
@@ -260,7 +260,7 @@ impl Snapshot {
         )
     }
 
-    /// A value of each agent that has one.
+    /// Returns a labelled value for each agent that has one.
     fn of_agents<'a, V>(
         &'a self,
         value: impl Fn(&AgentBody) -> Option<V> + 'a,
@@ -324,7 +324,7 @@ impl Families<'_> {
         let mut family: MetricEncoder<'_> = self.0.encode_descriptor(name, help, unit, kind)?;
         for (labels, value) in rows {
             if labels.is_empty() {
-                // The family is of one; it is the last row, too.
+                // A family without labels has only this row.
                 return value.encode(family);
             }
             value.encode(family.encode_family(&labels)?)?;
@@ -333,7 +333,7 @@ impl Families<'_> {
     }
 }
 
-/// Nanoseconds in seconds.
+/// Converts nanoseconds to seconds.
 #[expect(
     clippy::cast_precision_loss,
     reason = "53 bits are as exact as a metric is"

@@ -1,4 +1,4 @@
-//! In which phase a connection is, seen from its stream and its requests.
+//! Tracks the phase of a connection from its stream and its requests.
 
 use super::Times;
 use std::io::{IoSlice, Result};
@@ -12,15 +12,15 @@ use tokio::time::{Instant, timeout_at};
 /// A phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It is open, and nothing has come yet.
+    /// It is open; nothing has come yet.
     Opened,
     /// The first bytes of a header have come.
     Header,
-    /// A header has come whole; the body may be coming, the answer is being found.
+    /// The whole header has come; the body may be coming, the answer is being made.
     Asked,
     /// The answer is on its way.
     Answering,
-    /// The answer was taken, and nothing has come since.
+    /// The answer was read; nothing has come since.
     Idle,
 }
 
@@ -40,7 +40,7 @@ impl Phase {
 pub(in crate::serve) struct Progress(Arc<channel::Sender<(Phase, Instant)>>);
 
 impl Progress {
-    /// Of a connection that was just accepted.
+    /// Returns the progress of a connection that was just accepted.
     pub(super) fn begin() -> Self {
         Self(Arc::new(channel::Sender::new((
             Phase::Opened,
@@ -48,20 +48,20 @@ impl Progress {
         ))))
     }
 
-    /// A new phase begins.
+    /// Begins a new phase.
     pub(super) fn enter(&self, phase: Phase) {
         self.0.send_replace((phase, Instant::now()));
     }
 
-    /// The phase, and since when.
+    /// Returns the phase and when it began.
     pub(super) fn now(&self) -> (Phase, Instant) {
         *self.0.borrow()
     }
 
-    /// Bytes have come. Those of a body, and of a request behind another, begin nothing.
+    /// Notes that bytes have come. Bytes of a body, and of a pipelined request, begin no phase.
     fn heard(&self) {
         self.0.send_if_modified(|(phase, since)| match phase {
-            // The time of the first header runs since the connection is open.
+            // The time for the first header runs from the opening of the connection.
             Phase::Opened => {
                 *phase = Phase::Header;
                 true
@@ -75,7 +75,7 @@ impl Progress {
         });
     }
 
-    /// All that was written has left.
+    /// Notes that everything written was sent.
     fn flushed(&self) {
         self.0.send_if_modified(|(phase, since)| {
             let done = *phase == Phase::Answering;
@@ -87,7 +87,7 @@ impl Progress {
         });
     }
 
-    /// Done when a phase takes longer than it may, with that phase.
+    /// Completes with the phase that takes longer than it may.
     pub(super) fn overdue(&self, times: Times) -> impl Future<Output = Phase> + use<> {
         let mut progress = self.0.subscribe();
         async move {
@@ -96,7 +96,7 @@ impl Progress {
                 let until = since + phase.time(&times);
                 match timeout_at(until, progress.changed()).await {
                     Ok(Ok(())) => {}
-                    // The connection is gone with its progress.
+                    // The connection has ended.
                     Ok(Err(_)) => std::future::pending().await,
                     Err(_) => return phase,
                 }
@@ -105,7 +105,7 @@ impl Progress {
     }
 }
 
-/// A stream that tells the progress what passes.
+/// A stream that reports reads and writes to the progress.
 pub(super) struct Observed<S> {
     stream: S,
     progress: Progress,

@@ -1,10 +1,10 @@
-//! Who has a connection, and who must go when there are too many.
+//! Holds the open connections and decides which to cut when there are too many.
 //!
-//! A newcomer always finds a place while somebody who has not shown a token only waits:
-//! with a request that does not come whole, between two requests, or with one that takes
-//! long. The one that has waited longest is cut. So whoever holds all places with silent
-//! or half-open connections keeps nobody out, be it another user of this host.
-//! Some places are kept for who shows a token, for when all others are busy.
+//! A newcomer always finds a place while a connection without a token only waits: with an
+//! incomplete request, between two requests, or with a request that takes long. The one
+//! that has waited longest is cut. So nobody, also no other user of this host, can keep
+//! others out with silent or half-open connections. Some places are kept for clients that
+//! show a token, for when all others are busy.
 
 use super::phase::{Phase, Progress};
 use super::{Bounds, Ends};
@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Places that are kept for who shows a token with its first request.
+/// Places kept for clients that show a token with their first request.
 const KEPT: usize = 16;
-/// A request without a token that takes longer may be cut for a newcomer's sake.
+/// A request without a token that takes longer may be cut for a newcomer.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// The connections of one listener.
@@ -45,7 +45,7 @@ struct Entry {
     cut: Arc<Notify>,
 }
 
-/// What is known of a connection from its requests so far. Requests carry it.
+/// What a connection's requests have shown so far. Requests carry it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::serve) struct Visit {
     has_shown_token: Arc<AtomicBool>,
@@ -53,13 +53,12 @@ pub(in crate::serve) struct Visit {
 }
 
 impl Visit {
-    /// It has shown a token, or a certificate, that is good: it is not cut for newcomers.
+    /// Notes a valid token or certificate: the connection is not cut for newcomers any more.
     pub(in crate::serve) fn show_token(&self) {
         self.has_shown_token.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its place is one of those that are kept for who shows a token, and it has
-    /// shown none.
+    /// Whether it has a place that is kept for clients with a token, but has shown none.
     pub(in crate::serve) fn needs_token(&self) -> bool {
         self.is_kept && !self.has_shown_token()
     }
@@ -81,12 +80,12 @@ pub(in crate::serve) struct Seat {
 }
 
 impl Seat {
-    /// What its requests carry.
+    /// Returns what its requests carry.
     pub(in crate::serve) fn visit(&self) -> &Visit {
         &self.visit
     }
 
-    /// Done when it must go because a newcomer has its place.
+    /// Completes when a newcomer has taken its place.
     pub(super) async fn taken(&self) {
         self.cut.notified().await;
     }
@@ -106,8 +105,8 @@ impl Room {
         }
     }
 
-    /// A place for a connection, and whether another one was cut for it. `None` where
-    /// nobody only waits.
+    /// Returns a place for a connection, and whether another one was cut for it. `None` where
+    /// it is full, nobody only waits and the kept places are taken.
     pub(super) fn admit(&self, ends: Ends, now: Instant) -> Option<(Seat, bool)> {
         let mut held = lock(&self.held);
         let (peer, is_here) = (whose(ends.peer.ip()), ends.are_here());
@@ -118,7 +117,7 @@ impl Room {
         } else {
             self.bounds.all
         };
-        // A peer that has too many gives way itself.
+        // Where a peer has too many, cuts one of its own.
         let cut = if held.count(of_one) >= self.bounds.of_one {
             Some(held.cut_longest_waiting(now, of_one))
         } else if held.count(alike) >= most {
@@ -137,7 +136,7 @@ impl Room {
         Some((held.enter(&self.held, ends, visit), cut == Some(true)))
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         lock(&self.held).connections.len()
@@ -149,7 +148,7 @@ impl Held {
         self.connections.values().filter(|e| whom(e)).count()
     }
 
-    /// Cuts the one that has waited longest; false where nobody only waits.
+    /// Cuts the connection that has waited longest; returns false where none only waits.
     fn cut_longest_waiting(&mut self, now: Instant, whom: impl Fn(&Entry) -> bool) -> bool {
         let longest = self
             .connections
@@ -160,7 +159,7 @@ impl Held {
         let Some(entry) = longest.and_then(|(_, number)| self.connections.remove(&number)) else {
             return false;
         };
-        // Kept until it is looked at, should its task not have come to that yet.
+        // Stays set until the task awaits it.
         entry.cut.notify_one();
         true
     }
@@ -189,7 +188,7 @@ impl Held {
 }
 
 impl Entry {
-    /// Since when it has waited, where it does and may be cut for it.
+    /// Returns since when it has waited; `None` where it does not wait or may not be cut.
     fn waits_since(&self, now: Instant) -> Option<Instant> {
         let (phase, since) = self.progress.now();
         let waits = match phase {
