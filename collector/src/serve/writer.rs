@@ -76,7 +76,7 @@ pub(super) fn start(mut store: Store) -> std::io::Result<(Writer, Writing)> {
                 job(&mut store);
                 done.did(begun.elapsed());
             }
-            // Dropping the jobs tells those who wait for them.
+            // Runs the urgent jobs that are left. Dropping the others tells their waiters.
             while let Ok(job) = urgent.try_recv() {
                 job(&mut store);
             }
