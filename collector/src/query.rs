@@ -1,4 +1,4 @@
-//! Reads a stretch of time back for analysis.
+//! Reads the records of a stretch of time for analysis.
 
 mod clocks;
 
@@ -13,23 +13,23 @@ use hopgap_proto::record::{AgentName, Event, EventKind, SessionName};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
-/// The reflector's log is read this far beside the window: what was sent within may
-/// arrive after it, and an outage at its edge needs the context.
+/// How far beyond the window the reflector's log is read: a probe sent within it may arrive
+/// later, and an outage at its edge needs the context.
 const AROUND_RECEPTIONS: Span = Span::from_secs(60);
 
-/// Probes are read further than the log: an arrival whose probe was not read would seem
-/// to belong to none.
+/// How far beyond the window probes are read: further than the log, because an arrival whose
+/// probe was not read would seem to belong to none.
 const AROUND_PROBES: Span = Span::from_secs(120);
 
-/// Memory that the records of a report and their analysis may take, in bytes, where nothing
-/// else is said: 40 million records.
+/// Default limit of the memory for a report's records and their analysis, in bytes: 40
+/// million records.
 pub const MOST_BYTES: u64 = Size::of_probes(40_000_000).bytes;
 
-/// A session may hold so many times what its plan makes before its records are taken for
-/// none of a measurement.
+/// How many times the planned number of records a session may have. Beyond that its records
+/// are not taken for a measurement.
 const MORE_THAN_PLANNED: u64 = 2;
 
-/// Why a stretch of time cannot be read for analysis.
+/// Why the records cannot be read for analysis.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The store failed.
@@ -43,33 +43,33 @@ pub enum QueryError {
         most / 1_000_000
     )]
     TooMany {
-        /// How many, and how much.
+        /// Their number and memory.
         size: Size,
         /// Most that the report may take, in bytes.
         most: u64,
     },
 }
 
-/// Records that are left out of a report, because there are far more of them than the plan
-/// makes: whoever recorded them did not measure.
+/// Records that a report leaves out because they are far more than the plan makes: they
+/// come from no measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// What they are of.
+    /// What they belong to.
     pub of: Whose,
     /// The agent that delivered them.
     pub agent: AgentName,
-    /// How many there are of that time.
+    /// How many there are for that time.
     pub records: u64,
-    /// How many the plan makes in that time, about.
+    /// About how many the plan makes in that time.
     pub planned: u64,
 }
 
-/// What records are of.
+/// What records belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Of a session.
+    /// To a session.
     Session(SessionName),
-    /// Of an agent's echoes.
+    /// To an agent's echo targets.
     Echoes,
 }
 
@@ -87,19 +87,19 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// What was read for a report.
+/// The records read for a report.
 #[derive(Clone, Debug)]
 pub struct Read {
-    /// What analysis works on.
+    /// The input of the analysis.
     pub input: Input,
-    /// What was left out of it.
+    /// The records left out of it.
     pub left_out: Vec<LeftOut>,
 }
 
-/// What may still be read.
+/// The memory that may still be used.
 struct Budget {
-    /// The time that is asked about. What a session may hold is told by that, and not by how
-    /// far its own records say that clocks are apart.
+    /// The requested time. It alone limits a session's records, not the wider stretches that
+    /// follow from the clock offsets in its own records.
     asked: (Wall, Wall),
     most: u64,
     left: u64,
@@ -107,9 +107,8 @@ struct Budget {
 }
 
 impl Budget {
-    /// Whether records of this size are to be read. Where they are too many for what is
-    /// left and for what the plan makes, they are left out; where the plan makes so many,
-    /// nothing is read at all.
+    /// Returns whether to read records of this size. Records that do not fit and are far more
+    /// than planned are left out. An error where they do not fit and are as planned.
     fn admit(
         &mut self,
         size: Size,
@@ -117,8 +116,7 @@ impl Budget {
         of: impl FnOnce() -> (Whose, AgentName),
     ) -> Result<bool, QueryError> {
         let may = planned.saturating_mul(MORE_THAN_PLANNED);
-        // What is far from planned gets no more than a share, or it would take all from
-        // what is read after it.
+        // Records far beyond the plan get only a share, to leave memory for those read later.
         let is_far = size.records > may || size.bytes > Size::of_probes(may).bytes;
         let share = if is_far { self.left / 8 } else { self.left };
         if size.bytes <= share {
@@ -142,7 +140,7 @@ impl Budget {
     }
 }
 
-/// How many records `every` so often makes in a time, with some to spare for events.
+/// Returns how many records one every `every` makes in a time, with some spare for events.
 fn made_in(from: Wall, to: Wall, every: Span, flows: u8) -> u64 {
     let time = (to - from).as_nanos().max(0);
     let slots = time / every.as_nanos().max(1);
@@ -152,7 +150,7 @@ fn made_in(from: Wall, to: Wall, every: Span, flows: u8) -> u64 {
         .saturating_add(10_000)
 }
 
-/// Everything that analysis needs to judge what was sent from `from` to `to`, in
+/// Returns everything that analysis needs to judge what was sent from `from` to `to`, in
 /// [`MOST_BYTES`] of memory.
 ///
 /// # Errors
@@ -162,8 +160,8 @@ pub fn input(reader: &Reader, plan: &Plan, from: Wall, to: Wall) -> Result<Input
     read(reader, plan, (from, to), MOST_BYTES).map(|read| read.input)
 }
 
-/// The same in `most` bytes of memory. What is read is what is counted: by the same agents,
-/// kinds and times, before it is read.
+/// Does the same as [`input`] in `most` bytes of memory. Counts records by the same agents,
+/// kinds and times before it reads them.
 ///
 /// # Errors
 ///
@@ -240,8 +238,8 @@ fn echo_records(
     Ok(found)
 }
 
-/// Records of one agent for a session in some stretches of its own time, where they can be
-/// read.
+/// Returns one agent's records of a session in stretches of its own time; empty where they
+/// are left out.
 fn records_by(
     reader: &Reader,
     session: &SessionPlan,
@@ -258,7 +256,7 @@ fn records_by(
         session.flows,
     );
     let mut runs = Runs::new();
-    // All stretches together: the plan makes no more where a clock was set more often.
+    // Sums all stretches: setting a clock more often must not raise the limit.
     let mut size = Size::default();
     for stretch in stretches {
         size = size + reader.size_by(&session.name, agent, kinds, *stretch)?;
@@ -280,8 +278,8 @@ fn records_by(
     Ok(runs)
 }
 
-/// How far the records of both ends of each session of the plan are in, for a question
-/// about that time.
+/// Returns up to which time the records of both ends of each session have arrived, for a
+/// report on that time.
 ///
 /// # Errors
 ///
@@ -298,7 +296,7 @@ pub fn ends(
             let reach = reader.reach(agent, &session.name, kind)?;
             let until = reach.until.map(|(run, until)| {
                 let told = clocks.collectors(agent, run, until.mono);
-                // The most that its clock may be ahead: what is in is not overstated.
+                // Subtracts the most that its clock may be ahead, so as not to overstate the time.
                 let most = || until.wall - clocks.levels(agent).most();
                 told.map_or_else(most, |(least, _)| least)
             });
@@ -318,7 +316,8 @@ pub fn ends(
     Ok(ends)
 }
 
-/// Whether the store has any record of a stretch of time, whatever the agents' clocks show.
+/// Returns whether the store has any record of a stretch of time, whatever the agents'
+/// clocks showed.
 ///
 /// # Errors
 ///
@@ -376,8 +375,8 @@ fn session_records(
     })
 }
 
-/// The reflector's log of what was sent in the time that is asked about, the newest of it
-/// at `newest`, where the reflector's wall clock had these levels.
+/// Returns the reflector's log of the probes sent in the requested time. `newest` is when
+/// the newest of them was sent, `levels` the offsets of the reflector's wall clock.
 fn reflector_runs(
     reader: &Reader,
     session: &SessionPlan,
@@ -387,8 +386,7 @@ fn reflector_runs(
     budget: &mut Budget,
 ) -> Result<Vec<ReflectorRun>, QueryError> {
     let late = to + AROUND_RECEPTIONS;
-    // What arrived after the newest probe on record belongs to probes that are still on
-    // their way here.
+    // Later arrivals belong to probes whose records have not come here yet.
     let arrived = newest.map_or(late, |newest| newest.min(late));
     let until = |end| levels.stretches((from - AROUND_RECEPTIONS, end), Span::ZERO);
     let mut read = |kind, end| -> Result<BTreeMap<_, _>, QueryError> {
@@ -399,16 +397,16 @@ fn reflector_runs(
             .collect())
     };
     let mut rows: BTreeMap<_, RunRows> = read(Kind::Receptions, arrived)?;
-    // What an agent tells of itself comes later: that it ended, or lost records.
+    // An agent's own events come later: that it ended, or lost records.
     for (run, told) in read(Kind::Events, late)? {
         let run = rows.entry(run).or_insert_with(|| RunRows {
             clocks: told.clocks,
             ..RunRows::default()
         });
-        // Beside what reading its receptions showed to be lost.
+        // Keeps the losses found when its receptions were read.
         run.events.extend(told.events);
     }
-    // An agent that ran and received nothing is evidence, too: of loss on the way out.
+    // A run that received nothing is evidence of loss on the way out.
     for (from, to) in until(arrived) {
         for (run, clocks) in reader.runs(reflector, from, to)? {
             rows.entry(run).or_insert_with(|| RunRows {
@@ -429,9 +427,8 @@ fn reflector_runs(
         .collect())
 }
 
-/// Whether a run recorded nothing of a session, not even why it did not run, and lost
-/// nothing that it may have recorded: other events of the agent itself alone say nothing
-/// about it.
+/// Whether a run has nothing of a session: no probe, no trace, no reason why the session did
+/// not run, and no lost blocks. Other events of the agent tell nothing about a session.
 fn is_bare(rows: &RunRows) -> bool {
     let says = |event: &Event| {
         matches!(

@@ -1,10 +1,10 @@
-//! Where the records of a time are, whatever the agents' wall clocks showed then.
+//! Finds the records of a time, whatever the agents' wall clocks showed then.
 //!
-//! Records are kept by their agent's own wall clock, which may be days off, and may be set
-//! meanwhile. Its monotonic clock is not set by anybody, but stands still while the host
-//! sleeps: what an agent told of it dates the blocks of that run until it told something
-//! that contradicts it. What each block says of both clocks tells how far the wall clock was
-//! off when it was closed.
+//! Records are stored by their agent's wall clock, which may be days off and may be set
+//! meanwhile. Its monotonic clock is never set, but stands still while the host sleeps. So
+//! an exchange about the monotonic clock dates the run's blocks until a later exchange
+//! contradicts it. The two clock readings of each block then give the offset of the wall
+//! clock when the block was closed.
 
 use crate::store::{ClockRow, Reader, Runs, StoreError};
 use hopgap_analysis::input::ClockReading;
@@ -12,15 +12,15 @@ use hopgap_proto::record::{AgentName, ProbeFate, RunId};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
-/// Blocks are closed so long after what they hold, at most, and exchanges so far beside a
-/// time tell of it.
+/// Most that a block is closed after its records, and most that an exchange may lie outside
+/// a time for which it counts.
 const AROUND: Span = Span::from_secs(900);
-/// What differs by less is one level: clocks drift.
+/// Offsets that differ by less are one level: clocks drift.
 const NEAR: Span = Span::from_secs(1);
-/// Of a clock that is set more often than this, all between the levels is read, too.
+/// Most levels of a clock. With more, the whole range between them is read.
 const MOST_LEVELS: usize = 16;
 
-/// How far a wall clock is ahead, at least and at most: a range for each level that it had.
+/// How far a wall clock is ahead: a range (least, most) for each level that it had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels(Vec<(Span, Span)>);
 
@@ -43,13 +43,14 @@ impl Levels {
         Self(levels)
     }
 
-    /// These and others.
+    /// Returns these levels merged with others.
     pub(super) fn and(self, others: Self) -> Self {
         Self::of(self.0.into_iter().chain(others.0).collect())
     }
 
-    /// From and to by that wall clock, for each level, `around` beside it; what overlaps is
-    /// one. A clock of which nothing is known is right.
+    /// Returns the given time as that wall clock shows it, one stretch for each level, extended
+    /// by `around` on both sides; overlapping stretches are merged. An unknown clock is taken
+    /// to be right.
     pub(super) fn stretches(&self, (from, to): (Wall, Wall), around: Span) -> Vec<(Wall, Wall)> {
         let right = [(Span::ZERO, Span::ZERO)];
         let levels = if self.0.is_empty() {
@@ -68,14 +69,14 @@ impl Levels {
         stretches
     }
 
-    /// The most that it is ahead.
+    /// Returns the most that the clock is ahead.
     pub(super) fn most(&self) -> Span {
         let most = self.0.iter().map(|level| level.1).max();
         most.unwrap_or_default()
     }
 }
 
-/// How far the collector's clock was ahead of a run's monotonic one from an instant on.
+/// How far the collector's clock was ahead of a run's monotonic clock, from an instant on.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     from: Mono,
@@ -93,11 +94,11 @@ impl Told {
         }
     }
 
-    /// Takes in what was told later, unless it contradicts this.
+    /// Merges a later exchange; returns false, and changes nothing, where it contradicts this.
     fn takes(&mut self, next: &Self) -> bool {
         let all = (self.least.min(next.least), self.most.max(next.most));
         let both = (self.least.max(next.least), self.most.min(next.most));
-        // Clocks drift: what is near each other holds as a whole.
+        // Clocks drift: takes the union of ranges that are near each other.
         let holds = if all.1 - all.0 <= NEAR { all } else { both };
         if holds.0 <= holds.1 {
             (self.least, self.most) = holds;
@@ -105,7 +106,7 @@ impl Told {
         holds.0 <= holds.1
     }
 
-    /// What agrees is one stretch; a new one begins where the clock stood still.
+    /// Merges exchanges that agree into one; begins a new one where the clock stood still.
     fn stretches(mut told: Vec<Self>) -> Vec<Self> {
         told.sort_by_key(|t| (t.from, t.least, t.most));
         let mut stretches: Vec<Self> = Vec::new();
@@ -118,18 +119,18 @@ impl Told {
     }
 }
 
-/// How the agents' clocks stood to the collector's at a time.
+/// The offsets of the agents' clocks from the collector's at a time.
 #[derive(Debug)]
 pub(super) struct Clocks {
     rows: Vec<ClockRow>,
-    /// How far the collector's clock was ahead of each run's monotonic one, in the order of
-    /// time. The first reaches back for ever.
+    /// How far the collector's clock was ahead of each run's monotonic clock, ordered by time.
+    /// The first also holds for all time before it.
     told: BTreeMap<(AgentName, RunId), Vec<Told>>,
     levels: BTreeMap<AgentName, Levels>,
 }
 
 impl Clocks {
-    /// All that is known of the clocks from `from` to `to`.
+    /// Reads all that is known of the clocks from `from` to `to`.
     ///
     /// # Errors
     ///
@@ -168,7 +169,7 @@ impl Clocks {
         let near = |row: &ClockRow| row.latest >= from - AROUND && row.earliest <= to + AROUND;
         let shown: Vec<bool> = rows
             .iter()
-            // What was exchanged long before or after tells only where no block does.
+            // A much earlier or later exchange counts only where no block does.
             .map(|row| near(row) || ranges.get(&row.agent).is_none_or(Vec::is_empty))
             .collect();
         for (row, _) in rows.iter().zip(shown).filter(|(_, shown)| *shown) {
@@ -183,13 +184,13 @@ impl Clocks {
         Ok(Self { rows, told, levels })
     }
 
-    /// How far an agent's wall clock was ahead of the collector's.
+    /// Returns how far an agent's wall clock was ahead of the collector's.
     pub(super) fn levels(&self, agent: &AgentName) -> Levels {
         self.levels.get(agent).cloned().unwrap_or_default()
     }
 
-    /// What the collector's clock showed at an instant of a run's monotonic clock, at least
-    /// and at most; `None` where the run told nothing.
+    /// Returns the collector's time (least, most) at an instant of a run's monotonic clock;
+    /// `None` where the run had no exchange.
     pub(super) fn collectors(
         &self,
         agent: &AgentName,
@@ -203,7 +204,7 @@ impl Clocks {
         Some((at + told.least, at + told.most))
     }
 
-    /// For analysis.
+    /// Returns the clock readings for analysis.
     pub(super) fn readings(self) -> Vec<ClockReading> {
         let readings = self.rows.into_iter().map(|row| ClockReading {
             agent: row.agent,
@@ -215,8 +216,8 @@ impl Clocks {
         readings.collect()
     }
 
-    /// How far a session's reflector's wall clock was ahead of the collector's, as the replies
-    /// tell: of the collector's clock, or else of the sender's own, where nothing is known.
+    /// Returns how far the reflector's wall clock was ahead, by the replies of a session: ahead
+    /// of the collector's clock or, where that is unknown, of the sender's own.
     pub(super) fn by_replies(&self, sent: &Runs) -> Levels {
         let mut ranges: BTreeMap<i64, (Span, Span)> = BTreeMap::new();
         for ((agent, run), rows) in sent {
@@ -240,8 +241,8 @@ impl Clocks {
         Levels::of(ranges.into_values().collect())
     }
 
-    /// When the newest probe was sent, at most, on the same clock as
-    /// [`by_replies`](Self::by_replies).
+    /// Returns the latest time at which the newest probe can have been sent, on the same clock
+    /// as [`by_replies`](Self::by_replies).
     pub(super) fn newest_probe(&self, sent: &Runs) -> Option<Wall> {
         let newest = sent.iter().filter_map(|((agent, run), rows)| {
             let newest = rows.probes.iter().map(|p| p.sent.at).max()?;
