@@ -160,8 +160,8 @@ pub(super) fn paths(findings: &Findings) -> String {
     out.text
 }
 
-/// One row for each direction between two hosts, and one for each stretch of it that was
-/// not seen; its cause stands in that row alone.
+/// Writes one row for each direction between two hosts, and one for each stretch of it that
+/// was not seen; only the latter has a cause.
 pub(super) fn coverage(findings: &Findings) -> String {
     let mut out = Csv::new(&[
         "from",
@@ -261,8 +261,8 @@ fn nanos(value: Option<Nanos>) -> String {
     value.map_or(String::new(), |n| n.0.as_nanos().to_string())
 }
 
-/// A cell whose line breaks, which quotes hold together, are its own, and in which all else
-/// that is not plain is shown by its number.
+/// Makes a cell: keeps its line breaks, which CSV quotes, and replaces other special
+/// characters by their numbers.
 fn shown(cell: &str) -> String {
     let lines = cell.split_inclusive(['\r', '\n']).map(|line| {
         let text = line.trim_end_matches(['\r', '\n']);
@@ -272,8 +272,8 @@ fn shown(cell: &str) -> String {
     lines.collect()
 }
 
-/// A cell that a spreadsheet takes for text: what begins like a formula would be carried
-/// out by it. Numbers stay what they are.
+/// Makes a cell that a spreadsheet takes for text: it would execute one that begins like a
+/// formula. Numbers are not changed.
 fn no_formula(cell: String) -> String {
     let begins = cell.starts_with(['=', '+', '-', '@', '|', '%', '\u{ff1d}', '\u{ff0b}']);
     if begins && cell.parse::<f64>().is_err() {

@@ -1,9 +1,8 @@
 //! Writes a report's files, also as root into a directory that others may write to.
 //!
-//! The directory is opened once and everything happens within that handle. A new file
-//! is made under a name that did not exist (`O_EXCL`, `O_NOFOLLOW`) and then renamed, so
-//! that a symbolic link that somebody planted is replaced and never followed, and a
-//! reader sees the old file or the new one.
+//! The directory is opened once and all work uses that handle. A new file is made under a
+//! name that did not exist (`O_EXCL`, `O_NOFOLLOW`) and then renamed. So a planted symbolic
+//! link is replaced and never followed, and a reader sees either the old file or the new.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
@@ -14,10 +13,10 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// How many names are tried for a new file. Each that is taken was left by an earlier
-/// run that was killed, or planted.
+/// How many names are tried for a new file. A name that is taken was left by an earlier run
+/// that was killed, or planted.
 const ATTEMPTS: u32 = 64;
-/// Like `std::fs::write`: the process's mask takes away from it.
+/// As for `std::fs::write`; the process's umask clears bits of it.
 const MODE: Mode = Mode::from_bits_truncate(0o666);
 
 /// A directory that files are written to.
@@ -70,7 +69,7 @@ impl Directory {
         Ok(self.path.join(name))
     }
 
-    /// A file under a name that nothing had, beside `name`.
+    /// Makes a file under an unused name, in the same directory as `name`.
     fn new_file(&self, name: &str) -> io::Result<(String, OwnedFd)> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -97,9 +96,9 @@ fn write_whole(file: OwnedFd, content: &[u8]) -> io::Result<()> {
     file.flush()
 }
 
-/// Writes one file, or replaces it, as a whole or not at all. What is no regular file and
-/// no symbolic link, such as a pipe, and what is below `/dev`, such as `/dev/stdout`, is
-/// written to as it is.
+/// Writes one file, or replaces it, as a whole or not at all. Writes directly to what is
+/// neither a regular file nor a symbolic link, such as a pipe, and to files below `/dev`,
+/// such as `/dev/stdout`.
 ///
 /// # Errors
 /// Where it cannot be written.
@@ -120,7 +119,8 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     Directory::open(parent)?.write(name, content).map(drop)
 }
 
-/// Whoever may write beside a directory could put a link in its place.
+/// Refuses a symbolic link of another user than root: whoever may write in the parent
+/// directory could replace the directory by one.
 fn refuse_links_of_others(path: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let link = nix::fcntl::open(path, flags, Mode::empty())?;

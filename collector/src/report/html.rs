@@ -121,7 +121,7 @@ fn head(out: &mut String, report: &Report) {
 
 /// The key figures.
 fn tiles(out: &mut String, findings: &Findings, palette: &Palette) {
-    /// More would push the pictures off the first page.
+    /// Most tiles: more would push the figures off the first page.
     const MOST: usize = 6;
     put!(out, "<section class=\"tiles\">");
     for (i, transition) in findings.transitions.iter().take(MOST).enumerate() {
@@ -169,13 +169,13 @@ fn transition_tile(out: &mut String, number: usize, transition: &Transition) {
     put!(out, "</dl></div>");
 }
 
-/// Instead of an outage, where none could have been seen for so long.
+/// Returns the text for a time in which no outage could have been seen.
 fn not_known(untold: Nanos) -> String {
     format!("not known for {}", span(untold))
 }
 
 fn latency_tile(out: &mut String, findings: &Findings, palette: &Palette) {
-    // The least median of all sessions and the greatest: medians cannot be added up.
+    // The range of the sessions' medians: medians cannot be added up.
     let mut medians: BTreeMap<&str, (Nanos, Nanos)> = BTreeMap::new();
     let (mut sent, mut lost) = (0, 0);
     for session in &findings.sessions {

@@ -1,5 +1,5 @@
-//! Flows that went through the same, told once: the rows of one direction of a
-//! transition in groups, with the range of each figure over the group.
+//! Groups the flows of one direction of a transition that had the same outages and paths,
+//! with the range of each figure over the group.
 
 use hopgap_analysis::findings::{
     Asymmetry, Coverage, DirectionCoverage, DirectionSource, EchoFindings, Findings, Outage,
@@ -10,8 +10,8 @@ use hopgap_analysis::text;
 use hopgap_proto::time::Span;
 use std::collections::BTreeSet;
 
-/// Instants of different flows this close to each other are one story: flows are
-/// not sent at the same instant, and routers do not switch all prefixes at once.
+/// How close instants of different flows must be to count as the same: flows are not sent at
+/// the same instant, and routers do not switch all prefixes at once.
 const SAME: Span = Span::from_millis(250);
 
 /// Flows with the same number of outages at the same time and the same paths.
@@ -69,8 +69,8 @@ impl Story<'_> {
         (values().min().unwrap_or(0), values().max().unwrap_or(0))
     }
 
-    /// For how long, and of how many probes, nothing is known of this direction;
-    /// `None` where something is known of every probe.
+    /// Returns for how long, and for how many probes, this direction is unknown, as text; `None`
+    /// where every probe tells of it.
     pub(super) fn untold(&self) -> Option<String> {
         let probes = self.rows.iter().map(|r| r.untold).max()?;
         let longest = self.rows.iter().map(|r| r.untold_ns).max()?;
@@ -100,7 +100,7 @@ pub(super) fn untold(direction: &TransitionDirection) -> Option<Nanos> {
     rows.map(|r| r.untold_ns).max()
 }
 
-/// What stands where no flow of a transition had an outage.
+/// Returns the text for a transition without an outage.
 pub(super) fn none_seen(transition: &Transition) -> &'static str {
     let mut directions = transition.directions.iter();
     if directions.any(|d| untold(d).is_some()) {
@@ -158,7 +158,7 @@ pub(super) fn preliminary(coverage: &Coverage) -> Vec<String> {
     said
 }
 
-/// What is said instead of a list of transitions where there is none.
+/// Returns the text that replaces an empty list of transitions.
 pub(super) fn no_transition(findings: &Findings) -> String {
     if findings.window.is_none() {
         "There is no data: nothing can be said about failovers, failbacks and interruptions."
@@ -183,8 +183,8 @@ pub(super) fn affected(transition: &Transition) -> (usize, usize) {
     (flows(true), flows(false))
 }
 
-/// The asymmetric intervals of a session; those of different flows that differ by
-/// little are together.
+/// Returns the asymmetric intervals of a session; groups those of different flows that
+/// differ by little.
 pub(super) fn asymmetries(session: &SessionFindings) -> Vec<Vec<&Asymmetry>> {
     let mut groups: Vec<Vec<&Asymmetry>> = Vec::new();
     for a in &session.asymmetries {
@@ -221,12 +221,12 @@ fn near(a: &Outage, b: &Outage) -> bool {
         && a.last_good.is_some() == b.last_good.is_some()
 }
 
-/// What stands above the routes without a name.
+/// The text above the routes without a name.
 pub(super) const UNNAMED: &str = "Put these lines into the plan, with names and roles of your \
      own, to name the routes from then on. To name them in this report, too, give the changed \
      plan to report --plan FILE.";
 
-/// Routes without a name, those together that the same lines of a plan would name.
+/// Returns the routes without a name, grouped by the lines of a plan that would name them.
 pub(super) fn unnamed(findings: &Findings) -> Vec<(Option<&str>, Vec<&UnnamedRoute>)> {
     let mut groups: Vec<(Option<&str>, Vec<&UnnamedRoute>)> = Vec::new();
     for route in &findings.unnamed_routes {
@@ -266,7 +266,7 @@ pub(super) fn unnamed_route(route: &UnnamedRoute) -> String {
     )
 }
 
-/// How the figures are to be read, for the foot of a report.
+/// How to read the figures, for the foot of a report.
 pub(super) const READING: [&str; 4] = [
     "An outage is an interval with bounds. At least: from the first lost probe to the last lost \
      one, less any stretch in between in which no probe tells of this direction. At most: from the \

@@ -13,7 +13,7 @@ use hopgap_analysis::text::{self, Align, Table};
 
 const WIDTH: usize = 100;
 
-/// The lines of the page in the making.
+/// The lines of the page so far.
 #[derive(Default)]
 struct Page {
     lines: Vec<String>,

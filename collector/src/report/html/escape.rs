@@ -4,9 +4,8 @@
 use hopgap_proto::printable::is_plain;
 use std::fmt::{Display, Formatter, Result, Write as _};
 
-/// Shows a text with what HTML would read as markup escaped, and with control
-/// and bidirectional formatting characters, which could make the page read as
-/// something else, replaced.
+/// Shows a text with HTML markup escaped. Replaces control and bidirectional formatting
+/// characters, which could change what the page seems to say.
 pub(super) struct Esc<T>(pub T);
 
 impl<T: Display> Display for Esc<T> {

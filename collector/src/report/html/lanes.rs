@@ -132,12 +132,12 @@ pub(super) fn draw(
     out
 }
 
-/// What lanes show losses of.
+/// Which losses lanes show.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// Of a direction that is known.
+    /// Losses in a known direction.
     Known,
-    /// Of one direction or the other.
+    /// Losses in one direction or the other.
     Unknown,
 }
 
@@ -149,7 +149,7 @@ impl Kind {
         }
     }
 
-    /// Added to the names of what is drawn.
+    /// Returns the suffix of the names of drawn elements.
     fn suffix(self) -> &'static str {
         match self {
             Self::Known => "",
@@ -259,7 +259,7 @@ fn lane(
         let from = outage.last_good.map_or(LEFT, |p| scale.x(p.sent));
         let to = outage.first_good.map_or(RIGHT, |p| scale.x(p.sent));
         out.push_str(&rect(&format!("may{suffix}"), from, to, &title));
-        // A pattern cannot be given by a class: its name differs from figure to figure.
+        // Not by a class: the pattern's name differs from figure to figure.
         let mut sure = |from: f64, to: f64| {
             put!(
                 out,
@@ -331,7 +331,7 @@ fn about_outage(port: u16, outage: &Outage) -> String {
     )
 }
 
-/// The instant that the axis counts from, and what it is.
+/// Returns the instant that the axis counts from, and its description.
 fn origin(scale: &Scale, transition: &Transition) -> (Utc, &'static str) {
     match &transition.marker {
         Some(marker) if scale.shows(marker.at) => (marker.at, "the marker"),
@@ -405,7 +405,7 @@ fn events(out: &mut String, scale: &Scale, transition: &Transition, bottom: f64)
         };
         let x = scale.x(at);
         let y = 13.0 + 15.0 * f64::from(u8::try_from(row).unwrap_or(0));
-        // A label stands on the side where there is more room.
+        // Puts the label on the side with more room.
         let (dx, anchor) = if x > 640.0 {
             (-5.0, "end")
         } else {

@@ -19,12 +19,12 @@ const COLOURS: [RGBColor; 6] = [
 ];
 const UNNAMED_COLOUR: RGBColor = RGBColor(0x8a, 0x92, 0x9c);
 
-/// The named paths. Their colours go by the plan's order, so that a path has the same one
-/// in every report.
+/// The named paths. Colours follow the plan's order, so that a path has the same colour in
+/// every report.
 pub(super) struct Palette {
     /// The plan's paths, then any that it lacks.
     names: Vec<String>,
-    /// Those that the page shows, as places in `names`.
+    /// The paths that the page shows, as indices into `names`.
     shown: BTreeSet<usize>,
 }
 

@@ -134,7 +134,7 @@ where
     let mut out = String::new();
     draw(SVGBackend::with_string(&mut out, (WIDTH, height)).into_drawing_area())
         .map_err(ReportError::Plot)?;
-    // Size and name are the page's matter: it scales, and it is read aloud.
+    // Drops the root element: the page sets the size, and the name for screen readers.
     let body = out.split_once('>').map_or("", |(_, body)| body);
     Ok(format!(
         "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
@@ -178,7 +178,7 @@ fn number(v: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Markers as lines, which the style sheet breaks, with what they announce above.
+/// Draws markers as lines, which the style sheet dashes, with their text above.
 fn markers(chart: &mut Chart<'_>, findings: &Findings, y: (f64, f64)) -> Result<(), String> {
     let style = (FONT, 13)
         .into_font()

@@ -1,4 +1,4 @@
-//! What belongs to the whole stretch of time.
+//! The sections on the whole stretch of time.
 
 use super::escape::{Esc, put};
 use super::palette::Palette;
@@ -297,7 +297,7 @@ pub(super) fn markers(out: &mut String, findings: &Findings) {
 }
 
 pub(super) fn epochs(out: &mut String, findings: &Findings, palette: &Palette) {
-    /// A page with more rows is slow to open; `paths.csv` has them all.
+    /// Most rows: a page with more is slow to open; `paths.csv` has them all.
     const MOST: usize = 400;
     let rows = || {
         findings.sessions.iter().flat_map(|s| {

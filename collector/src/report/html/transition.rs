@@ -206,7 +206,8 @@ fn outage_cells(out: &mut String, story: &Story<'_>) {
     );
 }
 
-/// `02:12:00.400–.405`: the second of two instants without what it shares with the first.
+/// Shortens two instants to `02:12:00.400–.405`: leaves out what the second shares with the
+/// first.
 fn instants(of: Option<(Utc, Utc)>) -> String {
     match of {
         None => "–".to_owned(),
@@ -344,7 +345,7 @@ fn one_route(out: &mut String, phase: &str, route: &Route, palette: &Palette) {
         "<div class=\"route\"><h5>{phase}<span>{}</span></h5>{}<pre>{}</pre></div>",
         text::clock(route.at),
         palette.label(route.path.as_deref()),
-        // Line by line: the escape would take a line break for a control character.
+        // Escapes line by line: a line break would be replaced as a control character.
         text::route_lines(route)
             .iter()
             .map(|l| Esc(l).to_string())

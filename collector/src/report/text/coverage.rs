@@ -1,4 +1,4 @@
-//! How much of the question was seen, and what is still to come.
+//! How much of the requested time was seen, and what has still to arrive.
 
 use super::{Page, WIDTH};
 use crate::report::story;
@@ -8,7 +8,7 @@ use hopgap_analysis::text;
 /// Stretches shown one by one for a direction; the JSON has all.
 const MOST: usize = 6;
 
-/// What is still to come, on top of all else.
+/// Writes what has still to arrive, at the top of the page.
 pub(super) fn preliminary(page: &mut Page, findings: &Findings) {
     if !findings.coverage.preliminary {
         return;

@@ -1,4 +1,4 @@
-//! What belongs to the whole stretch of time.
+//! The sections on the whole stretch of time.
 
 use super::Page;
 use super::transition::latency_row;
