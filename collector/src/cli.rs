@@ -168,12 +168,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
         Ok(code) => code,
-        // Whoever read standard output has seen enough.
+        // Treats a closed pipe as success.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            // Whoever closed standard error does not want to know.
+            // Ignores a closed standard error.
             let _ = writeln!(std::io::stderr(), "hopgap-collector: {}", Lines(failure));
             ExitCode::FAILURE
         }
@@ -212,7 +212,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Writes to standard output, as all commands do: nothing in it moves a terminal's cursor.
+/// Writes to standard output for all commands, without anything that moves a terminal's
+/// cursor.
 fn print(text: &str) -> Result<(), Failure> {
     let text = Lines(text).to_string();
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -226,12 +227,12 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
         .with_ansi(colours())
         .with_writer(std::io::stderr)
         .with_target(false)
-        // A log that nobody reads any more is no reason to end.
+        // Goes on when nobody reads the log any more.
         .log_internal_errors(false)
         .fmt_fields(one_line_fields())
         .init();
     hopgap_process::descriptors::raise_limit();
-    // One thread for all connections: what costs time is done by the store's own.
+    // One thread serves all connections: slow work runs on the store's own thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -257,7 +258,7 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     })
 }
 
-/// An event is one line, and what it quotes moves no cursor.
+/// Formats an event as one line in which quoted text cannot move the cursor.
 fn one_line_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(|to, field, value| match field.name() {
         "message" => write!(to, "{}", OneLine(format_args!("{value:?}"))),

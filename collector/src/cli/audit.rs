@@ -42,7 +42,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<(), Failure> {
             wall(to)
         )));
     }
-    // Before the store: what an agent drops after this is in the store then.
+    // Read before the store: what an agent drops after this is then in the store.
     let spools = args.spool.iter().map(|dir| SpoolFrames::read(dir));
     let spools = spools.collect::<Result<_, _>>()?;
     let audit = Reader::open(&args.store.store)?.audit(from, to, spools)?;
@@ -59,14 +59,14 @@ pub(super) fn run(args: &AuditArgs) -> Result<(), Failure> {
     }
 }
 
-/// The sentence at the end.
+/// The final sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Whole(String),
     Not(String),
 }
 
-/// All that can be wrong, added up.
+/// The totals of everything that can be wrong.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     blocks: u64,

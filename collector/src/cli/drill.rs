@@ -66,7 +66,7 @@ impl WhenArgs {
     }
 }
 
-/// What shows the report of a drill, for a shell.
+/// Returns the shell command that shows the report of a drill.
 fn report_command(drill: &str, store: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let mut command = format!("hopgap-collector report {}", quoted(drill));
@@ -77,12 +77,12 @@ fn report_command(drill: &str, store: &str) -> String {
     command
 }
 
-/// From a drill's end until the records of both ends are usually in: blocks are closed
-/// every 10 s, a probe is certain after its timeout, and what an agent received while
-/// nothing came is certain with the next block.
+/// Usual time from a drill's end until the records of both ends have arrived. Blocks are
+/// closed every 10 s, a probe's fate is certain after its timeout, and that an agent
+/// received nothing is certain with its next block.
 const RECORDS_IN: Span = Span::from_secs(30);
 
-/// What is said of a drill that was stopped: its report, and when it is final.
+/// Returns the text for a stopped drill: its report, and when that is final.
 fn stopped(drill: &DrillBody, store: &str) -> String {
     let command = report_command(&drill.name, store);
     let end = drill.stopped.as_ref().map(|at| Utc(at.0 + RECORDS_IN));
@@ -146,7 +146,7 @@ pub(super) fn run(command: DrillCommand) -> Result<(), Failure> {
                 at: when.text(),
                 ..StopRequest::default()
             })?;
-            // The drill is stopped, whatever comes of this question.
+            // The drill stays stopped also where this request fails.
             let store = client
                 .status()
                 .map_or_else(|_| DEFAULT_STORE.to_owned(), |s| s.store);

@@ -1,4 +1,4 @@
-//! `agent …`: who has joined; and what `token …` shares with it.
+//! `agent …`: the agents that have joined; and code shared with `token …`.
 
 use super::{Failure, print, show};
 use crate::clock;
@@ -91,7 +91,7 @@ fn list(store: &Path) -> Result<(), Failure> {
     }
     let heard = match Reader::open(store) {
         Ok(reader) => reader.agents()?,
-        // Before the collector's first start.
+        // There is no store before the collector's first start.
         Err(StoreError::Missing { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -132,7 +132,7 @@ fn rename(store: &Path, old: &AgentName, new: &AgentName) -> Result<(), Failure>
     ))
 }
 
-/// Renames the records of renamed agents; false where a running collector does.
+/// Renames the records of renamed agents; returns false where a running collector does it.
 fn move_records(store: &Path, catalogue: &mut Catalogue) -> Result<bool, Failure> {
     match Store::open(store) {
         Ok(mut records) => {
@@ -147,7 +147,7 @@ fn move_records(store: &Path, catalogue: &mut Catalogue) -> Result<bool, Failure
     }
 }
 
-/// A table with a head.
+/// Returns a table with a header row.
 pub(super) fn with_head(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head = head.iter().map(|cell| (*cell).to_owned()).collect();
     let all: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

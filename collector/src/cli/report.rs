@@ -84,7 +84,7 @@ impl std::str::FromStr for FormatArg {
     }
 }
 
-/// What is reported on.
+/// What the report covers.
 struct Scope {
     title: String,
     drill: Option<String>,
@@ -98,7 +98,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let scope = scope(args, &reader, now)?;
     let mut plan = reader.plan_at(scope.to)?.unwrap_or_default();
     if let Some(file) = &args.plan {
-        // What was measured stays: sessions and agents are those of that time.
+        // Keeps the sessions and agents of the measured time.
         let judging = Judging::load(file)?;
         plan.paths = judging.paths;
         plan.objective = judging.objective;
@@ -127,7 +127,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// What the store tells now; where `deadline` says so, when all of it is in, or then.
+/// Analyses what the store holds. With a `deadline` it first waits until all records have
+/// arrived, or until that time.
 fn findings(
     args: &ReportArgs,
     reader: &Reader,
@@ -158,7 +159,7 @@ fn findings(
         if late || !findings.coverage.preliminary {
             return Ok(findings);
         }
-        // Whoever closed standard error does not want to know.
+        // Ignores a closed standard error.
         let said = text::awaited(&findings.coverage);
         if told != said {
             for sentence in &said {
@@ -171,10 +172,10 @@ fn findings(
     }
 }
 
-/// How often the store is looked at.
+/// How often the store is checked.
 const POLL: Duration = Duration::from_millis(300);
 
-/// Waits until what is awaited is in, without reading it, or until the deadline.
+/// Waits until the awaited records have arrived, without reading them, or until the deadline.
 fn wait(
     reader: &Reader,
     plan: &Plan,
@@ -210,8 +211,8 @@ fn no_record(args: &ReportArgs, scope: &Scope) -> Failure {
     ))
 }
 
-/// The exit code that a verdict has with `--exit-code`. A missed objective stays missed,
-/// whatever is still to come.
+/// Returns the exit code of a verdict with `--exit-code`. A missed objective stays missed,
+/// whatever has still to arrive.
 fn exit_code(findings: &Findings) -> ExitCode {
     ExitCode::from(match findings.verdict.result {
         VerdictResult::Missed => 3,
@@ -222,7 +223,7 @@ fn exit_code(findings: &Findings) -> ExitCode {
     })
 }
 
-/// Tells a file from a directory before anything is computed.
+/// Checks whether `--out` fits a file or a directory before anything is computed.
 fn check_out(args: &ReportArgs) -> Result<(), Failure> {
     let Some(out) = &args.out else {
         return Ok(());
@@ -277,7 +278,7 @@ fn scope(args: &ReportArgs, reader: &Reader, now: Wall) -> Result<Scope, Failure
     })
 }
 
-/// A title for a stretch of time: to the second, and the day said once.
+/// Returns a title for a stretch of time: to the second, with the day only once.
 fn stretch(from: Wall, to: Wall) -> String {
     let (from, to) = (Utc(from), Utc(to));
     let day = |at| text::strftime(at, "%Y-%m-%d");
@@ -317,7 +318,7 @@ mod tests {
         );
     }
 
-    /// What is wrong with `--out` and `--format` as written.
+    /// Returns what is wrong with the written `--out` and `--format`.
     fn refusal(line: &str) -> Option<String> {
         let command = ReportArgs::augment_args(clap::Command::new("report"));
         let words = std::iter::once("report").chain(line.split(' '));

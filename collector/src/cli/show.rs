@@ -14,7 +14,7 @@ pub(super) fn time(at: TimeText) -> String {
     wall(at.0)
 }
 
-/// The same.
+/// Does the same for a [`Wall`].
 pub(super) fn wall(at: Wall) -> String {
     match Timestamp::from_nanosecond(i128::from(at.as_nanos())) {
         Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S.%3fZ").to_string(),
@@ -31,7 +31,7 @@ fn count(n: usize, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Columns as wide as their widest cell. A cell is one line, whatever it holds.
+/// Formats a table with columns as wide as their widest cell. Every cell becomes one line.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -59,7 +59,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// What a checked plan asks for.
+/// Describes a checked plan.
 pub(super) fn plan(file: &Path, it: &CollectorPlan, transport: Transport) -> String {
     let plan = &it.plan;
     let mut out = format!(

@@ -1,4 +1,4 @@
-//! `status`: how the collector, its agents and their sessions are, judged.
+//! `status`: the judged state of the collector, its agents and their sessions.
 
 use super::show::{table, time};
 use super::{Failure, ServerArgs, print};
@@ -18,10 +18,10 @@ use std::time::Duration;
 
 /// A terminal's usual width.
 const WIDTH: usize = 80;
-/// With `--watch` it is drawn anew this often.
+/// How often `--watch` redraws.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Clocks that differ by more are told.
+/// Clocks that differ by more are shown.
 const APART: Span = Span::from_secs(1);
 
 const EXIT: &str = "Exit status: 0 when all is OK; 1 when an agent is stale or down, a session does not run or gets no replies, the plan file is not in force, or the collector's disk is full or fails, and also when the collector does not answer; 2 for a command line that is wrong. With --json it is 0 whenever the collector answers: `ok` in what is printed says the rest";
@@ -47,21 +47,21 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
         if !args.watch {
             let status = status?;
             print(&text(&status, args.json)?)?;
-            // Who reads JSON finds the judgement in it.
+            // The JSON contains the judgement.
             return Ok(if status.ok || args.json {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
             });
         }
-        // Who watches wants to see the collector come back.
+        // A watcher wants to see the collector come back.
         let text = match &status {
             Ok(status) => text(status, args.json)?,
             Err(error) => format!("{error}\n"),
         };
         let clear = std::io::stdout().is_terminal() && !args.json;
         if clear {
-            // Home, and nothing of what stood there before (ECMA-48).
+            // Moves the cursor home and clears the screen (ECMA-48).
             std::io::stdout().write_all(b"\x1b[H\x1b[2J")?;
         }
         print(&text)?;
@@ -233,7 +233,7 @@ fn agent_state(agent: &AgentBody) -> String {
         (AgentState::Down, None) => "DOWN never heard".to_owned(),
         (AgentState::Down, Some(silent)) => format!("DOWN {}", brief(silent)),
         (AgentState::Stale, silent) => {
-            // Whichever is longer is the reason.
+            // The longer of the two is the reason.
             let behind = agent.behind_ns.map(|Nanos(behind)| behind);
             let longest = silent.max(behind).unwrap_or(Span::ZERO);
             format!("STALE {}", brief(longest))
@@ -288,7 +288,7 @@ fn sessions_of(page: &mut Page, sessions: &[SessionBody]) {
     }
 }
 
-/// The state, and for how long nothing was answered.
+/// Returns the state, and for how long nothing was answered.
 fn state_of(session: &SessionBody) -> String {
     let state = session_state(session.state);
     match (session.state, session.unanswered_ns) {
@@ -372,8 +372,8 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// A sentence, broken between words, and within those that are wider than a line; what
-    /// follows its first line is set in.
+    /// Adds a sentence. Breaks it between words, and within words wider than a line; indents all
+    /// lines but the first.
     fn line(&mut self, text: &str) {
         let mut used = 0;
         for word in text.split_whitespace() {
@@ -393,7 +393,7 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// A table; where it would be wider, its widest column is cut.
+    /// Adds a table; where it would be too wide, cuts its widest columns.
     fn table(&mut self, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
         let head = head.iter().map(|&h| h.to_owned()).collect();
         let mut rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();

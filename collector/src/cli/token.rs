@@ -95,7 +95,7 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
             life.to_config_text()
         )));
     }
-    // A name that is mistyped is found out here, not at the agent's host.
+    // Detects a mistyped name here, not at the agent's host.
     if let Some(file) = args.identity.plan_file() {
         let plan = CollectorPlan::load(file)?;
         if plan.plan.agent(&args.agent).is_none() {
@@ -106,7 +106,7 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
             )));
         }
     }
-    // Before the token is made: one that nobody sees must not wait.
+    // Opened before the token is made: a token that nobody sees must not stay valid.
     let file = args.output.as_ref().map(|path| {
         let options = File::options()
             .write(true)

@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
-/// A text that is no size.
+/// The text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give a number of bytes, or one with M or G behind it, such as 2G")]
 pub(super) struct NoSize;
@@ -28,9 +28,8 @@ impl FromStr for Bytes {
     }
 }
 
-/// Most that a report may take where nothing is said: three quarters of what this host, or
-/// the group of processes that this one is in, has to give, and not more than
-/// [`MOST_BYTES`].
+/// Returns the default memory limit of a report, in bytes: three quarters of what is free on
+/// this host or of its control group's limit, whichever is less; at most [`MOST_BYTES`].
 pub(super) fn usable() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let host = read("/proc/meminfo").and_then(|text| available(&text));
@@ -46,7 +45,7 @@ pub(super) fn usable() -> u64 {
     least.map_or(MOST_BYTES, |bytes| (bytes / 4 * 3).min(MOST_BYTES))
 }
 
-/// What `/proc/meminfo` says that programs can have without swapping, in bytes.
+/// Returns the memory available without swapping by `/proc/meminfo`, in bytes.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find(|l| l.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
