@@ -1,17 +1,17 @@
 //! The spool: records on disk until the collector has them.
 //!
 //! # Why
-//! The collector is often reached through the very path under test, so that it
-//! is away just when there is most to tell. What was measured waits here, for
-//! hours if need be, in bounded room on disk and next to none in memory.
+//! The agent often reaches the collector through the very path under test, so the
+//! collector is away just when there is most to report. Records wait here, for hours if
+//! need be, in bounded space on disk and almost none in memory.
 //!
 //! # Constraints
-//! - A block that the disk took and flushed comes out, in order, until it is
-//!   acknowledged; after a crash perhaps once more, which the collector recognises by
-//!   the block's key. Nothing is ever delivered whose checksum does not hold.
-//! - What does not come out is counted, with the time that it was of.
-//! - The disk is never a reason to stop measuring. While it refuses, the newest blocks
-//!   wait in memory, and are delivered from there.
+//! - A block that was flushed to the disk is handed out, in order, until it is
+//!   acknowledged. After a crash it may come once more; the collector recognises it by
+//!   the block's key. A frame with a wrong checksum is never delivered.
+//! - A block that is not handed out is counted, with the time that it covers.
+//! - A failing disk never stops the measurement. While it refuses writes, the newest
+//!   blocks wait in memory and are delivered from there.
 //! - Disk and memory are bounded. Reading, writing and repairing are linear.
 //! - One process uses a spool, and in it one lock: the recorder appends, the uplink
 //!   takes batches and acknowledges them.
@@ -25,59 +25,58 @@
 //! cursor                 "SEGMENT OFFSET CLOSED": everything before it is acknowledged;
 //!                        when the last such block was closed, or "-"
 //! lost                   "BLOCKS FROM TO" lines: losses that no block in the spool tells yet
-//! cursor.new, lost.new   what is about to take the place of these
+//! cursor.new, lost.new   new versions that are about to replace these
 //! lock                   held while a process uses the spool
 //! quarantine/            what cannot be delivered, for people:
 //!   0000000000000001-000000000060.bad   bytes of segment 1 from byte 60 on
 //!   0000000000000002.seg                a segment that could not be read
 //! ```
 //!
-//! Segments are numbered from 1 upwards and never reused, not even where the cursor
-//! alone remembers a number. A new one is begun when the present one has grown to
-//! [`SpoolOptions::segment_bytes`], at every start, and whenever a write or a flush
-//! failed: nothing is ever written behind bytes that are in doubt. A segment is removed
+//! Segments are numbered from 1 upwards. A number is never reused, not even one that only
+//! the cursor remembers. A new segment begins when the present one has grown to
+//! [`SpoolOptions::segment_bytes`], at every start, and after every failed write or
+//! flush, so that nothing is written after bytes that are in doubt. A segment is removed
 //! as a whole.
 //!
-//! Segments hold the uplink's own bytes: what is shipped is copied from the disk and
-//! never decoded. Length and checksums of a frame are in its header, little-endian, the
+//! Segments hold the uplink's own bytes: delivery copies them from the disk and never
+//! decodes them. Length and checksums of a frame are in its header, little-endian, the
 //! same on any host; a frame never spans two segments. Frames carry a version and a
-//! kind: those of a newer program, left by a downgrade, are whole frames here and go to
-//! the collector, which may know them. Where it does not, it keeps them and says so, and
-//! they are kept and counted here too ([`Spool::refused`]).
+//! kind. Frames of a newer program, left by a downgrade, are delivered as well, because
+//! the collector may know them. Where it does not, it keeps them and says so, and they
+//! are kept and counted here too ([`Spool::refused`]).
 //!
 //! # The life of a block
-//! 1. [`Spool::append`] writes it as one frame, by one `write`. From here it
+//! 1. [`Spool::append`] writes it as one frame, by one `write`. From then on it
 //!    survives the end of the process.
 //! 2. It is flushed (`fdatasync`) at most [`SpoolOptions::sync_every`] later, when
 //!    [`Spool::sync_due`] is called, and at the latest before its segment is left.
-//!    From here it survives the loss of power: the segment's name was flushed when it
-//!    was created. With a `sync_every` of zero this comes before `append` returns. The
-//!    default of a second spares flash memory, and costs a second of blocks at a loss
-//!    of power, beside the block that the recorder has open in any case.
-//! 3. [`Spool::next_batch`] hands it out, again and again until
-//!    [`Spool::acknowledge`] moves the cursor over it. That may come before the
-//!    flush: what the collector has need not survive here.
+//!    From then on it survives a loss of power: the segment's name was flushed when it
+//!    was created. With a `sync_every` of zero it is flushed before `append` returns.
+//!    The default of one second spares flash memory; a loss of power then costs one
+//!    second of blocks, in addition to the block that the recorder has open.
+//! 3. [`Spool::next_batch`] hands it out repeatedly until [`Spool::acknowledge`] moves
+//!    the cursor over it. That may happen before the flush: a block that the collector
+//!    has need not survive here.
 //! 4. Its segment is removed.
 //!
 //! # When the disk refuses
-//! A failed `fdatasync` says nothing of which pages reached the disk, and Linux marks
-//! them clean: the next `fdatasync` of the file succeeds without writing them. So no
-//! later flush of that file is trusted. What was written since the last good one is
-//! still in memory (a copy is kept until each flush, 1 MiB at most), becomes a new
-//! segment, and is written to a new file. The old one ends where the last good flush
-//! ended.
+//! A failed `fdatasync` does not tell which pages reached the disk, and Linux marks them
+//! clean: the next `fdatasync` of the file succeeds without writing them. So no later
+//! flush of that file is trusted. The bytes written since the last good flush are still
+//! in memory (a copy is kept until each flush, 1 MiB at most). They become a new segment
+//! in a new file. The old file ends where the last good flush ended.
 //!
 //! A failed write (`ENOSPC`, `EROFS`, `EIO`) may have left a part of a frame. The part is
-//! cut off where that is possible, what came before it is flushed, and the frame goes
+//! cut off where that is possible, the bytes before it are flushed, and the frame goes
 //! to a new segment as well.
 //!
-//! That new segment is in memory first. Once a second it is tried to write out what is
-//! in memory, oldest first, each segment whole: created, written, flushed, its name
-//! flushed. Until that succeeds, [`Spool::next_batch`] serves it from memory. Beyond
-//! [`SpoolOptions::max_memory`] the oldest quarter of what is in memory is dropped and
-//! counted. What the disk has is not touched to make room: it is older, and nobody knows
-//! whether removing it would help. What is in memory only at the end of the process is
-//! lost, and said in the log; the uplink still tries to deliver it.
+//! The new segment is in memory first. Once a second the spool tries to write out the
+//! segments in memory, oldest first, each as a whole: create, write, flush, flush the
+//! name. Until that succeeds, [`Spool::next_batch`] serves them from memory. Beyond
+//! [`SpoolOptions::max_memory`] the oldest quarter of the memory is dropped and counted.
+//! Nothing on the disk is removed to make room: it is older, and nobody knows whether
+//! removing it would help. Blocks that are only in memory at the end of the process are
+//! lost, and logged; the uplink still tries to deliver them.
 //!
 //! # What a crash can do
 //! | it leaves | the next [`Spool::open`] |
@@ -92,43 +91,44 @@
 //!
 //! # Damage
 //! Segments other than the newest were flushed before they were left. Damage in them (a
-//! failing disk) is met when its turn comes. It costs the frames that it hits and
-//! nothing behind them: with a good header the reader steps over the frame, without one
-//! it looks for the next. The bytes are kept in `quarantine/` (at most 64 files and
-//! 16 MiB, the oldest go), said in the log, and counted. A segment whose file is gone, or
-//! that cannot be read eight times in a row, counts as one block and is passed over.
+//! failing disk) is found when they are delivered. It costs only the frames that it hits:
+//! with a good header the reader skips the frame, without one it searches for the next.
+//! The bytes are kept in `quarantine/` (at most 64 files and 16 MiB, the oldest go),
+//! logged and counted. A segment whose file is gone, or that cannot be read eight times
+//! in a row, counts as one block and is skipped.
 //!
 //! # Bounds
-//! Acknowledged segments go first, at once. Beyond [`SpoolOptions::max_bytes`], and when
-//! they were last written more than [`SpoolOptions::max_age`] ago, the oldest go whole,
-//! though they wait to be delivered; ages are looked at once a minute and whenever a
-//! segment is begun. What is being delivered just then counts as lost only when it is not
-//! acknowledged. In memory are a few numbers for each segment, what is not flushed,
-//! and one batch while it is handed out.
+//! Acknowledged segments are removed at once. Beyond [`SpoolOptions::max_bytes`], or when
+//! they were last written more than [`SpoolOptions::max_age`] ago, the oldest segments are
+//! dropped whole, although they are not delivered. Ages are checked once a minute and
+//! whenever a segment is begun. A batch that is being delivered just then counts as lost
+//! only where it is not acknowledged. Memory holds a few numbers for each segment, the
+//! unflushed bytes, and one batch while it is handed out.
 //!
 //! # What the counts say
-//! [`Spool::take_lost`] tells every block that is dropped, damaged or of no use, once
-//! while the spool is open, with the time between which such blocks were closed: by their
-//! own headers where those can be read, else by their neighbours', else by the times of
-//! the files, and never before the last block that was acknowledged, whose time stands
-//! beside the cursor. The recorder makes an event of it, so that the collector takes that time
-//! for 'no data' and not for loss. The number is exact for blocks that were dropped. It
-//! is the least for what cannot be read: a stretch of damage, a missing file and a gap
-//! each count as one. What was counted stands in the file `lost` until the block that
-//! tells it is appended, so that no kill between the two hides it; one right after makes it
-//! told twice. Damage that was counted and not passed over before the end of the process is
-//! counted again by the next. Not counted is what was never flushed and went
-//! with the power; the numbers in the blocks' keys have a gap there.
+//! [`Spool::take_lost`] reports every block that was dropped, damaged or of no use, once
+//! while the spool is open, with the times between which these blocks were closed. The
+//! times come from their own headers where those can be read, else from their
+//! neighbours', else from the files, and are never before the last acknowledged block,
+//! whose time is stored with the cursor. The recorder makes an event of each loss, so that
+//! the collector takes that time for 'no data' and not for loss. The number is exact for
+//! dropped blocks. It is a minimum for what cannot be read: a stretch of damage, a missing
+//! file and a gap each count as one. A counted loss stays in the file `lost` until the
+//! block that reports it is appended. So a kill before that hides nothing; a kill right
+//! after it makes the loss reported twice. Damage that was counted but not passed before
+//! the end of the process is counted again by the next. Blocks that were never flushed
+//! and went with the power are not counted; the numbers in the blocks' keys have a gap
+//! there.
 //!
 //! # Not defended against
-//! Somebody who gives a segment a number below the cursor's: it is taken for delivered. A
-//! wall clock that jumps by more than `max_age`: files are dated by it.
+//! Somebody who gives a segment a number below the cursor's: it counts as delivered. A
+//! wall clock that jumps by more than `max_age`: it dates the files.
 //!
 //! # How it is tested
-//! All of this goes through the trait `Disk`, a dozen operations on one directory. In
-//! the tests a simulated disk takes its place, which keeps what a reader sees apart from
-//! what survives a loss of power, for bytes and for names, and a reference model holds
-//! random sequences of all operations and faults against what comes out.
+//! All file access goes through the trait `Disk`, a dozen operations on one directory. The
+//! tests replace it by a simulated disk, which separates what a reader sees from what
+//! survives a loss of power, for bytes and for names. A reference model checks the results
+//! of random sequences of all operations and faults.
 
 mod batch;
 mod bounds;
@@ -167,7 +167,7 @@ pub struct SpoolOptions {
     /// Longest time between a write and its flush to the disk; zero: a block is
     /// flushed before [`Spool::append`] returns.
     pub sync_every: Span,
-    /// Most bytes in memory while the disk takes nothing (and one block more).
+    /// Most bytes in memory while the disk refuses writes (and one block more).
     pub max_memory: u64,
 }
 
@@ -191,11 +191,11 @@ pub enum SpoolError {
         "the spool cannot {what} {path}: {source}; check that the disk has room and that this user may write there"
     )]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why it failed.
         source: io::Error,
     },
     /// Another process has it open.
@@ -211,7 +211,7 @@ pub enum SpoolError {
     TooLarge(#[from] PayloadTooLarge),
 }
 
-/// Records on their way, on disk.
+/// Records on disk that wait for delivery.
 #[derive(Debug)]
 pub struct Spool {
     disk: Box<dyn Disk>,
@@ -220,34 +220,34 @@ pub struct Spool {
     segments: Vec<Segment>,
     /// The newest segment's file; `None` while the newest is in memory.
     writer: Option<Box<dyn Writer>>,
-    /// What was written to that file since its last flush.
+    /// Bytes written to that file since its last flush.
     unflushed: Vec<u8>,
     /// When the oldest unflushed byte was written.
     unflushed_since: Option<Mono>,
-    /// The time of the last call that said one.
+    /// The time given by the last call that had one.
     now: Mono,
-    /// When a disk that refused is tried again.
+    /// When to try the disk again after a failure.
     next_try: Mono,
-    /// What the disk refused, while it does.
+    /// The present error of the disk, if any.
     trouble: Option<String>,
-    /// The same of files beside the segments, without which no record is lost.
+    /// The present error of files other than segments, which costs no record.
     trouble_beside: Option<String>,
     /// Files of dropped segments that the disk would not remove.
     leftover: Vec<String>,
     cursor: Cursor,
-    /// When the last block that was acknowledged had been closed.
+    /// When the last acknowledged block was closed.
     delivered: Option<Wall>,
     /// The batch that was handed out last, until it is acknowledged.
     under_way: Option<UnderWay>,
-    /// The kept cursor is of another spool and must go before anything is written.
+    /// Whether the cursor's file is of another spool and must be removed before any write.
     stale_cursor: bool,
     /// How often in a row the segment at the cursor could not be read.
     read_failures: u32,
-    /// Where damage was counted that is still to be passed over.
+    /// Places of counted damage that the cursor has not passed yet.
     counted: BTreeSet<Cursor>,
-    /// When bounds on age were last looked at.
+    /// When ages were last checked.
     aged: Mono,
-    /// Bytes that were appended since it was opened.
+    /// Bytes appended since it was opened.
     appended: u64,
     lost: LostLog,
 }
@@ -256,13 +256,13 @@ impl Spool {
     /// Opens the spool in `dir`, which is created, and repairs what a crash left.
     ///
     /// # Errors
-    /// When the directory cannot be read or locked, or another process uses it. A disk
-    /// that can be read and takes nothing is no error: see [the module](self).
+    /// When the directory cannot be read or locked, or another process uses it. A readable
+    /// disk that refuses writes is no error: see [the module](self).
     pub fn open(dir: &Path, options: SpoolOptions) -> Result<Self, SpoolError> {
         Self::open_on(Box::new(Folder::open(dir)?), options)
     }
 
-    /// The same on any disk.
+    /// Opens the spool on any disk.
     pub(crate) fn open_on(
         disk: Box<dyn Disk>,
         mut options: SpoolOptions,
@@ -270,8 +270,8 @@ impl Spool {
         let segments = segment::all_on(&*disk).map_err(failed("read", &disk.path("")))?;
         let newest = segments.last().map_or(0, |s| s.number);
         let kept = cursor::read(&*disk);
-        // A cursor from beyond the newest segment is of another spool, or of segments
-        // that are gone. Its number is not used again: it would name other records.
+        // A cursor beyond the newest segment is of another spool, or of segments that are
+        // gone. Its number is not reused, because it would name other records.
         let closed = kept.and_then(|kept| kept.closed);
         let kept = kept.map(|kept| kept.cursor);
         let cursor = kept.filter(|c| c.segment <= newest);
@@ -309,7 +309,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Notes a loss, also for the next process, before what says so is gone.
+    /// Records a loss, also for the next process, before the evidence of it is removed.
     fn lose(&mut self, lost: Lost) {
         if lost.blocks > 0 {
             self.lost.add(lost);
@@ -324,39 +324,39 @@ impl Spool {
         }
     }
 
-    /// Blocks that were dropped, damaged or of no use since this was last asked, and
-    /// of which time they were. Until [`Spool::lost_is_told`] the next process would tell
-    /// them again.
+    /// Returns the losses since the last call: blocks that were dropped, damaged or of no use,
+    /// with their times. Until [`Spool::lost_is_told`] the next process would report them
+    /// again.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         self.lost.take()
     }
 
-    /// What [`Spool::take_lost`] gave is in blocks that were appended.
+    /// Notes that appended blocks report the losses that [`Spool::take_lost`] returned.
     pub fn lost_is_told(&mut self) {
         if self.lost.told() {
             self.keep_lost();
         }
     }
 
-    /// Bytes on disk.
+    /// Returns the bytes on disk.
     pub fn bytes(&self) -> u64 {
         let on_disk = self.segments.iter().filter(|s| s.memory.is_none());
         on_disk.map(|s| s.length).sum()
     }
 
-    /// Bytes that were appended since the spool was opened.
+    /// Returns the bytes appended since the spool was opened.
     pub fn appended(&self) -> u64 {
         self.appended
     }
 
-    /// Bytes of blocks that the collector does not have yet, on disk and in memory.
+    /// Returns the bytes that the collector does not have yet, on disk and in memory.
     pub fn waiting(&self) -> u64 {
         let undelivered = |s: &Segment| s.length.saturating_sub(s.start_at(self.cursor));
         self.segments.iter().map(undelivered).sum()
     }
 
-    /// Bytes of blocks that are in memory only, because the disk takes nothing, and
-    /// that the collector does not have.
+    /// Returns the bytes that are only in memory, because the disk refuses writes, and that
+    /// the collector does not have.
     pub fn only_in_memory(&self) -> u64 {
         let unwritten = self.segments.iter().filter(|s| s.memory.is_some());
         unwritten

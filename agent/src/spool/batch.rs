@@ -1,4 +1,4 @@
-//! What is handed out for one delivery.
+//! The frames of one delivery.
 
 use super::{Cursor, segment};
 use hopgap_proto::time::Wall;
@@ -32,7 +32,7 @@ impl Batch {
         self.closed.push((end, segment::closed(raw)));
     }
 
-    /// The place of its first frame.
+    /// Returns the place of its first frame.
     pub(super) fn start(&self) -> Cursor {
         self.start
     }
@@ -42,12 +42,12 @@ impl Batch {
         &self.closed
     }
 
-    /// How many frames it has.
+    /// Returns the number of its frames.
     pub fn frames(&self) -> usize {
         self.ends.len()
     }
 
-    /// The frame that begins at byte `offset` of the body, and its place.
+    /// Returns the frame that begins at byte `offset` of the body, and its place.
     pub(super) fn frame_at(&self, offset: u64) -> Option<(Cursor, &[u8])> {
         let index = self.ends.partition_point(|&(end, _)| end <= offset);
         let &(end, end_in_segment) = self.ends.get(index)?;
@@ -61,8 +61,8 @@ impl Batch {
         Some((place, self.bytes.get(range)?))
     }
 
-    /// The place up to which the first `bytes` bytes of the body reach. Frames that
-    /// they hold in part only are not counted in.
+    /// Returns the place after the last frame that lies completely within the first `bytes`
+    /// bytes of the body.
     pub fn cursor_after(&self, bytes: u64) -> Cursor {
         let whole = self.ends.partition_point(|&(end, _)| end <= bytes);
         match whole.checked_sub(1).and_then(|last| self.ends.get(last)) {

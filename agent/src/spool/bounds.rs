@@ -1,4 +1,4 @@
-//! What the spool drops, and how it counts what it dropped.
+//! Drops segments beyond the spool's bounds, and counts the lost blocks.
 
 use super::delivery::Dropped;
 use super::segment::{self, Piece};
@@ -7,22 +7,22 @@ use hopgap_proto::time::{Span, Wall};
 use std::ops::ControlFlow;
 use tracing::warn;
 
-/// Ages are looked at this often.
+/// How often ages are checked.
 const AGED_EVERY: Span = Span::from_secs(60);
 
 impl Spool {
-    /// Removes the segments of which the collector has everything.
+    /// Removes the segments that the collector has completely.
     pub(super) fn drop_acknowledged(&mut self) {
         let (cursor, newest) = (self.cursor, self.newest_number());
         let disk = &*self.disk;
         self.leftover.retain(|name| disk.remove(name).is_err());
         let mut refused = None;
         let mut passed = true;
-        // From the front only: numbers without a gap tell that nothing is missing.
+        // Only from the front: numbers without a gap show that nothing is missing.
         self.segments.retain(|s| {
             passed &= s.number != newest && (s.length == 0 || cursor >= s.end());
             if passed && s.memory.is_none() {
-                // One that stays is tried again with the next acknowledgement.
+                // A segment that stays is tried again with the next acknowledgement.
                 if refused.is_some() {
                     return true;
                 }
@@ -69,7 +69,7 @@ impl Spool {
         }
     }
 
-    /// Drops of what is in memory, the oldest first, but not the newest segment.
+    /// Drops segments that are in memory, the oldest first, but never the newest.
     pub(super) fn drop_beyond_max_memory(&mut self) {
         loop {
             let in_memory = self.segments.iter().enumerate();
@@ -86,7 +86,7 @@ impl Spool {
         }
     }
 
-    /// Drops a segment and counts what of it was not delivered.
+    /// Drops a segment and counts its undelivered blocks.
     fn drop_segment(&mut self, index: usize, why: &str) {
         let (mut blocks, mut known) = (0_u32, Vec::new());
         let mut damage = Vec::new();
@@ -116,7 +116,7 @@ impl Spool {
         let written = segment::wall(dropped.written);
         if let Err(error) = counted {
             warn!("the spool cannot read {name}: {error}");
-            // How many more they were is not known; that there were some is.
+            // There were more, but their number is unknown.
             blocks = blocks.saturating_add(1);
             known.clear();
         }
@@ -151,8 +151,8 @@ impl Spool {
         self.forget(index);
     }
 
-    /// Sets a segment aside that cannot be read. How many blocks were in it is not
-    /// known: it counts as one.
+    /// Sets aside a segment that cannot be read. It counts as one block, because the number
+    /// of its blocks is unknown.
     pub(super) fn set_aside(&mut self, number: u64) {
         let Some(index) = self.segments.iter().position(|s| s.number == number) else {
             return;
@@ -173,7 +173,7 @@ impl Spool {
         self.forget(index);
     }
 
-    /// Takes a segment out of the list, and the cursor over it where it was the oldest.
+    /// Removes a segment from the list and moves the cursor over it where it was the oldest.
     fn forget(&mut self, index: usize) {
         let gone = self.segments.remove(index);
         if index == 0 {
@@ -181,8 +181,8 @@ impl Spool {
         }
     }
 
-    /// Counts one loss for each stretch of segments that are not there and that the
-    /// collector does not have: how many blocks were in them is not known.
+    /// Counts one loss for each stretch of missing segments that the collector does not have:
+    /// the number of their blocks is unknown.
     pub(super) fn count_gaps(&mut self) {
         let mut gaps: Vec<(Wall, Wall)> = Vec::new();
         for pair in self.segments.windows(2) {

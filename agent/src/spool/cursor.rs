@@ -1,4 +1,4 @@
-//! How far the collector has the spool.
+//! The place up to which the collector has the spool.
 
 use super::disk::Disk;
 use hopgap_proto::time::Wall;
@@ -10,7 +10,7 @@ const FRESH: &str = "cursor.new";
 /// A place in the spool: everything before it was delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    // The order of the fields is the order of places.
+    // The derived order of places follows the order of the fields.
     pub(super) segment: u64,
     pub(super) offset: u64,
 }
@@ -21,7 +21,7 @@ impl Cursor {
     }
 }
 
-/// What stands in the file.
+/// The content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) cursor: Cursor,
@@ -29,7 +29,7 @@ pub(super) struct Kept {
     pub(super) closed: Option<Wall>,
 }
 
-/// The kept cursor; `None` where there is none, or none that can be read: all is
+/// Reads the stored cursor; `None` where it is missing or unreadable: everything is then
 /// delivered again.
 pub(super) fn read(disk: &dyn Disk) -> Option<Kept> {
     let mut bytes = Vec::new();
@@ -37,8 +37,8 @@ pub(super) fn read(disk: &dyn Disk) -> Option<Kept> {
     parse(std::str::from_utf8(&bytes).ok()?)
 }
 
-/// `SEGMENT OFFSET CLOSED`, the last in nanoseconds since 1970; version 0.1 wrote no
-/// `CLOSED`.
+/// Parses `SEGMENT OFFSET CLOSED`, the last in nanoseconds since 1970; version 0.1 wrote
+/// no `CLOSED`.
 fn parse(text: &str) -> Option<Kept> {
     let mut words = text.strip_suffix('\n')?.split(' ');
     let cursor = Cursor {
@@ -52,8 +52,8 @@ fn parse(text: &str) -> Option<Kept> {
     words.next().is_none().then_some(Kept { cursor, closed })
 }
 
-/// Replaces the kept cursor whole. It is not flushed: an old one costs a second
-/// delivery at most.
+/// Replaces the stored cursor as a whole. Does not flush it: an old cursor costs only a
+/// second delivery.
 pub(super) fn write(disk: &dyn Disk, cursor: Cursor, closed: Option<Wall>) -> io::Result<()> {
     let closed = closed.map_or_else(|| "-".to_owned(), |at| at.as_nanos().to_string());
     let text = format!("{} {} {closed}\n", cursor.segment, cursor.offset);
@@ -62,7 +62,7 @@ pub(super) fn write(disk: &dyn Disk, cursor: Cursor, closed: Option<Wall>) -> io
     disk.rename(FRESH, NAME)
 }
 
-/// Removes the kept cursor.
+/// Removes the stored cursor.
 pub(super) fn forget(disk: &dyn Disk) -> io::Result<()> {
     disk.remove(NAME)?;
     disk.sync_names()

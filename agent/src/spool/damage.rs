@@ -1,4 +1,4 @@
-//! What cannot be read: it is counted, kept aside, and passed over.
+//! Counts, keeps aside and skips what cannot be read.
 
 use super::segment;
 use super::{Cursor, Lost, Spool, SpoolError, disk, failed, quarantine};
@@ -6,14 +6,14 @@ use hopgap_proto::time::Wall;
 use std::io;
 use tracing::warn;
 
-/// A segment that cannot be read so many times in a row is set aside: a bad sector
-/// must not hold back everything behind it.
+/// How many failed reads in a row set a segment aside: a bad sector must not hold back
+/// everything behind it.
 pub(super) const MOST_READ_FAILURES: u32 = 8;
 
 impl Spool {
-    /// A segment could not be read. One that is damaged is tried again, and set aside when
-    /// that does not help; one that is gone is set aside at once. Whatever else stands in the
-    /// way (rights, too many open files) may pass, and costs no record.
+    /// Handles a segment that could not be read. A damaged one is tried again, and set aside
+    /// when that does not help; a missing one is set aside at once. Other errors (rights, too
+    /// many open files) may pass, and cost no record.
     pub(super) fn unreadable(&mut self, index: usize, error: io::Error) -> Result<(), SpoolError> {
         let gone = error.kind() == io::ErrorKind::NotFound && self.is_gone(index);
         let Some(segment) = self.segments.get(index) else {
@@ -34,14 +34,14 @@ impl Spool {
             path.display()
         );
         if number == self.newest_number() {
-            // It is being written: that goes on elsewhere.
+            // Writing goes on in another segment.
             self.leave();
         }
         self.set_aside(number);
         Ok(())
     }
 
-    /// Whether the directory can be read and a segment is not in it.
+    /// Whether the directory can be read and does not have the segment.
     fn is_gone(&self, index: usize) -> bool {
         let Some(segment) = self.segments.get(index) else {
             return false;
@@ -68,7 +68,7 @@ impl Spool {
         if fresh.is_empty() {
             return;
         }
-        // What the cursor has passed is not read again.
+        // Forgets places that the cursor has passed: they are not read again.
         self.counted = self.counted.split_off(&self.cursor);
         let times = segment.closed_times(&*self.disk);
         let before_it = self.written_before(index);
@@ -92,9 +92,9 @@ impl Spool {
         self.keep_lost();
     }
 
-    /// The earliest that a block in this segment that is not delivered can have been closed:
-    /// when the segment before it was written to for the last time, or when the last block
-    /// that the collector has was closed.
+    /// Returns the earliest time at which an undelivered block of this segment can have been
+    /// closed: the later of the last write to the segment before and the closing of the last
+    /// block that the collector has.
     pub(super) fn written_before(&self, index: usize) -> Option<Wall> {
         let before = index.checked_sub(1).and_then(|i| self.segments.get(i));
         let before = before.map(|s| segment::wall(s.written));

@@ -1,4 +1,4 @@
-//! What goes out: batches, what the collector acknowledges of them, and what it refuses.
+//! Delivers batches, and handles what the collector acknowledges and refuses.
 
 use super::batch::Batch;
 use super::segment::{self, Piece, Segment};
@@ -8,18 +8,18 @@ use std::io;
 use std::ops::ControlFlow;
 use tracing::warn;
 
-/// What was handed out and is not acknowledged yet.
+/// A batch that was handed out and is not acknowledged yet.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     segment: u64,
     /// Where each frame ends in the segment, and when its block was closed.
     frames: Vec<(u64, Option<Wall>)>,
-    /// Its segment was dropped meanwhile: what is not acknowledged is lost.
+    /// Set where its segment was dropped meanwhile: unacknowledged frames are then lost.
     dropped: Option<Dropped>,
 }
 
-/// The times of a dropped segment, for blocks that do not say theirs: they were closed
-/// after the first and before the second.
+/// The time range of a dropped segment, for blocks without a time of their own: they were
+/// closed after the first and before the second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropped(pub(super) Option<Wall>, pub(super) Wall);
 
@@ -32,18 +32,18 @@ impl UnderWay {
         }
     }
 
-    /// Whether the frame that ends here in this segment is one of them.
+    /// Whether it has the frame that ends at byte `end` of `segment`.
     pub(super) fn holds(&self, segment: u64, end: u64) -> bool {
         self.segment == segment && self.frames.iter().any(|f| f.0 == end)
     }
 
-    /// Its segment is dropped. What is lost where the collector takes nothing of it.
+    /// Notes that its segment is dropped. Returns the loss if the collector takes nothing of it.
     pub(super) fn drop_with(&mut self, dropped: Dropped) -> Option<Lost> {
         self.dropped = Some(dropped);
         self.lost_after(Cursor::default())
     }
 
-    /// Of a dropped segment, the frames that do not come before `acknowledged`.
+    /// Returns the frames of a dropped segment that do not come before `acknowledged`.
     fn lost_after(&self, acknowledged: Cursor) -> Option<Lost> {
         let Dropped(from, to) = self.dropped?;
         let is_lost = |end| {
@@ -63,7 +63,7 @@ impl UnderWay {
         Some(lost.fold(first, Lost::and))
     }
 
-    /// When the last block before `acknowledged` was closed.
+    /// Returns when the last block before `acknowledged` was closed.
     fn closed_before(&self, acknowledged: Cursor) -> Option<Wall> {
         let frames = self.frames.iter().rev();
         let mut taken = frames.filter(|f| {
@@ -78,13 +78,13 @@ impl UnderWay {
 }
 
 impl Spool {
-    /// The oldest frames that are not acknowledged, from one segment: at most `max`
-    /// bytes, or one frame that is larger. `None` when all is delivered.
+    /// Returns the oldest unacknowledged frames, from one segment: at most `max` bytes, or one
+    /// larger frame. `None` when everything is delivered.
     ///
     /// # Errors
     /// When a segment cannot be read.
     pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, SpoolError> {
-        // Of a batch before this one, what was not acknowledged will not be.
+        // Nothing more of an earlier batch will be acknowledged.
         self.settle(Cursor::default());
         loop {
             let from_cursor = |s: &Segment| s.number >= self.cursor.segment;
@@ -103,7 +103,7 @@ impl Spool {
                 self.under_way = Some(UnderWay::of(&batch));
                 return Ok(Some(batch));
             }
-            // Nothing, or nothing but damage, up to the segment's end: over it.
+            // Skips a segment that has nothing, or only damage, up to its end.
             let Some(segment) = self.segments.get(index) else {
                 return Ok(None);
             };
@@ -141,8 +141,8 @@ impl Spool {
         Ok(batch)
     }
 
-    /// Everything before `cursor` is durable at the collector. Where the disk does not
-    /// take that, it may be delivered again after a restart.
+    /// Notes that everything before `cursor` is durable at the collector. Where the disk
+    /// refuses the cursor, that may be delivered again after a restart.
     pub fn acknowledge(&mut self, cursor: Cursor) {
         self.settle(cursor);
         if cursor <= self.cursor {
@@ -158,8 +158,7 @@ impl Spool {
         self.drop_acknowledged();
     }
 
-    /// The delivery under way is over, and the collector has everything before
-    /// `acknowledged`.
+    /// Ends the delivery under way; the collector has everything before `acknowledged`.
     fn settle(&mut self, acknowledged: Cursor) {
         let Some(under_way) = self.under_way.take() else {
             return;
@@ -171,8 +170,8 @@ impl Spool {
         }
     }
 
-    /// A whole frame of a batch, at byte `offset` of it, is of no use to the collector:
-    /// it is kept aside and counted as lost.
+    /// Keeps aside a frame that the collector cannot use, at byte `offset` of a batch, and
+    /// counts it as lost.
     pub fn refused(&mut self, batch: &Batch, offset: u64) {
         let Some((place, raw)) = batch.frame_at(offset) else {
             return;
@@ -180,7 +179,7 @@ impl Spool {
         let name = Segment::in_memory(place.segment, Vec::new(), self.disk.now()).name();
         quarantine::keep_bytes(&*self.disk, &name, place.offset, raw);
         if segment::is_own_events(raw) {
-            // What tells a loss is such a block itself: one that is refused would make the next.
+            // Not counted: such a block reports losses, so a refused one would cause another.
             warn!("a block of this agent's own events was refused and is kept aside");
             return;
         }

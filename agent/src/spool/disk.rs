@@ -1,8 +1,8 @@
 //! The file system as the spool uses it.
 //!
-//! The spool calls these few operations and no others, so that tests can put a
-//! simulated disk in their place: one that loses what was not flushed, tears
-//! writes, is full, fails to flush or gives back other bytes than it was given.
+//! The spool calls only these operations, so that tests can replace them by a simulated
+//! disk: one that loses unflushed bytes, tears writes, is full, fails to flush or returns
+//! other bytes than were written.
 
 use super::{SpoolError, failed};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What a listing says of one file.
+/// One file in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Its name, without the folder.
@@ -24,28 +24,28 @@ pub(crate) struct Entry {
 
 /// A directory. Names are relative to it; `""` is the directory itself.
 pub(crate) trait Disk: fmt::Debug + Send {
-    /// The time that files are dated by.
+    /// Returns the clock by which files are dated.
     fn now(&self) -> SystemTime;
 
-    /// The files in a folder, in no order; none where the folder is absent.
+    /// Lists the files in a folder, in no order; empty where the folder is absent.
     fn list(&self, folder: &str) -> io::Result<Vec<Entry>>;
 
     /// Creates a file, which must not exist.
     fn create(&self, name: &str) -> io::Result<Box<dyn Writer>>;
 
-    /// Appends at most `most` bytes from `offset` on to `into`; how many there were.
+    /// Appends at most `most` bytes of a file, from `offset` on, to `into`; returns how many.
     fn read(&self, name: &str, offset: u64, most: u64, into: &mut Vec<u8>) -> io::Result<u64>;
 
     /// Cuts a file to `length`.
     fn cut(&self, name: &str, length: u64) -> io::Result<()>;
 
-    /// Gives a file another name, replacing whatever has it.
+    /// Renames a file, replacing any file of the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file; one that is not there is removed.
+    /// Removes a file; a missing file is no error.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes the names durable: a file is flushed in vain when its name is not.
+    /// Makes the names durable: flushing a file is useless when its name is not flushed.
     fn sync_names(&self) -> io::Result<()>;
 
     /// The path of a file, for messages.
@@ -54,20 +54,19 @@ pub(crate) trait Disk: fmt::Debug + Send {
 
 /// A file that is being written.
 pub(crate) trait Writer: fmt::Debug + Send {
-    /// Writes behind the file's end. After an error any part may be written.
+    /// Appends to the file. After an error any part may be written.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes all that was written durable (`fdatasync`). After an error nothing is
-    /// known of what was written since the last success, and a success later says
-    /// nothing of it either: the kernel may have given those pages up.
+    /// Makes everything written durable (`fdatasync`). After an error, the state of the bytes
+    /// written since the last success is unknown. A later success does not cover them either:
+    /// the kernel may have discarded those pages.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts the file to `length`; what is appended next follows there.
+    /// Cuts the file to `length`; later appends continue there.
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
-/// Whether an error of reading says that the bytes are damaged: what else stands in the way
-/// may pass.
+/// Whether a read error means damaged bytes: other errors may pass.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let damage = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
@@ -86,7 +85,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
         std::fs::create_dir_all(path).map_err(failed("create", path))?;
         let lock = path.join("lock");
-        // A disk that takes nothing holds nothing up: a lock needs no writing.
+        // Also works on a disk that refuses writes: locking writes nothing.
         let file = File::create(&lock)
             .or_else(|refused| {
                 let there = File::open(&lock).or_else(|_| File::open(path));
@@ -123,7 +122,7 @@ impl Disk for Folder {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            // One that was removed meanwhile is not there.
+            // Skips a file that was removed meanwhile.
             let Ok(metadata) = entry.metadata() else {
                 continue;
             };
@@ -143,7 +142,7 @@ impl Disk for Folder {
         if let Some((folder, _)) = name.rsplit_once('/') {
             std::fs::create_dir_all(self.path(folder))?;
         }
-        // Appending: after a cut the next write follows at the new end.
+        // Opened for appending: after a cut the next write goes to the new end.
         let mut options = OpenOptions::new();
         Ok(Box::new(options.create_new(true).append(true).open(path)?))
     }

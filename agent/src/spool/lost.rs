@@ -1,5 +1,6 @@
-//! What the spool lost: how much, and of which time. It is kept in a file until the block
-//! that tells it is in the spool: an agent killed between the two tells it after its restart.
+//! Losses of the spool: how many blocks, and from which time. A file keeps them until the
+//! block that reports them is in the spool, so that an agent that is killed before that
+//! reports them after its restart.
 
 use super::disk::Disk;
 use hopgap_proto::time::Wall;
@@ -8,24 +9,24 @@ use std::io;
 const NAME: &str = "lost";
 const FRESH: &str = "lost.new";
 
-/// More stretches than this are told as one.
+/// Most separate losses; further ones are merged.
 const MOST: usize = 64;
 
 /// Blocks that the collector will not get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// How many blocks at least; exact where the spool could still read them, and
-    /// one for each stretch of bytes or missing file that it could not.
+    /// Least number of blocks. Exact where the spool could still read them; one for each
+    /// stretch of bytes or missing file that it could not.
     pub blocks: u32,
-    /// They were closed at this time or later, by this host's wall clock; `None`
-    /// where nothing is left that says so.
+    /// They were closed at this time or later, by this host's wall clock; `None` where that
+    /// is unknown.
     pub from: Option<Wall>,
     /// They were closed at this time or earlier.
     pub to: Wall,
 }
 
 impl Lost {
-    /// Both as one.
+    /// Merges two losses.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             blocks: self.blocks.saturating_add(other.blocks),
@@ -35,23 +36,23 @@ impl Lost {
     }
 }
 
-/// What was lost and not told yet, in a bounded number of stretches.
+/// Losses that are not reported yet, in a bounded number of stretches.
 #[derive(Debug, Default)]
 pub(super) struct LostLog {
     waiting: Vec<Lost>,
-    /// Handed out, and perhaps in no block yet.
+    /// Losses that were handed out and are perhaps in no block yet.
     handed_out: Vec<Lost>,
-    /// Of a batch that is being delivered while its segment is dropped: lost if the
-    /// collector does not take it. An agent that is killed before it knows tells it.
+    /// A batch whose segment was dropped during its delivery: lost if the collector does not
+    /// take it. An agent that is killed before it knows reports it as lost.
     in_doubt: Option<Lost>,
 }
 
 impl LostLog {
-    /// What a process before this one found, and did not tell for sure.
+    /// Reads the losses that an earlier process found and perhaps did not report.
     pub(super) fn read(disk: &dyn Disk) -> Self {
         let mut bytes = Vec::new();
         let mut log = Self::default();
-        // Lines of a damaged file that say nothing are passed over.
+        // Skips unreadable lines of a damaged file.
         if disk.read(NAME, 0, 1 << 16, &mut bytes).is_ok() {
             let text = String::from_utf8_lossy(&bytes);
             text.lines().filter_map(read).for_each(|lost| log.add(lost));
@@ -63,24 +64,24 @@ impl LostLog {
         if lost.blocks == 0 {
             return;
         }
-        // The wall clock was set back between the two: no beginning is known.
+        // Where the wall clock was set back in between, the beginning is unknown.
         let from = lost.from.filter(|from| *from <= lost.to);
         let lost = Lost { from, ..lost };
         let full = self.waiting.len() >= MOST;
         match self.waiting.last_mut() {
-            // One after the other in time: one stretch says as much.
+            // Adjacent in time: merging loses nothing.
             Some(last) if lost.from.is_some_and(|from| from <= last.to) => *last = last.and(lost),
             Some(last) if full => *last = last.and(lost),
             _ => self.waiting.push(lost),
         }
     }
 
-    /// This is lost, unless [`LostLog::settle`] says otherwise.
+    /// Notes a possible loss, until [`LostLog::settle`] decides it.
     pub(super) fn doubt(&mut self, lost: Option<Lost>) {
         self.in_doubt = lost;
     }
 
-    /// Of what was in doubt, this is lost.
+    /// Decides the possible loss: `lost` is what was really lost of it.
     pub(super) fn settle(&mut self, lost: Option<Lost>) {
         self.in_doubt = None;
         if let Some(lost) = lost {
@@ -94,13 +95,13 @@ impl LostLog {
         taken
     }
 
-    /// Forgets what was handed out; says whether there was anything.
+    /// Forgets the losses that were handed out; returns whether there were any.
     pub(super) fn told(&mut self) -> bool {
         !std::mem::take(&mut self.handed_out).is_empty()
     }
 
-    /// Replaces the file whole, or removes it where all is told. It is not flushed: after a
-    /// loss of power the numbers in the blocks' keys have a gap that nobody explains.
+    /// Replaces the file as a whole, or removes it where everything is reported. Does not flush
+    /// it: after a loss of power the numbers in the blocks' keys may have an unexplained gap.
     pub(super) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         let all = self.handed_out.iter().chain(&self.waiting);
         let all = all.chain(&self.in_doubt);
@@ -114,7 +115,7 @@ impl LostLog {
     }
 }
 
-/// `blocks from to`, in nanoseconds since 1970, with `-` where `from` is not known.
+/// Formats `blocks from to`, times in nanoseconds since 1970, `-` for an unknown `from`.
 fn line(lost: &Lost) -> String {
     let from = lost
         .from

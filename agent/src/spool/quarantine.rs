@@ -1,4 +1,4 @@
-//! Bytes that cannot be delivered, kept for whoever wants to know what happened.
+//! Keeps bytes that cannot be delivered, for people who want to know what happened.
 
 use super::disk::{Disk, Entry};
 use std::io;
@@ -6,9 +6,9 @@ use tracing::warn;
 
 /// The folder, in the spool's directory.
 pub(super) const FOLDER: &str = "quarantine";
-/// Most bytes of one stretch that are kept: a whole frame always fits.
+/// Most bytes kept of one stretch: a whole frame always fits.
 const MOST_EACH: u64 = 5 << 20;
-/// Most bytes and most files that are kept together; the oldest go first.
+/// Most bytes and most files kept in total; the oldest go first.
 const MOST_BYTES: u64 = 16 << 20;
 const MOST_FILES: usize = 64;
 /// Bytes copied at a time.
@@ -37,7 +37,7 @@ pub(super) fn keep(disk: &dyn Disk, from: &str, offset: u64, length: u64) {
     told(disk, &name, copy());
 }
 
-/// Keeps these bytes, which were at `offset` of the file `from`.
+/// Keeps bytes that were at `offset` of the file `from`.
 pub(super) fn keep_bytes(disk: &dyn Disk, from: &str, offset: u64, bytes: &[u8]) {
     let stem = from.split('.').next().unwrap_or_default();
     let name = format!("{FOLDER}/{stem}-{offset:012}.bad");
@@ -48,7 +48,7 @@ pub(super) fn keep_bytes(disk: &dyn Disk, from: &str, offset: u64, bytes: &[u8])
     told(disk, &name, copy());
 }
 
-/// Keeps a whole file by giving it another name.
+/// Keeps a whole file by renaming it.
 pub(super) fn move_whole(disk: &dyn Disk, from: &str) -> io::Result<()> {
     let name = format!("{FOLDER}/{from}");
     disk.rename(from, &name)?;
@@ -57,7 +57,7 @@ pub(super) fn move_whole(disk: &dyn Disk, from: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// It is for people only: what fails here is said and stops nothing.
+/// Logs the outcome. An error stops nothing: the copies are for people only.
 fn told(disk: &dyn Disk, name: &str, kept: io::Result<()>) {
     let path = disk.path(name);
     match kept {
@@ -67,7 +67,7 @@ fn told(disk: &dyn Disk, name: &str, kept: io::Result<()>) {
     prune(disk);
 }
 
-/// Removes the oldest beyond the bounds.
+/// Removes the oldest files beyond the bounds.
 fn prune(disk: &dyn Disk) {
     let mut kept = disk.list(FOLDER).unwrap_or_default();
     kept.sort_by(|a, b| (a.written, &a.name).cmp(&(b.written, &b.name)));

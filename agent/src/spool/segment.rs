@@ -1,4 +1,4 @@
-//! One file of the spool, or one that is in memory until the disk takes it.
+//! One segment of the spool: a file, or bytes in memory until the disk takes them.
 
 use super::Cursor;
 use super::disk::Disk;
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 /// How many bytes are read at a time.
 const WINDOW: u64 = 256 << 10;
-/// Numbers have sixteen digits: a file that says more is none of ours.
+/// Largest number: it has sixteen digits; a file with more digits is not ours.
 const LAST_NUMBER: u64 = 9_999_999_999_999_999;
 
 /// What is known of one segment.
@@ -20,7 +20,7 @@ pub(super) struct Segment {
     pub(super) number: u64,
     /// Bytes in it.
     pub(super) length: u64,
-    /// When it was written to for the last time, about.
+    /// About when it was last written to.
     pub(super) written: SystemTime,
     /// Its bytes, where it is not on the disk.
     pub(super) memory: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ pub(super) struct Segment {
 /// A stretch of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// A whole frame, of whatever version and kind: the collector may know more.
+    /// A whole frame of any version and kind: the collector may know more of them.
     Whole(&'a [u8]),
     /// Bytes that are no frame.
     Damaged {
@@ -38,7 +38,7 @@ pub(super) enum Piece<'a> {
     },
 }
 
-/// The segments on the disk, oldest first.
+/// Lists the segments on the disk, oldest first.
 pub(super) fn all_on(disk: &dyn Disk) -> io::Result<Vec<Segment>> {
     let entries = disk.list("")?.into_iter();
     let mut segments: Vec<Segment> = entries
@@ -55,7 +55,7 @@ pub(super) fn all_on(disk: &dyn Disk) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// The number in a file's name, where it is a segment's.
+/// Returns the number in the name of a segment's file; `None` for other files.
 fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     let number = (digits.len() == 16).then(|| digits.parse().ok())??;
@@ -67,7 +67,7 @@ pub(super) fn is_number(number: u64) -> bool {
     number < LAST_NUMBER
 }
 
-/// When the block in a frame was closed, where it says so.
+/// Returns when the block in a frame was closed, where its header can be read.
 pub(super) fn closed(frame: &[u8]) -> Option<Wall> {
     let block = Block::peek(frame.get(HEADER..)?).ok()?;
     Some(block.header.closed.wall)
@@ -81,7 +81,7 @@ pub(super) fn is_own_events(frame: &[u8]) -> bool {
     block.header.session.is_none() && block.kind == BlockKind::Events
 }
 
-/// A file's time as the records have it.
+/// Converts a file's time to a record's.
 pub(super) fn wall(time: SystemTime) -> Wall {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -90,7 +90,7 @@ pub(super) fn wall(time: SystemTime) -> Wall {
 }
 
 impl Segment {
-    /// An empty one in memory.
+    /// Makes a segment in memory with these bytes.
     pub(super) fn in_memory(number: u64, bytes: Vec<u8>, written: SystemTime) -> Self {
         Self {
             number,
@@ -104,7 +104,7 @@ impl Segment {
         format!("{:016}.seg", self.number)
     }
 
-    /// The place behind its last byte.
+    /// Returns the place after its last byte.
     pub(super) fn end(&self) -> Cursor {
         Cursor {
             segment: self.number,
@@ -112,7 +112,7 @@ impl Segment {
         }
     }
 
-    /// From which of its bytes on it is not acknowledged.
+    /// Returns the offset of its first unacknowledged byte.
     pub(super) fn start_at(&self, cursor: Cursor) -> u64 {
         match cursor.segment.cmp(&self.number) {
             std::cmp::Ordering::Less => 0,
@@ -134,8 +134,8 @@ impl Segment {
         }
     }
 
-    /// Hands its pieces from byte `start` to `take`, each with its offset, until
-    /// `take` has enough. Memory holds a window and one frame at most.
+    /// Passes its pieces from byte `start` on to `take`, each with its offset, until `take`
+    /// stops it. Memory holds at most one window and one frame.
     pub(super) fn scan(
         &self,
         disk: &dyn Disk,
@@ -148,7 +148,7 @@ impl Segment {
         Scan { take, damage: None }.run(self, disk, start)
     }
 
-    /// Where its whole frames end, and how many stretches of damage follow them.
+    /// Returns where its whole frames end, and how many stretches of damage follow them.
     pub(super) fn whole_end(&self, disk: &dyn Disk) -> io::Result<(u64, u32)> {
         let (mut whole, mut damaged) = (0, 0_u32);
         self.scan(disk, 0, |offset, piece| {
@@ -161,11 +161,11 @@ impl Segment {
         Ok((whole, damaged))
     }
 
-    /// When each of its blocks was closed, by the frame's offset: for the rare case
-    /// that something between them is gone.
+    /// Returns when each of its blocks was closed, with the frame's offset. Used in the rare
+    /// case that something between them is lost.
     pub(super) fn closed_times(&self, disk: &dyn Disk) -> Vec<(u64, Wall)> {
         let mut times = Vec::new();
-        // What cannot be read says nothing.
+        // Ignores an error: the blocks read before it still count.
         let _ = self.scan(disk, 0, |offset, piece| {
             if let Piece::Whole(raw) = piece {
                 times.extend(closed(raw).map(|at| (offset, at)));
@@ -178,7 +178,7 @@ impl Segment {
 
 struct Scan<F> {
     take: F,
-    /// Offset and length of bytes without a header, which may go on.
+    /// Offset and length of bytes without a header so far; more may follow.
     damage: Option<(u64, u64)>,
 }
 
@@ -189,7 +189,7 @@ impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
         loop {
             let got = segment.read(disk, read, WINDOW.min(end - read), &mut buffer)?;
             read += got;
-            // Shorter than it should be: what is missing is missing.
+            // Also ends where the file is shorter than expected.
             let last = got == 0 || read >= end;
             match self.window(&buffer, base, last) {
                 ControlFlow::Break(()) => return Ok(()),
@@ -208,8 +208,8 @@ impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
         }
     }
 
-    /// Hands out the pieces of `buffer`, which begins at byte `base` of the file;
-    /// how much of it they were.
+    /// Passes on the pieces of `buffer`, which begins at byte `base` of the file; returns how
+    /// many of its bytes were used.
     fn window(&mut self, buffer: &[u8], base: u64, last: bool) -> ControlFlow<(), usize> {
         let mut reader = FrameReader::new(buffer);
         for item in reader.by_ref() {
@@ -241,7 +241,7 @@ impl<F: FnMut(u64, Piece<'_>) -> ControlFlow<()>> Scan<F> {
         ControlFlow::Continue(reader.consumed())
     }
 
-    /// Bytes without a header: one stretch, though a window's end may cut it.
+    /// Adds bytes without a header, as one stretch also across windows.
     fn headless(&mut self, offset: u64, length: u64) -> ControlFlow<()> {
         match &mut self.damage {
             Some((start, so_far)) if *start + *so_far == offset => *so_far += length,

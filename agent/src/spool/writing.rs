@@ -1,4 +1,4 @@
-//! How blocks get onto the disk, and what happens while it refuses.
+//! Writes blocks to the disk, and keeps them in memory while it refuses.
 
 use super::segment::{self, Segment};
 use super::{Lost, Spool, SpoolError, cursor, failed, length, quarantine};
@@ -7,15 +7,14 @@ use hopgap_proto::time::{Mono, Span};
 use std::io;
 use tracing::{info, warn};
 
-/// A disk that refused is tried again this often.
+/// How often to try a disk again that refused.
 const TRY_AGAIN: Span = Span::from_secs(1);
-/// More than this is not left unflushed, however long a flush may wait: it is kept in
-/// memory too until then.
+/// Most unflushed bytes, however long a flush may wait: memory keeps a copy until then.
 const MOST_UNFLUSHED: usize = 1 << 20;
 
 impl Spool {
-    /// Takes one encoded block at `now`. It is on the disk when this returns, or in
-    /// memory where the disk refuses.
+    /// Appends one encoded block at `now`. It is written to the disk when this returns, or kept
+    /// in memory where the disk refuses.
     ///
     /// # Errors
     /// [`SpoolError::TooLarge`].
@@ -52,8 +51,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Flushes to the disk what has waited long enough at `now`, tries a disk again that
-    /// refused, and drops what has grown too old.
+    /// Does the periodic work at `now`: flushes bytes that have waited long enough, tries a
+    /// disk again that refused, and drops segments that are too old.
     pub fn sync_due(&mut self, now: Mono) {
         self.now = now;
         self.try_disk_again();
@@ -64,7 +63,8 @@ impl Spool {
         self.drop_old_now_and_then();
     }
 
-    /// Flushes everything to the disk, in memory or not; whether it took it.
+    /// Flushes the newest segment's file. Returns false where the flush failed or the newest
+    /// segment is in memory.
     pub fn sync(&mut self) -> bool {
         if let Some(writer) = &mut self.writer
             && self.unflushed_since.is_some()
@@ -80,8 +80,8 @@ impl Spool {
         self.writer.is_some()
     }
 
-    /// Writes to the disk what is in memory, without waiting for its turn; whether
-    /// nothing is in memory only.
+    /// Writes the segments in memory to the disk now, and flushes; returns false where some
+    /// stay only in memory.
     pub fn sync_at_end(&mut self) -> bool {
         self.next_try = self.now;
         self.try_disk_again();
@@ -97,11 +97,11 @@ impl Spool {
         self.try_disk_again();
     }
 
-    /// Leaves the newest segment, which is flushed first, and begins the next.
+    /// Flushes the newest segment and begins the next.
     pub(super) fn leave(&mut self) {
         let number = self.newest_number();
         self.sync();
-        // A failed flush has begun the next already.
+        // A failed flush has already begun the next.
         if self.newest_number() == number {
             if self.writer.is_some() {
                 self.begin(number + 1);
@@ -110,7 +110,7 @@ impl Spool {
                     .push(Segment::in_memory(number + 1, Vec::new(), self.disk.now()));
             }
         }
-        // The one that was left may have been acknowledged already.
+        // The segment that was left may already be acknowledged.
         self.drop_acknowledged();
         self.drop_beyond_bounds();
     }
@@ -123,20 +123,21 @@ impl Spool {
         self.segments.last().is_some_and(|s| {
             let most = match s.memory {
                 None => self.options.segment_bytes,
-                // Several, so that the oldest can go without the newest.
+                // Keeps several in memory, so that the oldest can be dropped without the newest.
                 Some(_) => (self.options.max_memory / 4).clamp(1, self.options.segment_bytes),
             };
             s.length >= most
         })
     }
 
-    /// A part of a frame may have been written. Nothing is written behind it any more.
+    /// Handles a failed write, which may have left a part of a frame: writes nothing more to
+    /// that file.
     fn write_failed(&mut self, error: io::Error) {
         self.complain_newest("write to", error);
         let whole = self.segments.last().map_or(0, |s| s.length);
         let mut flushed = false;
         if let Some(writer) = &mut self.writer {
-            // What stays of the part is found damaged by whoever reads the file later.
+            // A part that cannot be cut off is found as damage when the file is read.
             let _ = writer.cut(whole);
             flushed = writer.sync().is_ok();
         }
@@ -146,16 +147,16 @@ impl Spool {
         self.go_on_in_memory();
     }
 
-    /// The kernel may have given up what was not flushed, and a later success would say
-    /// nothing of it: the segment ends where the last flush ended, and what came since is
-    /// written anew, to another file.
+    /// Handles a failed flush. The kernel may have discarded the unflushed bytes, and a later
+    /// success would not show it. So the segment ends at its last flush, and the bytes after it
+    /// are written again to another file.
     fn flush_failed(&mut self, error: io::Error) {
         self.complain_newest("flush", error);
         self.go_on_in_memory();
     }
 
-    /// Leaves the newest segment where its last flush ended. What follows is in memory,
-    /// except for what the collector has already.
+    /// Ends the newest segment at its last flush and begins one in memory with the bytes after
+    /// it, except those that the collector already has.
     fn go_on_in_memory(&mut self) {
         let mut tail = std::mem::take(&mut self.unflushed);
         self.unflushed_since = None;
@@ -191,7 +192,7 @@ impl Spool {
         self.drop_beyond_max_memory();
     }
 
-    /// Writes out what is in memory, once it is time to try the disk again.
+    /// Writes out the segments in memory, where it is time to try the disk again.
     fn try_disk_again(&mut self) {
         if self.writer.is_some() || self.now < self.next_try {
             return;
@@ -207,7 +208,7 @@ impl Spool {
         self.drop_beyond_max_bytes();
     }
 
-    /// Writes one segment out, flushed and with a durable name; or not at all.
+    /// Writes one segment to the disk, flushed and with a durable name, or not at all.
     fn write_out(&mut self, index: usize) -> Result<(), (String, io::Error)> {
         let newest = index + 1 == self.segments.len();
         let Some(segment) = self.segments.get_mut(index) else {
@@ -222,7 +223,7 @@ impl Spool {
             if self.stale_cursor {
                 cursor::forget(disk)?;
             }
-            // What an earlier try left.
+            // Removes what an earlier try left.
             disk.remove(&name)?;
             let mut writer = disk.create(&name)?;
             if !bytes.is_empty() {
@@ -242,21 +243,21 @@ impl Spool {
                 Ok(())
             }
             Err(error) => {
-                // Half of it must not be found beside the whole.
+                // A partial file must not exist beside the whole segment.
                 let _ = disk.remove(&name);
                 Err((name, error))
             }
         }
     }
 
-    /// Moves aside what a crash left at the newest segment's end.
+    /// Moves aside the torn frame that a crash left at the newest segment's end.
     pub(super) fn cut_torn_end(&mut self) {
         let before_it = self.written_before(self.segments.len().saturating_sub(1));
         let disk = &*self.disk;
         let Some(newest) = self.segments.last_mut() else {
             return;
         };
-        // What cannot be read now is seen to when its turn comes.
+        // A segment that cannot be read now is handled when it is delivered.
         let Ok((whole, blocks)) = newest.whole_end(disk) else {
             return;
         };
@@ -294,7 +295,7 @@ impl Spool {
         self.complain(what, &name, error);
     }
 
-    /// Says what the disk refused, once for each new reason.
+    /// Logs an error of the disk, once for each new reason.
     pub(super) fn complain(&mut self, what: &'static str, name: &str, error: io::Error) {
         let reason = error.to_string();
         if self.trouble.as_ref() != Some(&reason) {
@@ -304,7 +305,7 @@ impl Spool {
         }
     }
 
-    /// Says what the disk refused of that which costs no record, once for each new reason.
+    /// Logs an error of the disk that costs no record, once for each new reason.
     pub(super) fn complain_beside(&mut self, what: &'static str, name: &str, error: io::Error) {
         let reason = error.to_string();
         if self.trouble_beside.as_ref() != Some(&reason) {
