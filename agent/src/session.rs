@@ -1,9 +1,9 @@
 //! The shell of one probe session: a thread that sends on the grid, reads the
 //! kernel's stamps and the replies, and hands over what the engine records.
 //!
-//! Replies are stamped by the kernel when they arrive, so there is no need to
-//! wake for them: at short intervals the sockets are emptied once a slot, after
-//! the send. That halves the wakings, and a late reader costs no accuracy.
+//! The kernel stamps replies when they arrive, so the thread need not wake for them: at
+//! short intervals it empties the sockets once a slot, after the send. That halves the
+//! number of wake-ups, and reading late costs no accuracy.
 
 pub(crate) mod clocks;
 mod opening;
@@ -46,24 +46,24 @@ use std::sync::mpsc::SyncSender;
 use tracing::{info, warn};
 use tracing_shell::TraceShell;
 
-/// Records are handed over this often.
+/// How often records are handed over.
 pub(crate) const HAND_OVER: Span = Span::from_millis(100);
-/// Sockets are emptied this often, at the first waking after it: the kernel has stamped
-/// what waits there, and one emptying costs as much as several sends.
+/// How often sockets are emptied, at the first wake-up after it: the kernel has stamped
+/// what waits there, and emptying costs as much as several sends.
 const EMPTY_EVERY: Span = Span::from_millis(2);
-/// Below this time between two sends of the session, replies are read after a send only.
+/// With less time between two sends of the session, replies are read only after a send.
 const LAZY_BELOW: Span = Span::from_millis(20);
-/// Both clocks are recorded together this often.
+/// How often both clocks are recorded together.
 pub(crate) const CLOCK_EVERY: Span = Span::from_secs(10);
 /// Most records of a session that wait while the recorder has no room. Beyond it they are dropped
 /// and counted.
 pub(crate) const MOST_HELD: usize = 100_000;
 
-/// A session that was asked to end waits this long for its last replies, where its timeout
-/// is longer: whoever ends an agent does not wait a minute for it.
+/// Longest wait of an ending session for its last replies, also where its timeout is longer:
+/// ending an agent must not take a minute.
 const LONGEST_END: Span = Span::from_secs(7);
 
-/// How many batches of a socket are fetched before the next socket has its turn.
+/// Most batches fetched from a socket before the next socket's turn.
 const MOST_BATCHES: usize = 256;
 
 /// Ends threads in order: they stop sending, wait for the last replies and hand
@@ -72,7 +72,7 @@ const MOST_BATCHES: usize = 256;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Asks everyone who holds a copy to end.
+    /// Asks all holders of a copy to end.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -83,12 +83,12 @@ impl Stop {
     }
 }
 
-/// What a session is made of.
+/// The settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionSetup {
     /// The session, as the plan has it.
     pub plan: SessionPlan,
-    /// Address that probes leave from; unspecified: the kernel's choice.
+    /// Source address of probes; unspecified for the kernel's choice.
     pub source: IpAddr,
     /// The reflector.
     pub destination: SocketAddr,
@@ -99,7 +99,7 @@ pub struct SessionSetup {
 }
 
 impl SessionSetup {
-    /// Where to bind. A link-local source is of the interface to which the destination is.
+    /// Returns the address to bind. A link-local source gets the destination's interface.
     fn local(&self, port: u16) -> SocketAddr {
         match (self.source, self.destination) {
             (IpAddr::V6(source), SocketAddr::V6(to)) if source.is_unicast_link_local() => {
@@ -109,8 +109,8 @@ impl SessionSetup {
         }
     }
 
-    /// Whether a session of this setup can go on under the other. The key is read from
-    /// the plan, and keys are not compared.
+    /// Whether a session of this setup can continue under the other. Does not compare keys: they
+    /// are read from the plan.
     pub fn is_same(&self, other: &Self) -> bool {
         self.plan == other.plan
             && self.source == other.source
@@ -129,7 +129,8 @@ pub struct Session {
     opening: Opening,
     tracer: Option<TraceShell>,
     path_mtu: Option<PathMtuShell>,
-    /// Where ICMP errors come from; without the right to raw sockets the flows' own.
+    /// Source of ICMP errors; `None` without the right to raw sockets: then the flows' own
+    /// sockets.
     raw: Option<(Arc<RawFamily>, Listening)>,
     clock: ClockTracker,
     precise: bool,
@@ -137,20 +138,20 @@ pub struct Session {
     pace: Span,
     batch: Batch,
     records: SyncSender<Batch>,
-    /// Batches that the recorder had no room for.
+    /// Batches dropped because the recorder had no room.
     lost: u32,
 }
 
 /// One flow's socket and the sends that await their stamp.
 struct Flow {
-    /// `None` until it can be had.
+    /// `None` until it can be opened.
     socket: Option<ProbeSocket>,
     tokens: SentTokens<Seq>,
     /// When the last datagram arrived.
     last_arrival: Mono,
 }
 
-/// When the shell does what it does not do at every waking.
+/// Deadlines of periodic work.
 struct Turns {
     empty: Mono,
     clock: Mono,
@@ -174,11 +175,11 @@ impl Session {
         Ok(Self::begin(setup, raw, records, flows, opening))
     }
 
-    /// Opens those of the session's sockets that can be had. The others are tried again
-    /// while these run, and `health` knows why they do not.
+    /// Opens the session's sockets as far as possible. The others are tried again while these
+    /// run, and `health` holds the reasons.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When none can be opened.
     pub fn open_some(
         setup: &SessionSetup,
         raw: &RawSockets,
@@ -202,7 +203,7 @@ impl Session {
     ) -> Self {
         let plan = &setup.plan;
         let clock = ClockTracker::new(Clock::read());
-        // The first slot is not at once, so that the threads of all sessions are up.
+        // Delays the first slot, so that the threads of all sessions are running.
         let origin = Clock::now() + Span::from_millis(50);
         let error_estimate = error_estimate();
         let mut config = SenderConfig::from_plan(plan, origin, setup.keys.clone(), error_estimate);
@@ -210,7 +211,7 @@ impl Session {
         if let Some(stamps) = sockets.next().map(ProbeSocket::stamps)
             && stamps != KernelStamps::Kernel
         {
-            // None is waited for.
+            // No stamp is waited for.
             config.stamp_grace = Span::ZERO;
             warn!(
                 "session {}: this kernel stamps no packet {}; those times are the program's own, and late by as long as it waits for a processor",
@@ -293,7 +294,7 @@ impl Session {
             let now = Clock::now();
             self.batch.events.extend(watch.look(now, Clock::asleep()));
             let beside = self.beside_due().is_some_and(|due| due <= now);
-            // Where it sleeps on the sockets it woke because something is there.
+            // At a slow pace it sleeps on the sockets, so a wake-up means that something is there.
             if now >= next.empty || beside || self.pace >= LAZY_BELOW {
                 next.empty = now + EMPTY_EVERY;
                 self.empty_sockets();
@@ -337,14 +338,14 @@ impl Session {
         self.hand_over_last();
     }
 
-    /// When traceroute or the search for the path MTU have something to do.
+    /// Returns when traceroute or the search for the path MTU next has work.
     fn beside_due(&self) -> Option<Mono> {
         let tracer = self.tracer.as_ref().and_then(TraceShell::poll_timeout);
         let path_mtu = self.path_mtu.as_ref().and_then(PathMtuShell::poll_timeout);
         tracer.into_iter().chain(path_mtu).min()
     }
 
-    /// Waits for the next thing to do, at most until `latest`.
+    /// Waits for the next deadline, at most until `latest`.
     fn sleep(&mut self, latest: Mono) {
         let deadline = [self.sender.poll_timeout(), self.beside_due()]
             .into_iter()
@@ -372,8 +373,8 @@ impl Session {
         }
     }
 
-    /// Sends what is due, at most one packet of each flow: at a pace that the processor
-    /// cannot keep, something would always be due, and the sockets would never be emptied.
+    /// Sends what is due, at most one packet of each flow. Otherwise, at a pace that is too fast
+    /// for the processor, something would always be due and the sockets never be emptied.
     fn send_due(&mut self, packet: &mut Vec<u8>) {
         for _ in 0..self.flows.len() {
             if self.sender.next_due().is_none_or(|due| due > Clock::now()) {
@@ -449,7 +450,7 @@ impl Session {
                     ..
                 } => {}
                 ErrorMessage::Icmp(icmp) => {
-                    // With raw sockets the same errors come there, with all that they quote.
+                    // The raw sockets deliver the same errors, with everything that they quote.
                     let (Some(from), None) = (icmp.offender, &raw) else {
                         return;
                     };
@@ -496,7 +497,7 @@ impl Session {
                     sender.handle_translated(from, received.at);
                 }
             };
-            // All that waits: who judges that a reply is late must have looked for it.
+            // Reads everything: a reply may be judged late only after looking for it.
             for _ in 0..MOST_BATCHES {
                 match socket.recv_batch(&mut take) {
                     Ok(BATCH) => {}
@@ -509,8 +510,8 @@ impl Session {
             }
         }
     }
-    /// Takes the ICMP errors that the raw sockets have for the session: to the packets of
-    /// a size, to the traceroute, and the rest to the probes.
+    /// Reads the session's ICMP errors from the raw sockets and passes them to the path MTU
+    /// search, to the traceroute, and the rest to the sender of probes.
     fn take_icmp(&mut self) {
         let Self {
             sender,
@@ -563,14 +564,15 @@ impl Session {
     }
 }
 
-/// The agent's raw sockets, and an ear for errors to the session's packets; `None` where
-/// there is no right to them, or nothing of the session that needs them.
+/// Returns the agent's raw sockets, and a listener for errors to the session's packets.
+/// `None` where the agent has no right to them, or the session does not need or cannot use
+/// them.
 fn raw_sockets(setup: &SessionSetup, raw: &RawSockets) -> Option<(Arc<RawFamily>, Listening)> {
     let plan = &setup.plan;
     if plan.trace_interval <= Span::ZERO && plan.path_mtu_interval().is_none() {
         return None;
     }
-    // Raw packets say no interface, which a link-local address needs.
+    // Raw packets name no interface, which a link-local address needs.
     if matches!(setup.destination, SocketAddr::V6(to) if to.scope_id() != 0) {
         return None;
     }
@@ -586,7 +588,7 @@ fn raw_sockets(setup: &SessionSetup, raw: &RawSockets) -> Option<(Arc<RawFamily>
     Some((family, listening))
 }
 
-/// What makes identifiers unguessable: of the random keys that the system gives this process.
+/// Makes a secret for unguessable identifiers, from the system's random keys for this process.
 fn secret() -> Secret {
     let mut bytes = [0; 16];
     let half = || RandomState::new().build_hasher().finish().to_be_bytes();

@@ -1,4 +1,4 @@
-//! The two clocks of a session: stamps brought from one to the other, and readings.
+//! The two clocks of a session: converts stamps from one to the other, and records readings.
 
 use super::Session;
 use hopgap_net::clock::{Clock, ClockStep, ClockTracker, kernel_sync_state};
@@ -28,8 +28,8 @@ impl Session {
     }
 }
 
-/// Brings the kernel's stamps to the monotonic clock. Made after a fetch and before
-/// its messages are read, so that every stamp is older than the reading.
+/// Converts the kernel's stamps to the monotonic clock. Made after a fetch and before its
+/// messages are read, so that every stamp is older than the clock reading.
 pub(crate) struct Stamps<'a> {
     clock: &'a mut ClockTracker,
     pub(crate) events: &'a mut Vec<Event>,
@@ -56,7 +56,7 @@ impl<'a> Stamps<'a> {
             }
         }
         let mono = self.clock.mono_of(stamp, self.last_wake).or_else(|| {
-            // Stamped after the reading: a later message of the same fetching.
+            // A later message of the same fetch, stamped after the reading.
             if let Some(step) = self.clock.observe(Clock::read()) {
                 self.events.push(step_event(step));
             }
@@ -68,8 +68,8 @@ impl<'a> Stamps<'a> {
         })
     }
 
-    /// Without the kernel's stamp, or where a step of the wall clock hides when it was,
-    /// it is the program's own time, and says so.
+    /// Returns the kernel's stamp on the monotonic clock. Without one, or where a step of the
+    /// wall clock makes it useless, returns the program's own time, marked as such.
     pub(crate) fn of(&mut self, stamp: Option<Wall>) -> Stamp {
         stamp
             .and_then(|stamp| self.mono_of(stamp))
@@ -87,7 +87,8 @@ fn step_event(step: ClockStep) -> Event {
     }
 }
 
-/// Both clocks and what the kernel says of them; not synchronised where it does not say.
+/// Returns both clocks and the kernel's synchronisation state; not synchronised where that
+/// is unknown.
 pub fn clock_reading(pair: ClockPair) -> ClockReading {
     let (synchronised, max_error) = match kernel_sync_state() {
         Ok(state) => (state.synchronised, state.max_error),
@@ -100,14 +101,14 @@ pub fn clock_reading(pair: ClockPair) -> ClockReading {
     }
 }
 
-/// The STAMP Error Estimate that the kernel's word on the wall clock allows.
+/// Returns the STAMP Error Estimate that follows from the kernel's state of the wall clock.
 pub fn error_estimate() -> ErrorEstimate {
     let format = TimestampFormat::Ntp;
     match kernel_sync_state() {
         Ok(state) if state.synchronised => {
             ErrorEstimate::from_error(state.max_error, format).with_synchronised(true)
         }
-        // The clock may be anything: the largest error that can be said, and S=0.
+        // The clock may be arbitrarily wrong: uses the largest error, and S=0.
         _ => ErrorEstimate::from_error(Span::MAX, format),
     }
 }

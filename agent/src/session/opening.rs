@@ -1,5 +1,5 @@
-//! Flows that can be had at once, and those that cannot yet: they are tried again while
-//! the others run, and what stands in the way is recorded and told.
+//! Opens a session's flows. Flows that cannot be opened yet are tried again while the others
+//! run; the reasons are recorded and reported.
 
 use super::{Flow, Session, SessionSetup};
 use crate::health::{SessionHealth, fault_of};
@@ -12,14 +12,14 @@ use hopgap_proto::time::{Mono, Span};
 use std::net::SocketAddr;
 use tracing::{info, warn};
 
-/// A flow that cannot be had is tried again this often.
+/// How often to try again a flow that cannot be opened.
 const TRY_AGAIN: Span = Span::from_secs(5);
-/// That it cannot is recorded this often.
+/// How often to record that it cannot be opened.
 const RECORD_EVERY: Span = Span::from_secs(10);
-/// Sends are judged over this long.
+/// Time over which sends are judged.
 const JUDGED_OVER: Span = Span::from_secs(2);
 
-/// How a session's flows are opened.
+/// Opens a session's flows, and keeps track of those that are closed.
 pub(super) struct Opening {
     /// The address that it sends from, with flow 0's port.
     local: SocketAddr,
@@ -28,13 +28,13 @@ pub(super) struct Opening {
     has_raw_sockets: bool,
     flows: u8,
     next_try: Mono,
-    /// Flows that are not open, why, and from when on that is not recorded yet.
+    /// Flows that are not open, the reason, and since when that is not recorded yet.
     closed: Vec<(FlowIndex, RunFault, Mono)>,
     health: SessionHealth,
     sends: Sends,
 }
 
-/// What became of sends since they were last judged.
+/// Counts of sends since they were last judged.
 #[derive(Default)]
 struct Sends {
     since: Option<Mono>,
@@ -44,7 +44,7 @@ struct Sends {
 }
 
 impl Opening {
-    /// `has_raw_sockets`: whether ICMP errors come by raw sockets.
+    /// With `has_raw_sockets`, ICMP errors come by raw sockets.
     pub(super) fn new(setup: &SessionSetup, health: SessionHealth, has_raw_sockets: bool) -> Self {
         Self {
             local: setup.local(setup.plan.source_port),
@@ -66,20 +66,20 @@ impl Opening {
         let sender = ProbeOptions::sender(local);
         ProbeSocket::open(&ProbeOptions {
             tos: self.tos,
-            // With raw sockets nothing is lost by it.
+            // With raw sockets this loses nothing.
             ignore_too_big: sender.ignore_too_big || self.has_raw_sockets,
             ..sender
         })
     }
 
-    /// All flows, or the first reason against one.
+    /// Opens all flows, or returns the first error.
     pub(super) fn open_all(&mut self) -> Result<Vec<Flow>, NetError> {
         let flows = (0..self.flows).map(FlowIndex);
         let flows = flows.map(|flow| Ok(Flow::new(Some(self.open(flow)?))));
         flows.collect()
     }
 
-    /// The flows that can be had; the reason against the last where none can.
+    /// Opens the flows that can be opened; returns the last error where none can.
     pub(super) fn open_some(&mut self) -> Result<Vec<Flow>, NetError> {
         let now = Clock::now();
         let mut flows = Vec::new();
@@ -105,7 +105,7 @@ impl Opening {
         }
     }
 
-    /// What the kernel said to a send.
+    /// Counts a send as taken or refused by the kernel.
     pub(super) fn tried_to_send(&mut self, refusal: Option<&Refusal>) {
         match refusal {
             None => self.sends.taken = self.sends.taken.saturating_add(1),
@@ -116,7 +116,7 @@ impl Opening {
         }
     }
 
-    /// Tells whether all sends of late were refused, now and then.
+    /// Reports from time to time whether all recent sends were refused.
     pub(super) fn judge_sends(&mut self, now: Mono) {
         let since = *self.sends.since.get_or_insert(now);
         if now - since < JUDGED_OVER || self.sends.taken + self.sends.refused == 0 {
@@ -161,7 +161,7 @@ impl Session {
         self.opening.tell();
     }
 
-    /// Tries again to open flows, where it is time.
+    /// Tries again to open closed flows, where it is time.
     pub(super) fn open_closed(&mut self, now: Mono) {
         if now < self.opening.next_try || self.opening.closed.is_empty() {
             return;

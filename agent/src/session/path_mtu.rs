@@ -1,6 +1,6 @@
-//! The shell of a session's search for the path MTU: its packets forbid fragmentation,
-//! and go through raw sockets where the agent has them, else through the probes' own.
-//! Neither remembers an MTU.
+//! The shell of a session's search for the path MTU. Its packets forbid fragmentation, and
+//! go through raw sockets where the agent has them, else through the probes' own sockets.
+//! Neither kind of socket remembers an MTU.
 
 use super::Flow;
 use crate::icmp::RawFamily;
@@ -20,9 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tracing::warn;
 
-/// Replies to one attempt are waited for so long.
+/// How long to wait for the replies to one attempt.
 const WAIT: Span = Span::from_secs(1);
-/// TTL or hop limit: a probe's.
+/// TTL or hop limit, the same as for probes.
 const TTL: u8 = 255;
 
 pub(super) struct PathMtuShell {
@@ -36,7 +36,7 @@ pub(super) struct PathMtuShell {
 }
 
 impl PathMtuShell {
-    /// `None` where the plan wants no search.
+    /// Makes the shell; `None` where the plan wants no search.
     pub(super) fn from_plan(
         plan: &SessionPlan,
         origin: Mono,
@@ -48,7 +48,7 @@ impl PathMtuShell {
     ) -> Option<Self> {
         let interval = plan.path_mtu_interval()?;
         let config = PathMtuConfig {
-            // Once the first probes and traceroutes are through.
+            // Begins after the first probes and traceroutes.
             origin: origin + Span::from_secs(1),
             interval,
             flows: plan.flows,
@@ -84,7 +84,7 @@ impl PathMtuShell {
         self.prober.stop();
     }
 
-    /// Whether the reply was to one of its packets.
+    /// Takes a reply; returns whether it was to one of the search's packets.
     pub(super) fn reply(&mut self, reply: &TraceReply) -> bool {
         let own = is_size_probe(reply.seq);
         if own {
@@ -93,12 +93,12 @@ impl PathMtuShell {
         own
     }
 
-    /// An error as the raw sockets give it; whether it is about a size.
+    /// Takes an error from the raw sockets; returns whether it concerns the search.
     pub(super) fn icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) -> bool {
         self.prober.handle_raw_icmp(from, error, at)
     }
 
-    /// An error from a probe socket's error queue; whether it is about a size.
+    /// Takes an error from a probe socket's error queue; returns whether it is about a size.
     pub(super) fn icmp_from_probe_socket(
         &mut self,
         flow: FlowIndex,
@@ -125,7 +125,7 @@ impl PathMtuShell {
         too_big
     }
 
-    /// Sends what is due and hands over what was found.
+    /// Sends what is due and hands over the findings.
     pub(super) fn turn(&mut self, now: Mono, flows: &mut [Flow], events: &mut Vec<Event>) {
         self.prober.handle_timeout(now);
         loop {
@@ -148,7 +148,7 @@ impl PathMtuShell {
 
     fn send(&mut self, probe: &SizeProbe, flows: &mut [Flow]) -> Result<(), Refused> {
         let flow = flows.get_mut(usize::from(probe.flow.0));
-        // Another program would get the answers of a flow that has no socket.
+        // Without the flow's socket, another program could get the answers.
         let Some(socket) = flow.and_then(|f| f.socket.as_mut()) else {
             return Err(Refused { too_long: false });
         };
@@ -176,7 +176,7 @@ impl PathMtuShell {
 
 /// A packet that was not sent.
 struct Refused {
-    /// It is larger than this host's own interface sends.
+    /// Whether it is larger than this host's own interface sends.
     too_long: bool,
 }
 

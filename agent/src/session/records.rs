@@ -1,4 +1,4 @@
-//! What a session hands over to the recorder.
+//! Hands a session's records over to the recorder.
 
 use super::{MOST_HELD, Session};
 use crate::recorder::Batch;
@@ -9,7 +9,7 @@ use std::sync::mpsc::TrySendError;
 use tracing::error;
 
 impl Session {
-    /// Sorts what the engine says into the batch.
+    /// Moves the engine's outputs into the batch.
     pub(super) fn drain(&mut self) {
         while let Some(output) = self.sender.poll_output() {
             match output {
@@ -39,15 +39,15 @@ impl Session {
         }
     }
 
-    /// Gives the batch to the recorder; while it has no room the batch grows here,
-    /// up to a bound, and what is beyond is counted.
+    /// Sends the batch to the recorder. While the recorder has no room, the batch grows here up
+    /// to a bound; beyond it, batches are dropped and counted.
     pub(super) fn hand_over(&mut self) {
         if let Some(batch) = self.take_batch() {
             match self.records.try_send(batch) {
                 Ok(()) => self.lost = 0,
                 Err(TrySendError::Full(mut batch)) if batch.rows() < MOST_HELD => {
                     if self.lost > 0 {
-                        // Said again, and of all, by the next that is handed over.
+                        // The next batch reports the total again.
                         batch.events.pop();
                     }
                     self.batch = batch;
@@ -59,21 +59,21 @@ impl Session {
                         self.name
                     );
                 }
-                // Whoever took the records has gone; the end is near.
+                // The recorder has gone: the agent is ending.
                 Err(TrySendError::Disconnected(_)) => {}
             }
         }
     }
 
-    /// Gives the last batch to the recorder, and waits until it has room.
+    /// Sends the last batch to the recorder, and waits until it has room.
     pub(super) fn hand_over_last(&mut self) {
         if let Some(batch) = self.take_batch() {
-            // Fails only where whoever took the records has gone.
+            // Fails only where the recorder has gone.
             let _ = self.records.send(batch);
         }
     }
 
-    /// What is to be handed over, with word of what was lost before it at its end.
+    /// Takes the batch to hand over, with an event at its end for batches lost before.
     fn take_batch(&mut self) -> Option<Batch> {
         if self.lost > 0 {
             let kind = EventKind::RecordsLost { blocks: self.lost };

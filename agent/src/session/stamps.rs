@@ -1,20 +1,20 @@
-//! Which packet a kernel transmit stamp belongs to.
+//! Matches kernel transmit stamps to packets.
 //!
-//! The kernel counts the sends of each socket and gives the count back with the
-//! stamp. Stamps come in the order of sending, nearly always at once; one may be
-//! missing when the kernel had no room for it.
+//! The kernel counts the sends of each socket and returns the count with the stamp.
+//! Stamps come in the order of sending, nearly always at once; one may be missing when
+//! the kernel had no room for it.
 //!
-//! Before Linux 6.13 the count begins anew after a send that failed, and a stamp that
-//! comes later than that may bear the number of another packet. It is told by its time:
-//! no packet is stamped before it was given to the kernel.
+//! Before Linux 6.13 the count restarts after a failed send, and a later stamp may then
+//! have the number of another packet. Its time reveals it: no packet is stamped before it
+//! was given to the kernel.
 
 use hopgap_proto::time::{Mono, Span};
 use std::collections::VecDeque;
 
-/// Sends whose stamp has not come; a socket that gives none must not fill memory.
+/// Most sends that await a stamp: a socket that returns none must not fill memory.
 const MOST: usize = 4_096;
 
-/// A stamp is brought from the wall clock to the monotonic clock with this error, at most.
+/// Largest error of converting a stamp from the wall clock to the monotonic clock.
 const CONVERSION: Span = Span::from_micros(100);
 
 /// The sends of one socket that await their stamp, in the order of sending.
@@ -37,7 +37,7 @@ impl<T> SentTokens<T> {
         self.awaited.is_empty()
     }
 
-    /// A packet was given to the kernel at `at`, which will call it `token`.
+    /// Notes that a packet was given to the kernel at `at`; its stamp will have this token.
     pub(crate) fn sent(&mut self, token: u32, packet: T, at: Mono) {
         if self.awaited.len() == MOST {
             self.awaited.pop_front();
@@ -45,8 +45,8 @@ impl<T> SentTokens<T> {
         self.awaited.push_back((token, packet, at));
     }
 
-    /// The packet of this token; tokens before it will get no stamp any more. `None` also
-    /// where the stamp is older than the send: it is another packet's.
+    /// Returns the packet of this token, and forgets earlier tokens, which get no stamp any
+    /// more. `None` also where the stamp is older than the send: it is another packet's.
     pub(crate) fn stamped(&mut self, token: u32, stamp: Mono) -> Option<T> {
         let place = self.awaited.iter().position(|(t, ..)| *t == token)?;
         let (.., sent) = self.awaited.get(place)?;

@@ -52,9 +52,9 @@ impl TraceShell {
         self.tracer.stop();
     }
 
-    /// The probes' forward TTL shows how far the target is.
+    /// Passes on how far the target is, as a probe's forward TTL shows.
     pub(super) fn hint(&mut self, flow: FlowIndex, forward_ttl: u8) {
-        // Whose the reflector is makes no difference but where no router is between.
+        // The kind of reflector matters only where no router is in between.
         let distance = hops::forward(forward_ttl, Reflector::Foreign);
         if let Some(hop) = distance.and_then(Distance::hop) {
             self.tracer.hint_distance(flow, hop);
@@ -74,8 +74,8 @@ impl TraceShell {
         }
     }
 
-    /// Ends what is over at `now`, then sends what is due. All that arrived before must
-    /// have been handed in.
+    /// Ends traceroutes that are over at `now`, then sends what is due. Everything that arrived
+    /// before must have been passed in.
     pub(super) fn turn(&mut self, now: Mono, flows: &mut [Flow]) {
         self.tracer.handle_timeout(now);
         loop {
@@ -95,9 +95,9 @@ impl TraceShell {
         }
     }
 
-    /// Whether the kernel took the packet.
+    /// Sends a packet; returns whether the kernel took it.
     fn send(&mut self, transmit: &TraceTransmit, flows: &mut [Flow]) -> bool {
-        // Another program would get the answers of a flow that has no socket.
+        // Without the flow's socket, another program could get the answers.
         let flow = flows.get_mut(usize::from(transmit.flow.0));
         let Some(socket) = flow.and_then(|f| f.socket.as_mut()) else {
             return false;
@@ -121,17 +121,17 @@ impl TraceShell {
         raw.send(&packet).is_ok()
     }
 
-    /// An error as the raw sockets give it.
+    /// Takes an error from the raw sockets.
     pub(super) fn icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) -> Heard {
         self.tracer.handle_raw_icmp(from, error, at)
     }
 
-    /// So many errors came at once that they were not read.
+    /// Notes that `count` errors were not read because too many came at once.
     pub(super) fn unread(&mut self, count: u32) {
         self.tracer.handle_unread(count);
     }
 
-    /// An error for a traceroute packet, from a probe socket's error queue.
+    /// Takes an error for a traceroute packet from a probe socket's error queue.
     pub(super) fn icmp_from_probe_socket(
         &mut self,
         flow: FlowIndex,
