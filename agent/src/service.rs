@@ -1,8 +1,8 @@
 //! `hopgap-agent run`: sessions, reflector and echoes by the collector's plan.
 //!
-//! The plan comes by the uplink, or from the cache while the collector is away.
-//! What changed in it is restarted, what did not goes on undisturbed; what
-//! cannot start (an address that is not there yet) is tried again.
+//! The plan comes by the uplink, or from the cache while the collector is away. Changed
+//! parts are restarted, unchanged parts go on undisturbed, and parts that cannot start (an
+//! address that is not there yet) are tried again.
 
 mod complaints;
 mod echoes;
@@ -36,15 +36,15 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use work::Work;
 
-/// Batches between the shells and the recorder.
+/// Most batches that wait between the shells and the recorder.
 const ROOM: usize = 256;
-/// What could not be started is tried again this often.
+/// How often to try again what could not be started.
 const TRY_AGAIN: Span = Span::from_secs(5);
-/// At the end the uplink gets this long to deliver the rest; what remains stays in
-/// the spool for the next start.
+/// How long the uplink may deliver the rest at the end; what remains stays in the spool for
+/// the next start.
 const GRACE: Duration = Duration::from_secs(5);
-/// A request that is under way when that time is over is left alone after this much more:
-/// its records stay in the spool, and a delivery that is made twice counts once.
+/// How much longer to wait for a request that is then under way. After that it is abandoned:
+/// its records stay in the spool, and a repeated delivery counts once.
 const LEFT_ALONE_AFTER: Duration = Duration::from_secs(6);
 
 /// Why the agent cannot run.
@@ -59,13 +59,13 @@ pub enum ServiceError {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Rights that could not be given up.
+    /// The privileges could not be dropped.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// A thread or a signal handler that could not be had.
+    /// A thread or a signal handler could not be created.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -73,7 +73,7 @@ pub enum ServiceError {
 /// Runs until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
-/// When it cannot begin. Once begun it goes on.
+/// When it cannot begin. Once it has begun, it does not fail.
 pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     tracing_subscriber::fmt()
         .with_env_filter(
@@ -83,7 +83,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
         .with_ansi(crate::output::colours())
         .with_writer(std::io::stderr)
         .with_target(false)
-        // A log that nobody reads any more is no reason to end.
+        // Goes on when nobody reads the log any more.
         .log_internal_errors(false)
         .fmt_fields(crate::output::one_line_fields())
         .init();
@@ -153,17 +153,17 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     let client = Client::new(&config.collector, secret, config.name.clone(), run).through(proxy);
     if let Some(identity) = &identity {
         client.adopt(identity)?;
-        // Ends with the process, as the plan's thread does.
+        // Never joined: the thread ends with the process, as the plan's does.
         keep_renewed(client.clone(), identities, identity, stop.clone())?;
     }
     let identity_store = IdentityStore::new(&config.state_dir);
     let (plans, new_plans) = channel();
-    // One that is not what the collector gave, or cannot be followed, is asked for anew.
+    // Asks again for a plan that was altered or cannot be followed.
     let known = cached
         .as_ref()
         .filter(|c| Revision::of(&c.plan) == c.revision && c.plan.clone().checked().is_ok())
         .map(|c| c.revision);
-    // These two end with the process: a held request is not worth waiting for.
+    // Never joined: the end does not wait for a held request.
     uplink::follow_plan(client.clone(), known, plans, stop.clone())?;
     let health = Health::default();
     let reporting = reporting::Reporting {
@@ -185,7 +185,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
             warn!("{error}");
             (identity_store, config.name.clone())
         });
-    // Ends with the process, as well.
+    // Never joined either.
     reporting::start(client.clone(), reporting, renamed, stop.clone())?;
     let after_records = Stop::default();
     let delivery = Delivery {
@@ -219,7 +219,7 @@ pub fn run(args: &RunArgs) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Follows one plan after the other until the end.
+/// Follows each new plan until `stop`.
 fn follow(
     work: &mut Work,
     cached: Option<PlanResponse>,
@@ -246,7 +246,7 @@ fn follow(
         }
         match new_plans.recv_timeout(Duration::from_millis(100)) {
             Ok(response) => {
-                // One that cannot be carried out replaces none that can.
+                // A plan that cannot be followed does not replace one that can.
                 if let Some(new) = checked(response.plan.clone(), "collector's plan") {
                     if let Err(error) = cache.store(&response) {
                         error!("{error}");
@@ -257,7 +257,7 @@ fn follow(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                // Also what ended by itself is noticed.
+                // Follows the plan again to notice parts that ended by themselves.
                 if Clock::now() >= next_try + TRY_AGAIN {
                     all_runs = false;
                 }
@@ -267,15 +267,15 @@ fn follow(
     }
 }
 
-/// The plan, where it can be carried out: a collector of another version may hold to
-/// other ranges, and a file on disk is anybody's.
+/// Returns the plan where it is valid here: a collector of another version may allow other
+/// ranges, and a file on disk may have been altered.
 fn checked(plan: Plan, what: &str) -> Option<Plan> {
     plan.checked()
         .inspect_err(|error| error!("the {what} is not followed: {error}"))
         .ok()
 }
 
-/// The time unit that each session's plan states.
+/// The time unit of each session by the plan.
 #[derive(Clone, Debug, Default)]
 struct Units(Arc<Mutex<BTreeMap<SessionName, Span>>>);
 
@@ -307,7 +307,7 @@ impl Units {
     }
 }
 
-/// Waits for the thread's end, at most this long.
+/// Waits at most `most` for the thread's end.
 fn join_within(thread: JoinHandle<()>, most: Duration) -> Option<std::thread::Result<()>> {
     let end = Clock::now() + Span::from(most);
     while !thread.is_finished() {

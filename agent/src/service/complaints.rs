@@ -1,22 +1,22 @@
-//! What does not run by the present plan, and why: in words for the log, typed for the
-//! report to the collector, and as events for the records.
+//! Which parts of the present plan do not run, and why: as text for the log, as types for
+//! the report to the collector, and as events for the records.
 
 use hopgap_proto::record::{Event, EventKind, RunFault, SessionName};
 use hopgap_proto::time::{Mono, Span};
 use hopgap_proto::uplink::{AgentFault, AgentPart};
 use std::collections::BTreeMap;
 
-/// That a session does not run is recorded this often.
+/// How often to record that a session does not run.
 const RECORD_EVERY: Span = Span::from_secs(10);
 
-/// What one try found.
+/// The faults found by one try.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     /// Sentences for the log.
     pub(super) said: Vec<String>,
     /// Sessions that do not run at all.
     pub(super) sessions: BTreeMap<SessionName, RunFault>,
-    /// What else does not run.
+    /// Other parts that do not run.
     pub(super) parts: Vec<AgentFault>,
 }
 
@@ -36,13 +36,13 @@ impl Complaints {
     }
 }
 
-/// Sessions that do not run, and from when on that is not recorded yet.
+/// Sessions that do not run, the reason, and since when that is not recorded yet.
 #[derive(Debug, Default)]
 pub(super) struct Failing(BTreeMap<SessionName, (RunFault, Mono)>);
 
 impl Failing {
-    /// These do not run at `now`; what is to be recorded of them and of those that run
-    /// again.
+    /// Takes the sessions that do not run at `now`. Returns the events to record for them and
+    /// for those that run again.
     pub(super) fn now(
         &mut self,
         failing: &BTreeMap<SessionName, RunFault>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::error;
 
-/// A socket that could not be had is asked for again this often.
+/// How often to try again to open a socket.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The thread that watches the targets of one plan.
@@ -39,15 +39,15 @@ impl Echoes {
             .name("echo".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
-                    // Replies are told apart by identifier, also from those to other programs here.
-                    // Process numbers are the same in many containers.
+                    // Identifiers tell replies apart, also from those to other programs here. They
+                    // are random because process numbers are the same in many containers.
                     let [.., a, b] = RandomState::new().build_hasher().finish().to_be_bytes();
                     let first = u16::from_be_bytes([a, b]);
                     let mut tasks = tokio::task::JoinSet::new();
                     for (plan, i) in watched.into_iter().zip(0u16..) {
                         tasks.spawn(watch(plan, source, first.wrapping_add(i), records.clone()));
                     }
-                    // Dropping the tasks ends them; the sender's end says that it is time.
+                    // Waits until the sender is dropped. Dropping the tasks then ends them.
                     let _ = ended.await;
                 });
             })?;
@@ -59,13 +59,14 @@ impl Echoes {
         })
     }
 
-    /// Whether it watches these targets from this address.
+    /// Returns whether it watches these targets from this address.
     pub(super) fn is(&self, plans: &[EchoPlan], source: Option<IpAddr>) -> bool {
         self.plans == plans && self.source == source
     }
 }
 
-/// Watches one target until it is dropped; what cannot be had is tried again, and said once.
+/// Watches one target until the future is dropped. Tries again to open its socket, and logs
+/// an error once.
 async fn watch(
     plan: EchoPlan,
     source: Option<IpAddr>,

@@ -1,10 +1,10 @@
-//! From records to blocks on disk.
+//! Turns records into blocks on disk.
 //!
-//! Two threads, so that a disk that hangs keeps nobody from recording: the *recorder*
-//! gathers records into blocks and never touches the disk; the *spooler* appends them to
-//! the spool and flushes it, which takes as long as the disk does. Between them waits a
-//! queue of encoded blocks, bounded in bytes. Only what finds no room there is lost, and
-//! the recorder says of which time it was.
+//! Uses two threads, so that a hanging disk does not stop recording. The *recorder* gathers
+//! records into blocks and never touches the disk. The *spooler* appends them to the spool
+//! and flushes it, however long the disk takes. Between them is a queue of encoded blocks,
+//! bounded in bytes. Only blocks that find no room there are lost, and the recorder records
+//! their time.
 
 mod queue;
 
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::error;
 
-/// Deadlines of blocks and flushes are looked at this often.
+/// How often the deadlines of blocks and flushes are checked.
 const WAKE_UP: Duration = Duration::from_millis(100);
 
 /// The two threads.
@@ -33,11 +33,11 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Starts them. Up to `most_waiting` bytes of blocks wait for a disk that hangs. They
-    /// end when nobody holds the channel's other end any more.
+    /// Starts the threads. Up to `most_waiting` bytes of blocks wait for a hanging disk. The
+    /// threads end when nobody holds the channel's other end any more.
     ///
     /// # Errors
-    /// When a thread cannot be had.
+    /// When a thread cannot be started.
     pub(super) fn start(
         recorder: Recorder,
         (records, batches): (SyncSender<Batch>, Receiver<Batch>),
@@ -67,7 +67,7 @@ impl Recording {
         })
     }
 
-    /// Waits until all that was recorded is in the spool.
+    /// Waits until all records are in the spool.
     pub(super) fn finish(self) {
         drop(self.records);
         for (thread, name) in [(self.recorder, "recorder"), (self.spooler, "spooler")] {
@@ -78,14 +78,14 @@ impl Recording {
     }
 }
 
-/// The recorder's side. With its end, however it comes, the queue is closed.
+/// The recorder's side. Dropping it closes the queue, also after a panic.
 struct Gathering {
     recorder: Recorder,
     units: Units,
     queue: Arc<Queue>,
-    /// When the last block was closed that found room in the queue.
+    /// When the last block that found room in the queue was closed.
     last: Option<Wall>,
-    /// Blocks that found none, until a block tells it.
+    /// Blocks that found no room and are not reported yet.
     lost: Option<Lost>,
 }
 
@@ -109,7 +109,7 @@ impl Gathering {
             for block in blocks.into_iter().chain(due) {
                 self.hand_over(&block);
             }
-            // At the end there is no other time to say it.
+            // At the end this is the last chance to report losses.
             if ended || self.queue.has_room() {
                 self.tell_what_is_lost();
             }
@@ -119,7 +119,7 @@ impl Gathering {
         }
     }
 
-    /// Puts a block into the queue, or counts it.
+    /// Puts a block into the queue, or counts it as lost.
     fn hand_over(&mut self, block: &Block) {
         let closed = block.header.closed.wall;
         let queued = encode(block, &self.units, false)
@@ -141,8 +141,8 @@ impl Gathering {
         }
     }
 
-    /// Records what the spool lost and what found no room: in a block at once, so that an
-    /// agent that is killed afterwards has told it.
+    /// Records the losses of the spool and of the queue in a block at once, so that an agent
+    /// that is killed afterwards has reported them.
     fn tell_what_is_lost(&mut self) {
         let now = Clock::pair();
         let by_the_spool = self.queue.take_spool_losses();
@@ -165,7 +165,7 @@ impl Gathering {
         self.queue_events(full.into_iter().chain(own), !by_the_spool.is_empty());
     }
 
-    /// Whatever room is left: these are small, and few.
+    /// Queues blocks of events also where there is no room: they are small and few.
     fn queue_events(&self, blocks: impl Iterator<Item = Block>, tells_spool: bool) {
         let mut blocks = blocks.peekable();
         while let Some(block) = blocks.next() {
@@ -190,7 +190,7 @@ fn encode(block: &Block, units: &Units, tells_spool_losses: bool) -> Result<Enco
 
 /// The spooler's side.
 fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
-    // What was taken from the spool's account is in no block on the disk yet.
+    // Whether losses taken from the spool are not yet in a block on the disk.
     let mut telling = false;
     let mut complained = false;
     loop {
@@ -211,7 +211,7 @@ fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
                     }
                     complained = true;
                     queue.refuse(encoded.closed);
-                    // The next process tells what this block was to tell.
+                    // The next process reports the losses that this block would have reported.
                     telling &= !encoded.tells_spool_losses;
                 }
             },
@@ -230,7 +230,7 @@ fn spool_blocks(queue: &Queue, spool: &SharedSpool) {
     }
 }
 
-/// What was lost, of the time that it is known to be of.
+/// Makes the event for a loss, with its known time.
 fn missing_event(lost: &Lost, at: Mono) -> Event {
     let Lost { blocks, from, to } = *lost;
     let kind = EventKind::BlocksLost { blocks, from, to };

@@ -1,4 +1,4 @@
-//! The thread that tells the collector how this agent is.
+//! The thread that reports this agent's state to the collector.
 
 use crate::health::Health;
 use crate::identity::IdentityStore;
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::{debug, warn};
 
-/// Changes are looked for this often.
+/// How often to look for changes.
 const LOOK: Duration = Duration::from_millis(200);
-/// One that changes all the time is reported this often.
+/// Shortest time between two reports, also where the state changes all the time.
 const AT_MOST_EVERY: Span = Span::from_secs(1);
 
-/// What is reported on.
+/// What the reports are about.
 pub(super) struct Reporting {
     pub(super) health: Health,
     pub(super) spool: SharedSpool,
     /// The spool's directory.
     pub(super) folder: PathBuf,
-    /// Most bytes in it.
+    /// Most bytes that the spool may have there.
     pub(super) most: u64,
     /// How long records are collected into one block.
     pub(super) block: Span,
@@ -53,14 +53,14 @@ impl Reporting {
     }
 }
 
-/// Bytes that this user may still write to the file system of `folder`.
+/// Returns the bytes that this user may still write to the file system of `folder`.
 fn free_bytes(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// The collector knows this agent's certificate by this name, to which it was renamed: so
-/// does the identity from now on.
+/// Stores the agent's new name in its identity: the collector has renamed it and accepts its
+/// certificate under this name.
 fn keep_name(identities: &IdentityStore, name: AgentName) {
     let before = identities.look();
     let kept = identities.load().and_then(|mut identity| {
@@ -72,11 +72,11 @@ fn keep_name(identities: &IdentityStore, name: AgentName) {
     }
 }
 
-/// Starts the thread. A report that does not arrive is not repeated: the next says more,
-/// and what counts for the measurement is in the records.
+/// Starts the thread. It does not repeat a report that fails: the next one is newer, and the
+/// records have everything that the measurement needs.
 ///
 /// # Errors
-/// When no thread can be had.
+/// When no thread can be started.
 pub(super) fn start(
     client: Client,
     reporting: Reporting,

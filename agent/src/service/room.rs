@@ -1,10 +1,10 @@
-//! Descriptors that sessions leave to the rest of the agent: to deliveries, the spool, the
-//! plan. A plan may want more sockets than the process may have open; what does not fit
-//! waits, and says so, and what was measured is delivered all the same.
+//! Keeps file descriptors free for the rest of the agent: deliveries, the spool, the plan.
+//! A plan may want more sockets than the process may open. Sessions that do not fit wait
+//! and report it, and records are still delivered.
 
 use hopgap_process::descriptors;
 
-/// So many are left for everything that is no session.
+/// How many descriptors are kept for everything other than sessions.
 const KEPT: u64 = 64;
 
 /// Why a session's sockets are not opened.
@@ -17,9 +17,9 @@ pub(super) struct NoRoom {
     most: u64,
 }
 
-/// Whether so many sockets may be opened.
+/// Checks that `wanted` more sockets may be opened.
 pub(super) fn for_sockets(wanted: u8) -> Result<(), NoRoom> {
-    // Where it cannot be told the kernel's own refusal has to do.
+    // Where the count is unknown, the kernel refuses the sockets itself.
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let open = u64::try_from(open).unwrap_or(u64::MAX);
     fits(wanted.into(), open, descriptors::limit())

@@ -1,4 +1,4 @@
-//! What runs by the present plan.
+//! Runs the parts of the present plan.
 
 use super::complaints::{Complaints, Failing};
 use super::echoes::Echoes;
@@ -27,7 +27,7 @@ const MAX_HOPS: u8 = 30;
 /// collector has the plan by then, and its reflector answers them.
 const PEER_FOLLOWS: Span = Span::from_secs(1);
 
-/// Half a second of 8 flows at 1 kHz.
+/// How many probes a reflector's socket should hold: half a second of 8 flows at 1 kHz.
 const ROOM_WANTED: usize = 4_000;
 
 /// Sessions, reflector and echoes of one agent.
@@ -39,9 +39,9 @@ pub(super) struct Work {
     sessions: BTreeMap<SessionName, Running>,
     reflector: Option<Reflecting>,
     echoes: Option<Echoes>,
-    /// The plan that was followed last.
+    /// The plan that is followed.
     plan: Option<Plan>,
-    /// New and changed sessions begin at this time at the earliest.
+    /// Earliest start of new and changed sessions.
     begin_at: Mono,
     /// Some of them wait for it.
     waiting: bool,
@@ -83,14 +83,14 @@ impl Work {
         }
     }
 
-    /// Brings what runs in line with the plan. Returns whether all of it runs; what
-    /// does not is logged, and tried again by calling this again.
+    /// Starts and ends parts so that they match the plan. Returns whether all of them run;
+    /// faults are logged. Call it again to try again.
     pub(super) fn follow(&mut self, plan: &Plan) -> bool {
         let mut complaints = Complaints::default();
         if self.plan.as_ref() != Some(plan) && self.plan.replace(plan.clone()).is_some() {
             self.begin_at = Clock::now() + PEER_FOLLOWS;
         }
-        // The reflector first: the peer may have begun with the new plan already.
+        // The reflector first: the peer may already follow the new plan.
         self.follow_reflector(plan, &mut complaints);
         self.follow_sessions(plan, &mut complaints);
         self.follow_echoes(plan, &mut complaints);
@@ -109,7 +109,7 @@ impl Work {
                 events,
                 ..Batch::of(session)
             };
-            // A recorder that is behind hears of it the next time.
+            // Where the recorder is behind, this event is lost; later ones follow.
             if let Err(error) = self.records.try_send(batch) {
                 warn!("why a session does not run is not recorded: {error}");
             }
@@ -135,7 +135,7 @@ impl Work {
                 error!("session {name} ended by a fault of the program");
             }
         }
-        // After the sessions: the peer's last probes may still come.
+        // Ended after the sessions, because the peer's last probes may still come.
         self.end_reflector();
     }
 
@@ -175,7 +175,7 @@ impl Work {
             .filter(|(name, running)| !stays(name, running) || running.thread.is_finished())
             .map(|(name, _)| name.clone())
             .collect();
-        // All are asked before the first is waited for: each waits for its last replies.
+        // Stops all before waiting for the first: each waits for its last replies.
         for name in &ended {
             if let Some(running) = self.sessions.get(name) {
                 info!("session {name} ends");
@@ -207,7 +207,7 @@ impl Work {
     }
 
     fn start_session(&self, setup: SessionSetup) -> Result<Running, (RunFault, String)> {
-        // As the kernel would say it.
+        // The same error as from the kernel.
         let no_room = RunFault::Refused {
             errno: rustix::io::Errno::MFILE.raw_os_error(),
         };

@@ -1,4 +1,4 @@
-//! Encoded blocks on their way to the disk.
+//! The queue of encoded blocks for the disk.
 
 use crate::spool::Lost;
 use hopgap_proto::time::Wall;
@@ -6,18 +6,18 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A block as it is spooled.
+/// An encoded block for the spool.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Encoded {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
     /// When the block was closed.
     pub(super) closed: Wall,
-    /// With it, everything is told that [`Queue::take_spool_losses`] gave.
+    /// Whether this block completes the report of what [`Queue::take_spool_losses`] returned.
     pub(super) tells_spool_losses: bool,
 }
 
-/// No room: the disk has taken nothing for long.
+/// The queue has no room: the disk has taken nothing for a long time.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the disk hangs: {waiting} bytes of blocks wait for it, and there is room for {most}; see to the disk of `state_dir`"
@@ -27,18 +27,18 @@ pub(super) struct Full {
     most: u64,
 }
 
-/// What comes next.
+/// The next item of the queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A block.
     Block(Encoded),
-    /// Nothing, for as long as was waited.
+    /// No block came within the wait.
     Nothing,
-    /// Nothing any more.
+    /// No block comes any more.
     End,
 }
 
-/// Blocks from the recorder to the spooler, and what the spooler lost, back.
+/// Carries blocks from the recorder to the spooler, and the spooler's losses back.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -56,7 +56,7 @@ struct State {
 }
 
 impl Queue {
-    /// With room for so many bytes of blocks, and one block more.
+    /// Makes a queue with room for `most` bytes of blocks, and one block more.
     pub(super) fn new(most: u64) -> Self {
         Self {
             state: Mutex::default(),
@@ -79,7 +79,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a block in any case.
+    /// Adds a block also where there is no room.
     pub(super) fn push_anyway(&self, block: Encoded) {
         let mut state = self.state();
         state.bytes += length(&block);
@@ -87,7 +87,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Whether a block finds room.
+    /// Whether there is room for a block.
     pub(super) fn has_room(&self) -> bool {
         self.state().bytes < self.most
     }
@@ -98,7 +98,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// The oldest block, after waiting for one up to `most`.
+    /// Takes the oldest block; waits for one for at most `most`.
     pub(super) fn next(&self, most: Duration) -> Next {
         let state = self.state();
         let empty = |state: &mut State| state.blocks.is_empty() && !state.closed;
@@ -116,17 +116,17 @@ impl Queue {
         }
     }
 
-    /// The spool lost this.
+    /// Adds losses of the spool.
     pub(super) fn note_spool_losses(&self, lost: Vec<Lost>) {
         self.state().spool_losses.extend(lost);
     }
 
-    /// What the spool lost since this was last asked.
+    /// Takes the spool's losses since the last call.
     pub(super) fn take_spool_losses(&self) -> Vec<Lost> {
         std::mem::take(&mut self.state().spool_losses)
     }
 
-    /// The spool did not take a block that was closed at this time.
+    /// Notes that the spool refused a block that was closed at this time.
     pub(super) fn refuse(&self, closed: Wall) {
         let mut state = self.state();
         let refused = state.refused.get_or_insert(Lost {
@@ -139,7 +139,7 @@ impl Queue {
         refused.to = refused.to.max(closed);
     }
 
-    /// The blocks that the spool did not take since this was last asked.
+    /// Takes the blocks that the spool refused since the last call, as one loss.
     pub(super) fn take_refused(&self) -> Option<Lost> {
         self.state().refused.take()
     }
