@@ -1,14 +1,13 @@
-//! The uplink: ships the spool to the collector and brings the plan.
+//! The uplink: delivers the spool to the collector and fetches the plan.
 //!
-//! Two threads, each in its own request: one delivers, one waits for a changed
-//! plan. Neither ever ends because of a fault; both come back with a growing,
+//! Uses two threads, each with its own request: one delivers, one waits for a changed
+//! plan. Neither ever ends because of a fault; both try again after a growing,
 //! jittered pause. Blocks leave the spool only when the collector has
 //! acknowledged them as durable.
 //!
-//! A delivery is idempotent, so that every doubt ends in sending it again: a
-//! connection that was cut may have been cut before the collector stored, or
-//! after. On a path too slow for a whole batch within the time of a request,
-//! batches shrink until they pass, and grow again.
+//! A delivery is idempotent, so in doubt it is sent again: a connection may have been cut
+//! before or after the collector stored the blocks. On a path too slow for a whole batch
+//! within the time of a request, batches shrink until they pass, and then grow again.
 
 mod backoff;
 mod cache;
@@ -36,21 +35,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How long the collector is asked to hold a plan request.
+/// How long the collector shall hold a plan request.
 const HOLD: Duration = Duration::from_secs(25);
-/// No longer than the collector waits for a body.
+/// Most extra time for a delivery: no longer than the collector waits for a body.
 const LONGEST: Duration = Duration::from_secs(50);
-/// A plan request that is answered sooner, without a new plan, was not held.
+/// A plan request answered sooner, without a new plan, was not held.
 const HELD_AT_LEAST: Duration = Duration::from_secs(1);
-/// Most bytes of a delivery, but for a larger frame, which is sent alone: on a narrow
-/// path a longer burst would stand in the queue before the probes.
+/// Most bytes of a delivery, except for a larger frame, which is sent alone. On a narrow
+/// path a longer burst would delay the probes in the queue.
 const MOST_BATCH: usize = BATCH_BYTES / 4;
 /// Batches do not shrink below this.
 const LEAST_BATCH: usize = 16 << 10;
-/// The collector is told anew of this host's clocks after this long, and at the next plan
+/// How often this host's clocks are reported to the collector, in addition to the next plan
 /// request after the wall clock was set.
 const GREET_AGAIN: Duration = Duration::from_secs(600);
-/// A wall clock that moved by more against the monotonic one was set.
+/// A wall clock that moved by more against the monotonic clock was set.
 const CLOCK_SET: Span = Span::from_millis(50);
 /// Pause when there is nothing to deliver.
 const IDLE: Duration = Duration::from_millis(200);
@@ -58,26 +57,25 @@ const IDLE: Duration = Duration::from_millis(200);
 /// A spool that the recorder fills and the uplink empties.
 pub type SharedSpool = Arc<Mutex<Spool>>;
 
-/// Locks the spool. A thread that panicked with it left whole frames behind: the
-/// spool is used on.
+/// Locks the spool, also after a panic of a thread that held it: its frames are whole.
 pub fn lock(spool: &SharedSpool) -> MutexGuard<'_, Spool> {
     spool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the spool is delivered.
+/// Settings of the delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
-    /// Bytes a second of what has waited, beside those that are recorded meanwhile.
+    /// Bytes a second for the backlog, in addition to what is recorded meanwhile.
     pub rate: u64,
-    /// How long to go on after the request to stop.
+    /// How long to deliver after the request to stop.
     pub grace: Duration,
 }
 
-/// Starts the thread that delivers. It ends when `stop` is requested and all is
+/// Starts the thread that delivers. It ends when `stop` is requested and everything is
 /// delivered, or [`Delivery::grace`] after the request.
 ///
 /// # Errors
-/// When no thread can be had.
+/// When no thread can be started.
 pub fn deliver(
     client: Client,
     spool: SharedSpool,
@@ -116,8 +114,8 @@ pub fn deliver(
                             size = (size / 2).max(LEAST_BATCH);
                         }
                         backoff.failed(&format!("records wait in the spool: {error}"));
-                        // A request to stop ends this pause, but not the ones of the
-                        // time that is left then.
+                        // A request to stop ends this pause, but not the pauses in the
+                        // time that is then left.
                         backoff.pause(|| match end {
                             Some(end) => std::time::Instant::now() >= end,
                             None => stop.requested(),
@@ -128,21 +126,21 @@ pub fn deliver(
         })
 }
 
-/// Delivers one batch of `size` bytes at most; false when there was none.
+/// Delivers one batch of at most `size` bytes; returns false when there was none.
 fn deliver_once(
     client: &Client,
     spool: &SharedSpool,
     size: usize,
     pace: &mut Pace,
 ) -> Result<bool, UplinkError> {
-    // The spool is not held while the collector is asked: recording goes on.
+    // Holds the spool's lock only here: recording goes on during the request.
     let Some(batch) = lock(spool).next_batch(size)? else {
         return Ok(false);
     };
-    // A delivery that fails has used the path as well.
+    // Counted before the request: a delivery that fails has used the path as well.
     pace.sent(batch.bytes.len());
-    // A batch that failed is sent in smaller ones, down to a frame, which must pass where the
-    // path is slow: it is given the time that it takes there.
+    // After failures batches shrink to a single frame. That must pass on a slow path, so it
+    // gets the time that it needs there.
     let longer = match batch.frames() {
         1 => Duration::from_secs(u64::try_from(batch.bytes.len() / SLOWEST_BODY).unwrap_or(0))
             .min(LONGEST),
@@ -164,7 +162,7 @@ fn deliver_once(
     Ok(true)
 }
 
-/// When the collector was last told how this host's clocks stand to its own.
+/// The last clock report to the collector: when it was made, and this host's clocks then.
 struct Greeted {
     at: Instant,
     clocks: ClockPair,
@@ -178,17 +176,17 @@ impl Greeted {
         }
     }
 
-    /// Whether what was told is still so: clocks drift, and wall clocks are set.
+    /// Whether the report is still valid: clocks drift, and wall clocks are set.
     fn holds(&self) -> bool {
         let moved = Clock::pair().offset() - self.clocks.offset();
         self.at.elapsed() < GREET_AGAIN && moved.abs() < CLOCK_SET
     }
 }
 
-/// Starts the thread that waits for plans, and sends each to `plans`.
+/// Starts the thread that waits for plans and sends each to `plans`.
 ///
 /// # Errors
-/// When no thread can be had.
+/// When no thread can be started.
 pub fn follow_plan(
     client: Client,
     mut known: Option<Revision>,
@@ -219,7 +217,7 @@ pub fn follow_plan(
                                 return;
                             }
                         } else if begun.elapsed() < HELD_AT_LEAST {
-                            // It was not held, by a proxy or a collector that stops.
+                            // A proxy, or a collector that stops, did not hold the request.
                             std::thread::sleep(HELD_AT_LEAST);
                         }
                     }

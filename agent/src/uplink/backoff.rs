@@ -1,4 +1,4 @@
-//! Pauses that grow, with jitter, so that agents do not come back all at once.
+//! Growing pauses with jitter, so that agents do not all come back at once.
 
 use crate::jitter::spread;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use tracing::{info, warn};
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A pause is slept in pieces, so that a stop is noticed.
+/// Pauses are slept in pieces of this length, so that a stop is noticed.
 const PIECE: Duration = Duration::from_millis(50);
 
-/// How long to wait after how many failures.
+/// The state of the pauses after failures.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
@@ -27,7 +27,7 @@ impl Backoff {
         }
     }
 
-    /// Says once what went wrong.
+    /// Logs an error, once until it changes or a try succeeds.
     pub(super) fn failed(&mut self, why: &str) {
         if self.last.as_deref() != Some(why) {
             warn!("{why}");
@@ -42,9 +42,9 @@ impl Backoff {
         self.next = FIRST;
     }
 
-    /// The pause before the next try: half to all of a span that doubles.
+    /// Returns the pause before the next try: half to all of a span that doubles.
     pub(super) fn next_pause(&mut self) -> Duration {
-        // xorshift64: jitter needs no better.
+        // xorshift64 is good enough for jitter.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;

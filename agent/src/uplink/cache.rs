@@ -1,4 +1,4 @@
-//! The last plan on disk, for when the collector is away at the start.
+//! Stores the last plan on disk, for a start while the collector is away.
 
 use hopgap_proto::uplink::PlanResponse;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub enum CacheError {
         /// Why.
         source: io::Error,
     },
-    /// It is no plan that this version reads.
+    /// The file holds no plan that this version can read.
     #[error(
         "cannot read the cached plan {path}: {source}; it is replaced when the collector answers"
     )]
@@ -37,17 +37,17 @@ pub enum CacheError {
 }
 
 impl PlanCache {
-    /// The cache in `dir`.
+    /// Returns the cache in `dir`.
     pub fn new(dir: &Path) -> Self {
         Self {
             path: dir.join("plan.json"),
         }
     }
 
-    /// The cached plan; `None` where none was ever written.
+    /// Reads the cached plan; `None` where none was ever written.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it exists and cannot be read.
     pub fn load(&self) -> Result<Option<PlanResponse>, CacheError> {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -77,7 +77,7 @@ impl PlanCache {
             // The plan holds keys.
             let mut options = File::options();
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            // One that is left over may be open to others.
+            // A leftover file may be readable by others.
             match std::fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -90,7 +90,8 @@ impl PlanCache {
         write().map_err(|source| self.io(source))
     }
 
-    /// The plan holds keys. A disk that takes nothing leaves the file as it is.
+    /// Closes the file to other users, because the plan holds keys. Ignores an error, as of a
+    /// disk that refuses writes.
     fn close_to_others(&self) {
         let Ok(metadata) = std::fs::metadata(&self.path) else {
             return;

@@ -1,4 +1,4 @@
-//! Requests to the collector. The only place that knows the HTTP library.
+//! Requests to the collector. Only this module uses the HTTP library.
 
 mod join;
 mod tls;
@@ -25,21 +25,21 @@ use tracing::warn;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-/// A request without an answer for this long is given up: the connection is dead.
-/// The path under test is often the uplink's own, and a connection that lost its
-/// path would hang for minutes otherwise.
+/// A request without an answer for this long is abandoned as dead. The path under test is
+/// often the uplink's own, and a connection that lost its path would otherwise hang for
+/// minutes.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
-/// Two clocks that differ by more than this are worth a warning.
+/// Clocks that differ by more than this cause a warning.
 const CLOCKS_APART: Span = Span::from_secs(2);
 
-/// Why a request came to nothing. The next try may fare better.
+/// Why a request failed. The next try may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     /// No connection, or it broke.
     #[error("cannot reach the collector at {url}: {source}")]
     Unreachable {
-        /// Where.
+        /// The URL.
         url: String,
         /// Why.
         source: Box<ureq::Error>,
@@ -47,7 +47,7 @@ pub enum UplinkError {
     /// The collector's certificate, or this agent's, was refused.
     #[error("no secure connection to the collector at {url}: {why}")]
     Insecure {
-        /// Where.
+        /// The URL.
         url: String,
         /// Why, and what to do.
         why: String,
@@ -80,20 +80,20 @@ pub enum UplinkError {
         /// What it chose.
         version: u16,
     },
-    /// The answer says what this program does not know.
+    /// The answer contains something that this program does not know.
     #[error("the answer of {url} cannot be used: {error}; install programs of the same release")]
     Unreadable {
-        /// Where.
+        /// The URL.
         url: String,
         /// What is not known.
         error: serde_json::Error,
     },
-    /// The answer is none of a hopgap collector.
+    /// The answer is not from a hopgap collector.
     #[error(
         "{url} answered with status {status}, but not as a hopgap collector does; check `collector` in the configuration"
     )]
     NotACollector {
-        /// Where.
+        /// The URL.
         url: String,
         /// The HTTP status.
         status: u16,
@@ -107,8 +107,8 @@ pub enum UplinkError {
 }
 
 impl UplinkError {
-    /// Whether a smaller delivery may succeed where this one did not: on a slow
-    /// path a large one never ends in time.
+    /// Whether a smaller delivery may succeed after this error: on a slow path a large one
+    /// never ends in time.
     pub(super) fn wants_less(&self) -> bool {
         match self {
             Self::TooLarge { .. } => true,
@@ -118,7 +118,7 @@ impl UplinkError {
     }
 }
 
-/// The HTTP library's side, with the certificate that it uses.
+/// The HTTP library's agent, and the expiry of its certificate.
 #[derive(Debug)]
 struct Http {
     agent: Agent,
@@ -126,10 +126,10 @@ struct Http {
     expires: Option<Wall>,
 }
 
-/// Speaks to one collector as one agent.
+/// Sends requests to one collector as one agent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Replaced when the certificate is.
+    /// Replaced together with the certificate.
     http: Arc<RwLock<Http>>,
     base: String,
     secret: Option<String>,
@@ -137,12 +137,12 @@ pub struct Client {
     run: RunId,
     timeout: Duration,
     proxy: Option<ProxyUrl>,
-    /// What the last hello told of the collector's clock, until the collector knows it.
+    /// The clock exchange of the last hello, until it is sent to the collector.
     clocks: Arc<Mutex<Option<ClockExchange>>>,
 }
 
 impl Client {
-    /// A client of the collector at `base`, such as `http://10.1.11.10:8620`.
+    /// Makes a client of the collector at `base`, such as `http://10.1.11.10:8620`.
     pub fn new(base: &str, secret: Option<String>, agent: AgentName, run: RunId) -> Self {
         Self {
             http: Arc::new(RwLock::new(Http {
@@ -159,7 +159,8 @@ impl Client {
         }
     }
 
-    /// The same through a proxy, or directly; to be said before an identity is adopted.
+    /// Returns the client going through a proxy, or directly. Call it before adopting an
+    /// identity.
     #[must_use]
     pub fn through(self, proxy: Option<ProxyUrl>) -> Self {
         let http = Http {
@@ -173,8 +174,8 @@ impl Client {
         }
     }
 
-    /// A client of the collector at `base`, such as `https://10.1.11.10:8621`, that proves
-    /// itself by a certificate.
+    /// Makes a client of the collector at `base`, such as `https://10.1.11.10:8621`, that proves
+    /// its identity by a certificate.
     ///
     /// # Errors
     /// When the identity cannot be used.
@@ -189,8 +190,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Uses this identity from the next request on, in every clone; a request under way
-    /// ends with the one before.
+    /// Uses this identity from the next request on, in every clone; a request under way keeps
+    /// the former one.
     ///
     /// # Errors
     /// When the identity cannot be used.
@@ -228,18 +229,18 @@ impl Client {
         self.json(RENEW_PATH, &bytes)
     }
 
-    /// Gives a request up after `timeout` instead of 5 s.
+    /// Abandons a request after `timeout` instead of 5 s.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// What tells this agent's jitter from others'.
+    /// Returns a seed that makes this agent's jitter differ from others'.
     pub(crate) fn seed(&self) -> u64 {
         self.run.0
     }
 
-    /// Introduces the agent, unless that was done.
+    /// Sends the hello, unless that was done.
     pub(super) fn greet_unless(&self, greeted: bool) -> Result<(), UplinkError> {
         if greeted {
             return Ok(());
@@ -262,7 +263,7 @@ impl Client {
             collector: welcome.now_ns,
             received,
         };
-        // A slow answer is no difference of the clocks: the least that there must be.
+        // Takes the least possible difference, so that a slow answer is not taken for one.
         let (least, most) = exchange.ahead();
         let ahead = least.max(Span::ZERO) + most.min(Span::ZERO);
         check(&welcome, welcome.now_ns + ahead)?;
@@ -274,7 +275,8 @@ impl Client {
         self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The plan, where it is another than `known`; held up to `hold`.
+    /// Fetches the plan where it differs from `known`; the collector holds the request up to
+    /// `hold`.
     pub(super) fn plan(
         &self,
         known: Option<&Revision>,
@@ -291,7 +293,7 @@ impl Client {
         if let Some(revision) = known {
             request = request.query(REVISION_QUERY, revision.to_string());
         }
-        // Said once; where the request fails, the agent says hello again.
+        // Sent once: where the request fails, the agent sends a new hello.
         if let Some(exchange) = self.clocks().take() {
             request = request.header(EXCHANGE_HEADER, exchange.to_string());
         }
@@ -308,10 +310,10 @@ impl Client {
         self.json(PLAN_PATH, &bytes).map(Some)
     }
 
-    /// Says how this agent is.
+    /// Reports this agent's state.
     ///
     /// # Errors
-    /// When the collector did not take it; an older one knows no reports.
+    /// When the collector did not take it; an older collector knows no reports.
     pub(crate) fn report(&self, report: &AgentReport) -> Result<(), UplinkError> {
         let body = serde_json::to_vec(report).unwrap_or_default();
         let response = self.post(REPORT_PATH, CONTROL_TYPE, &body, self.timeout)?;
@@ -321,7 +323,7 @@ impl Client {
         self.success(REPORT_PATH, response, body.len()).map(drop)
     }
 
-    /// Delivers frames, in `longer` more than a request's usual time.
+    /// Delivers frames; may take `longer` more than a request's usual time.
     pub(super) fn deliver(&self, frames: &[u8], longer: Duration) -> Result<Ack, UplinkError> {
         let timeout = self.timeout + longer;
         let response = self.post(BLOCKS_PATH, FRAMES_TYPE, frames, timeout)?;
@@ -368,7 +370,7 @@ impl Client {
     }
 
     fn unreachable(&self, path: &str, source: ureq::Error) -> UplinkError {
-        // The collector refuses it without a word that is sure to arrive.
+        // The collector's refusal of an expired certificate may not arrive.
         if self.is_expired() && !matches!(source, ureq::Error::Timeout(_)) {
             return UplinkError::Expired;
         }
@@ -376,7 +378,7 @@ impl Client {
     }
 }
 
-/// Requests without TLS.
+/// Makes an HTTP agent without TLS.
 fn plain(proxy: Option<&ProxyUrl>) -> Agent {
     Agent::config_builder()
         .proxy(proxy.and_then(ProxyUrl::for_library))
@@ -406,7 +408,7 @@ fn success(
         Action::Accept => Ok(bytes),
         Action::SendLess => Err(UplinkError::TooLarge { bytes: sent }),
         Action::ComeAgain { error, remedy } => Err(UplinkError::Refused { error, remedy }),
-        // Nothing was asked to which this would be an answer.
+        // No request expects this answer.
         Action::Unchanged | Action::NotACollector => Err(UplinkError::NotACollector {
             url: format!("{base}{path}"),
             status,
@@ -418,15 +420,15 @@ fn json<T: DeserializeOwned>(base: &str, path: &str, bytes: &[u8]) -> Result<T, 
     serde_json::from_slice(bytes).map_err(|error| {
         let url = format!("{base}{path}");
         match error.classify() {
-            // JSON, and not what it should say: a newer collector's, such as a plan with
-            // a setting that this agent would not measure by.
+            // JSON with unexpected content, as of a newer collector: for example a plan with
+            // a setting that this agent would not follow.
             serde_json::error::Category::Data => UplinkError::Unreadable { url, error },
             _ => UplinkError::NotACollector { url, status: 200 },
         }
     })
 }
 
-/// Why a request got no answer.
+/// Returns why a request got no answer.
 fn failure(base: &str, path: &str, proxy: Option<&ProxyUrl>, source: ureq::Error) -> UplinkError {
     match tls::explain(&source) {
         Some(why) => UplinkError::Insecure {
@@ -443,7 +445,7 @@ fn failure(base: &str, path: &str, proxy: Option<&ProxyUrl>, source: ureq::Error
     }
 }
 
-/// Whether the collector can be spoken to. `now` is this host's wall clock.
+/// Checks the collector's protocol version and clock. `now` is this host's wall clock.
 fn check(welcome: &Welcome, now: Wall) -> Result<(), UplinkError> {
     let ours = ProtocolRange::OURS;
     if !(ours.oldest..=ours.newest).contains(&welcome.protocol) {

@@ -1,30 +1,29 @@
-//! How fast a backlog is delivered.
+//! Limits the rate at which a backlog is delivered.
 //!
 //! After an outage of the uplink the spool may hold hours of records, and the way to
-//! the collector is often the very path that is measured: sent at once they would fill
-//! its queues and delay the probes. A bucket holds them back to a rate. What is recorded
-//! meanwhile pays its own way: its bytes are added to the bucket as they come, so that a
-//! backlog shrinks by the whole rate, however much is recorded, and an agent without a
-//! backlog never waits.
+//! the collector is often the very path that is measured: sent at once, they would fill
+//! its queues and delay the probes. A bucket limits them to a rate. Bytes recorded
+//! meanwhile are added to the bucket. So a backlog shrinks by the whole rate, however
+//! much is recorded, and an agent without a backlog never waits.
 
 use hopgap_proto::time::{Mono, Span};
 
-/// A bucket of bytes that may be sent. Time comes in with each call.
+/// A bucket of bytes that may be sent. Each call passes the time.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Bytes a second.
     rate: u64,
-    /// Bytes that may be sent now; below zero while a delivery is being paid off.
+    /// Bytes that may be sent now; negative while a delivery is being paid off.
     credit: i64,
-    /// Most credit that an idle time leaves.
+    /// Most credit after an idle time, in bytes.
     burst: i64,
     refilled: Mono,
-    /// What the spool said to have taken in so far.
+    /// Bytes that the spool has taken so far.
     recorded: u64,
 }
 
 impl Pace {
-    /// Of `rate` bytes a second; `burst` may go at once after an idle time.
+    /// Makes a bucket of `rate` bytes a second; after an idle time `burst` bytes may go at once.
     pub(super) fn new(rate: u64, burst: usize, now: Mono) -> Self {
         let burst = i64::try_from(burst).unwrap_or(i64::MAX);
         Self {
@@ -36,8 +35,8 @@ impl Pace {
         }
     }
 
-    /// How long to wait before the next delivery; `recorded` is how much was recorded
-    /// so far, in bytes.
+    /// Returns how long to wait before the next delivery; `recorded` is how many bytes were
+    /// recorded so far.
     pub(super) fn wait(&mut self, recorded: u64, now: Mono) -> Span {
         let since = now.saturating_since(self.refilled).as_nanos();
         let earned = i128::from(since) * i128::from(self.rate) / 1_000_000_000;
@@ -58,7 +57,7 @@ impl Pace {
         Span::from_nanos(i64::try_from(wait).unwrap_or(i64::MAX))
     }
 
-    /// So many bytes were sent.
+    /// Notes that bytes were sent.
     pub(super) fn sent(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.credit = self.credit.saturating_sub(bytes);

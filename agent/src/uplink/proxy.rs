@@ -1,14 +1,14 @@
-//! The proxy that the uplink goes through, where its configuration names one.
+//! The proxy of the uplink, where the configuration names one.
 //!
-//! The environment's (`https_proxy`, `http_proxy`, `ALL_PROXY`) is left alone: it is
-//! made for browsing, and the collector is a host of one's own. The collector's programs
-//! leave it alone, too.
+//! The environment's proxies (`https_proxy`, `http_proxy`, `ALL_PROXY`) are not used: they
+//! are meant for browsing, and the collector is one's own host. The collector's programs do
+//! not use them either.
 
 use std::fmt;
 use std::io::{Read, Write};
 use std::str::FromStr;
 
-/// Variables by which other programs are told of a proxy.
+/// Variables that name a proxy for other programs.
 const VARIABLES: [&str; 6] = [
     "https_proxy",
     "HTTPS_PROXY",
@@ -18,7 +18,7 @@ const VARIABLES: [&str; 6] = [
     "ALL_PROXY",
 ];
 
-/// The longest answer to CONNECT that is read.
+/// Most bytes that are read of an answer to CONNECT.
 const MOST: usize = 8_192;
 
 /// A proxy that passes connections on by CONNECT (RFC 9110 section 9.3.6).
@@ -51,7 +51,7 @@ impl FromStr for ProxyUrl {
         let authority = text.strip_prefix("http://").ok_or_else(form)?;
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if authority.contains('@') {
-            // It is not repeated: it is a secret.
+            // The text is not repeated, because it holds a secret.
             return Err(ProxyUrlError::Credentials);
         }
         let (host, port) = authority.rsplit_once(':').ok_or_else(form)?;
@@ -96,13 +96,13 @@ impl ProxyUrl {
         self.port
     }
 
-    /// As the HTTP library takes it. `None` is not known to occur.
+    /// Converts it for the HTTP library. `None` is not known to occur.
     pub(super) fn for_library(&self) -> Option<ureq::Proxy> {
         ureq::Proxy::new(&self.to_string()).ok()
     }
 
-    /// Has the proxy connect to `host`, over a connection to the proxy. What goes wrong is
-    /// a sentence without its end.
+    /// Makes the proxy connect to `host`, over a connection to the proxy. An error is a sentence
+    /// without its end.
     pub(super) fn pass_on(
         &self,
         stream: &mut (impl Read + Write),
@@ -117,7 +117,7 @@ impl ProxyUrl {
         let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(wrong)?;
         let mut answer = Vec::new();
-        // Octet by octet: what follows the answer is the collector's.
+        // Reads single octets: bytes after the answer are the collector's.
         while !answer.ends_with(b"\r\n\r\n") {
             let mut octet = [0];
             if answer.len() >= MOST || stream.read(&mut octet).map_err(wrong)? == 0 {
@@ -138,7 +138,7 @@ impl ProxyUrl {
     }
 }
 
-/// The first variable of the environment that names a proxy, which is not used.
+/// Returns the first environment variable that names a proxy, which is not used.
 pub fn unused_variable() -> Option<&'static str> {
     VARIABLES
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a collector's answer means for what was asked.
+//! Decides what to do after a collector's answer.
 
 use hopgap_proto::printable::one_line;
 use hopgap_proto::uplink::{ErrorBody, ErrorCode};
@@ -8,25 +8,25 @@ use hopgap_proto::uplink::{ErrorBody, ErrorCode};
 pub enum Action {
     /// The body is the answer: what it acknowledges may leave the spool.
     Accept,
-    /// There is nothing newer than what is known.
+    /// Nothing is newer than what the agent has.
     Unchanged,
     /// Ask again with a smaller body.
     SendLess,
-    /// Keep everything, say this, and come again later.
+    /// Keep everything, log this, and try again later.
     ComeAgain {
         /// What was wrong.
         error: String,
         /// What to do.
         remedy: String,
     },
-    /// Whoever answered is no collector, or something between answered in its
-    /// stead: keep everything, and come again later.
+    /// The answer is not a collector's, or something in between answered for it: keep
+    /// everything, and try again later.
     NotACollector,
 }
 
-/// Sorts an answer by its HTTP status and body. Only 200 lets anything leave the
-/// spool, and nothing is final: a secret can be corrected, a collector upgraded,
-/// a disk emptied, while the agent goes on measuring.
+/// Decides by the HTTP status and body. Only 200 lets anything leave the spool. No error is
+/// final: a secret can be corrected, a collector upgraded or a disk emptied while the agent
+/// goes on measuring.
 pub fn classify_response(status: u16, body: &[u8]) -> Action {
     let said = serde_json::from_slice::<ErrorBody>(body);
     match (status, said) {

@@ -1,17 +1,16 @@
-//! The one request of an agent that has no certificate yet.
+//! The request of an agent that has no certificate yet.
 
 use super::super::proxy::ProxyUrl;
 use super::{UplinkError, failure, json, success, tls};
 use hopgap_proto::uplink::{CONTROL_TYPE, Certified, JOIN_PATH, JoinRequest, JoinToken};
 
-/// Asks the collector at `base`, such as `https://10.1.11.10:8621`, for this agent's first
-/// certificate, by a signing request (PKCS #10, PEM). The token is sent only after the
-/// collector has proved, with a certificate of the authority that the token pins, that it
-/// is the one that made it.
+/// Requests this agent's first certificate from the collector at `base`, such as
+/// `https://10.1.11.10:8621`, by a signing request (PKCS #10, PEM). Sends the token only
+/// after the collector has shown a certificate of the authority that the token pins, which
+/// proves that it made the token.
 ///
 /// # Errors
-/// When the collector cannot be reached, is another than the one that made the token, or
-/// refuses.
+/// When the collector cannot be reached, did not make the token, or refuses.
 pub fn join(
     base: &str,
     token: &JoinToken,

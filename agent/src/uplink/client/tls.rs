@@ -1,4 +1,4 @@
-//! TLS to the collector: whom this agent trusts, and what it shows.
+//! TLS to the collector: the trusted authority, and the certificate that the agent shows.
 
 use super::super::proxy::ProxyUrl;
 use super::{CONNECT, TIMEOUT};
@@ -18,7 +18,7 @@ use ureq::Agent;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
-/// Requests that show this identity, to a collector of its authority.
+/// Makes an HTTP agent that shows this identity to a collector of its authority.
 pub(super) fn agent(identity: &Identity, proxy: Option<&ProxyUrl>) -> Result<Agent, IdentityError> {
     let wrong = |error: ureq::Error| IdentityError::Certificate(error.to_string());
     let certificate = Certificate::from_pem(identity.certificate_pem()).map_err(wrong)?;
@@ -28,7 +28,7 @@ pub(super) fn agent(identity: &Identity, proxy: Option<&ProxyUrl>) -> Result<Age
     Ok(with(authority, Some(mine), proxy))
 }
 
-/// Requests of an agent that has no certificate yet, to a collector of this authority.
+/// Makes an HTTP agent without a certificate, for a collector of this authority.
 pub(super) fn stranger(authority: &CertificateDer<'_>, proxy: Option<&ProxyUrl>) -> Agent {
     with(Certificate::from_der(authority).to_owned(), None, proxy)
 }
@@ -46,10 +46,10 @@ fn with(
         .build();
     Agent::config_builder()
         .tls_config(tls)
-        // Never one of the environment's.
+        // Never uses a proxy of the environment.
         .proxy(proxy.and_then(ProxyUrl::for_library))
         .https_only(true)
-        // Nobody sends what this agent measured elsewhere.
+        // A redirect must not send the records elsewhere.
         .max_redirects(0)
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(TIMEOUT))
@@ -58,9 +58,9 @@ fn with(
         .into()
 }
 
-/// The certificate of the collector's authority, which has this fingerprint. The collector
-/// shows it in a handshake, in which it also proves that the authority signed its own.
-/// Nothing is sent but the handshake. What goes wrong is a sentence without its end.
+/// Returns the certificate of the collector's authority, which has this fingerprint. The
+/// collector shows it in a handshake that also proves that the authority signed its own
+/// certificate. Sends nothing else. An error is a sentence without its end.
 pub(super) fn pinned_authority(
     base: &str,
     pin: Fingerprint,
@@ -129,8 +129,7 @@ fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     ))
 }
 
-/// Trusts an authority by its fingerprint, and by nothing else; all that it signed is
-/// checked as usual.
+/// Trusts an authority only by its fingerprint; checks what it signed as usual.
 #[derive(Debug)]
 struct Pinned {
     pin: Fingerprint,
@@ -169,7 +168,7 @@ impl ServerCertVerifier for Pinned {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // Never asked: the configuration knows TLS 1.3 only.
+        // Never called: the configuration has only TLS 1.3.
         Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
     }
 
@@ -194,7 +193,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// What a failure of TLS means and what to do; `None` where it is another failure.
+/// Returns what a TLS failure means and what to do; `None` for another failure.
 pub(super) fn explain(error: &ureq::Error) -> Option<String> {
     match error {
         ureq::Error::Rustls(error) => Some(explain_tls(error)),
