@@ -11,11 +11,11 @@ use hopgap_proto::record::{
 use hopgap_proto::time::{ClockPair, Mono, Span};
 use std::collections::BTreeMap;
 
-/// A block is closed at this many rows, whatever its age: it bounds the memory
-/// that a fast session takes (about 80 bytes a row).
+/// Rows at which a block is closed, whatever its age: bounds the memory of a fast session
+/// (about 80 bytes a row).
 const MAX_ROWS: usize = 32_768;
-/// The same of traceroutes and events, whose rows have no fixed size: even of the
-/// largest, a block stays far below the largest frame.
+/// The same for traceroutes and events, whose rows have no fixed size: even with the largest
+/// rows a block stays far below the largest frame.
 const MAX_LONG_ROWS: usize = 512;
 
 /// Records of one session on their way from a shell to the recorder.
@@ -36,7 +36,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch of one session.
+    /// Makes an empty batch of one session.
     pub fn of(session: SessionName) -> Self {
         Self {
             session: Some(session),
@@ -105,7 +105,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that closes blocks after `span`.
+    /// Makes a recorder that closes blocks after `span`.
     pub fn new(agent: AgentName, run: RunId, span: Span) -> Self {
         Self {
             agent,
@@ -116,7 +116,7 @@ impl Recorder {
         }
     }
 
-    /// Takes a batch in; blocks that are full come out.
+    /// Adds a batch; returns the blocks that are full.
     pub fn push(&mut self, batch: Batch, now: ClockPair) -> Vec<Block> {
         let Batch {
             session,
@@ -166,7 +166,7 @@ impl Recorder {
         closed
     }
 
-    /// Closes the blocks that have grown old.
+    /// Closes and returns the blocks that are old enough.
     pub fn close_due(&mut self, now: ClockPair) -> Vec<Block> {
         let due = |open: &Open| now.mono.saturating_since(open.since) >= self.span;
         let keys: Vec<OpenKey> = self
@@ -188,7 +188,7 @@ impl Recorder {
         self.close(&own, now)
     }
 
-    /// Closes every block: the run ends.
+    /// Closes every block at the end of the run.
     pub fn close_all(&mut self, now: ClockPair) -> Vec<Block> {
         let keys: Vec<OpenKey> = self.open.keys().cloned().collect();
         keys.iter().filter_map(|key| self.close(key, now)).collect()
@@ -240,7 +240,7 @@ impl Recorder {
     }
 }
 
-/// Bodies under one key are of one kind; others are left as they are.
+/// Appends rows to a body. Bodies under one key are of one kind; ignores another kind.
 fn append(to: &mut BlockBody, from: BlockBody) {
     match (to, from) {
         (BlockBody::Probes(to), BlockBody::Probes(from)) => to.extend(from),

@@ -1,8 +1,8 @@
 //! The shell of the reflector: one port, one thread, replies in batches.
 //!
-//! Where a plan says who is answered, the port has several sockets ([`lanes`]): strangers
-//! share one, and the sessions' hosts have the others, so that who is not answered cannot
-//! fill the queues of those who are. Each lane has its turn, a batch at a time.
+//! Where a plan names the hosts to answer, the port has several sockets ([`lanes`]).
+//! Strangers share one and the sessions' hosts have the others, so that strangers cannot
+//! fill the queues of those hosts. The lanes take turns, a batch at a time.
 
 use crate::cli::ReflectArgs;
 use crate::icmp::{Listening, QuotedFlows, RawFamily, RawSockets};
@@ -36,22 +36,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use tracing::{error, info, warn};
 
-/// Sessions of open mode at a time.
+/// Most sessions of open mode at a time.
 const MOST_OPEN_SESSIONS: usize = 4_096;
 /// Longest wait, so that a stop is noticed.
 const IDLE: Span = Span::from_millis(100);
-/// How long a reflector that ends answers what already waits.
+/// How long an ending reflector answers probes that already wait.
 const LAST_ANSWERS: Span = Span::from_millis(100);
-/// The socket is looked at this often where it cannot be waited for.
+/// How often to read the sockets when waiting for them fails.
 const BLIND: std::time::Duration = std::time::Duration::from_millis(1);
-/// Bytes that a small datagram takes in a socket's buffer, by the kernel's book-keeping.
+/// Bytes that the kernel accounts for a small datagram in a socket's buffer.
 const KERNEL_TAKES: usize = 768;
-/// Lanes of a port whose senders are known: one for strangers, three for them.
+/// Lanes of a port with known senders: one for strangers, three for the senders.
 const LANES: usize = 4;
-/// A reply of up to so many bytes need not forbid fragmentation: every link of IPv4 carries
-/// it (RFC 791 wants 576 of every host).
+/// Largest reply that need not forbid fragmentation, in bytes: every link of IPv4 carries it
+/// (RFC 791 requires 576 of every host).
 const MAY_BE_FRAGMENTED: usize = 512;
-/// Room for the replies of one batch, each on average.
+/// Buffer for the replies of one batch, by their average size.
 const REPLY_ROOM: usize = 64 * 128;
 
 /// Why there is no reflector.
@@ -60,7 +60,7 @@ pub enum ReflectError {
     /// The socket.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// An address to listen on of the family that is not wanted.
+    /// An address to listen on is of the excluded family.
     #[error("{listen} is no {family} address; leave out {option} or --listen")]
     Family {
         /// As it was written.
@@ -73,15 +73,15 @@ pub enum ReflectError {
     /// The key.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Rights that could not be given up.
+    /// The privileges could not be dropped.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// A signal handler that could not be had.
+    /// A signal handler could not be installed.
     #[error("cannot catch Ctrl-C: {0}")]
     Signals(std::io::Error),
 }
 
-/// `hopgap-agent reflect`: answers whoever comes, until Ctrl-C.
+/// `hopgap-agent reflect`: answers probes until Ctrl-C.
 ///
 /// # Errors
 /// When it cannot begin.
@@ -103,7 +103,7 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
     shell.only_from = args.peers.iter().map(|p| p.to_canonical()).collect();
     privilege::give_up_all()?;
     let stop = Stop::default();
-    // It says nothing but there, and an ssh session without a terminal that dies sends no signal.
+    // It writes only there, and a dying ssh session without a terminal sends no signal.
     signals::end_in_order(&stop, AlsoEnds::ReaderGone(Stream::Error))
         .map_err(ReflectError::Signals)?;
     let open: Vec<String> = shell.lanes.iter().map(|l| l.address.to_string()).collect();
@@ -127,18 +127,18 @@ pub fn run(args: &ReflectArgs) -> Result<(), ReflectError> {
     Ok(())
 }
 
-/// The addresses that the command line means. `[::]` means those of IPv4, too, which have a
-/// socket of their own: no IPv4 address then looks like one of IPv6.
+/// Returns the addresses that the command line means. `[::]` includes IPv4, which gets its
+/// own socket so that no IPv4 address looks like one of IPv6.
 fn listening(args: &ReflectArgs) -> Result<Vec<SocketAddr>, ReflectError> {
     let (listen, family) = (args.listen, args.family);
     let ip = listen.ip().to_canonical();
     let mut addresses = vec![match listen {
-        // With its zone, where it has one.
+        // Keeps its zone, where it has one.
         SocketAddr::V6(_) if ip.is_ipv6() => listen,
         _ => SocketAddr::new(ip, listen.port()),
     }];
     if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // First, as by far the most probes come to it.
+        // First, because by far the most probes come to it.
         addresses.insert(
             0,
             SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()),
@@ -159,8 +159,8 @@ fn listening(args: &ReflectArgs) -> Result<Vec<SocketAddr>, ReflectError> {
     Ok(addresses)
 }
 
-/// Opens a socket for each address. A kernel without one of the families answers on the other,
-/// unless that one was asked for.
+/// Opens a socket for each address. Of two families, the kernel may lack one; then only the
+/// other is used.
 fn open_all(
     addresses: &[SocketAddr],
     args: &ReflectArgs,
@@ -192,13 +192,13 @@ pub struct ReflectorShell {
     address: SocketAddr,
     reflector: Reflector,
     clock: ClockTracker,
-    /// Only these sources are answered, where any is given.
+    /// The only sources that are answered; empty for all.
     only_from: Vec<IpAddr>,
     link: Option<Link>,
-    /// Where ICMP errors to its replies come from; `None` without the right to it.
+    /// Source of ICMP errors to its replies; `None` without the right to raw sockets.
     errors: Option<(Arc<RawFamily>, Listening)>,
     batches: BTreeMap<Option<SessionName>, Batch>,
-    /// Datagrams that were not looked at.
+    /// Datagrams that were dropped without reading them.
     unasked: u64,
 }
 
@@ -208,7 +208,7 @@ struct Lane {
     socket: ProbeSocket,
     /// When its last datagram arrived.
     last_arrival: Mono,
-    /// Replies whose departure the kernel has not told yet.
+    /// Replies whose departure stamp has not come yet.
     awaited: SentTokens<Ticket>,
 }
 
@@ -223,7 +223,7 @@ impl Lane {
     }
 }
 
-/// A reflector's ties to the rest of the agent.
+/// A reflector's channels to the rest of the agent.
 pub struct Link {
     /// Sessions to answer, as the plan changes.
     pub changes: Receiver<Vec<ReflectedSession>>,
@@ -231,7 +231,7 @@ pub struct Link {
     pub records: SyncSender<Batch>,
 }
 
-/// A reply of the batch at hand: where it stands in the buffer.
+/// A reply of the present batch, by its place in the buffer.
 struct Pending {
     start: usize,
     end: usize,
@@ -242,10 +242,10 @@ struct Pending {
 }
 
 impl ReflectorShell {
-    /// Opens the socket.
+    /// Opens the sockets.
     ///
     /// # Errors
-    /// When the address or port cannot be had; the message says what to do.
+    /// When the address or port cannot be used; the message says what to do.
     pub fn open(address: SocketAddr, config: ReflectorConfig) -> Result<Self, NetError> {
         let count = if config.open.is_some() { 1 } else { LANES };
         let lanes = lanes::open(&ProbeOptions::reflector(address), count)?;
@@ -270,7 +270,7 @@ impl ReflectorShell {
         }
     }
 
-    /// Gives the sessions' hosts lanes of their own.
+    /// Steers the sessions' hosts to their own lanes.
     fn sort(&mut self) {
         let sockets = self.lanes.iter().map(|lane| &lane.socket);
         match lanes::steer(sockets, self.address, &self.reflector.sources()) {
@@ -282,14 +282,14 @@ impl ReflectorShell {
         }
     }
 
-    /// Ties it to a plan and a recorder.
+    /// Connects it to a plan and a recorder.
     #[must_use]
     pub fn linked(mut self, link: Link) -> Self {
         self.link = Some(link);
         self
     }
 
-    /// Hears what routers say of its replies, where the agent has the right to.
+    /// Listens for ICMP errors to its replies, where the agent has the right to.
     #[must_use]
     pub fn hearing(mut self, raw: &RawSockets) -> Self {
         let family = raw
@@ -308,7 +308,7 @@ impl ReflectorShell {
         self
     }
 
-    /// Takes what routers said of its replies.
+    /// Reads the ICMP errors to its replies.
     fn take_icmp(&mut self) {
         let Some((_, listening)) = &self.errors else {
             return;
@@ -328,7 +328,7 @@ impl ReflectorShell {
         });
     }
 
-    /// About how many probes may wait in the socket; `None` where the kernel does not say.
+    /// Returns about how many probes may wait in a socket; `None` where that is unknown.
     pub fn room(&self) -> Option<usize> {
         let lane = self.lanes.first()?;
         Some(lane.socket.receive_buffer().ok()? / KERNEL_TAKES)
@@ -362,7 +362,7 @@ impl ReflectorShell {
                 complained = true;
                 std::thread::sleep(BLIND);
             }
-            // One batch after the other while there is something, and the rest in between.
+            // Answers batch after batch while datagrams wait, until the next hand-over.
             while self.answer_batches(&mut replies, &mut pending) {
                 if Clock::now() >= next_hand_over {
                     break;
@@ -414,7 +414,7 @@ impl ReflectorShell {
         }
     }
 
-    /// Answers up to 64 datagrams of each lane; false when none was there.
+    /// Answers up to 64 datagrams of each lane; returns false when there were none.
     fn answer_batches(&mut self, replies: &mut Vec<u8>, pending: &mut Vec<Pending>) -> bool {
         let mut any = false;
         // Strangers last.
@@ -424,7 +424,7 @@ impl ReflectorShell {
         any
     }
 
-    /// Answers up to 64 datagrams of a lane; false when none was there.
+    /// Answers up to 64 datagrams of a lane; returns false when there were none.
     fn answer_batch(
         &mut self,
         lane: usize,
@@ -451,7 +451,7 @@ impl ReflectorShell {
         else {
             return false;
         };
-        // Those of earlier replies: as long as some are left, the socket cannot be waited for.
+        // Reads stamps of earlier replies: unread ones make waiting for the socket useless.
         note_departures(socket, awaited, reflector, clock, batches);
         replies.clear();
         pending.clear();
@@ -463,7 +463,7 @@ impl ReflectorShell {
                 *unasked += 1;
                 return;
             }
-            // Cut at the end: no probe is that long.
+            // Truncated: no probe is that long.
             if datagram.truncated {
                 *unasked += 1;
                 return;
@@ -545,7 +545,7 @@ impl ReflectorShell {
                 && reflector.takes_departures(wanted, now)
                 && socket.take_departures(true).is_ok();
             if !stamped {
-                // Then they come all the same, and are drained.
+                // Where this fails, the stamps still come, and are drained.
                 let _ = socket.take_departures(false);
             }
             let packets = pending.iter().map(|p| Outgoing {
@@ -553,12 +553,12 @@ impl ReflectorShell {
                 tos: p.dscp.map(|dscp| dscp << 2),
                 ..Outgoing::new(replies.get(p.start..p.end).unwrap_or_default(), p.to)
             });
-            // What is told of a long reply's size must be true of the network.
+            // A long reply shows what size the path carries, so it must not be fragmented.
             let whole = pending.iter().any(|p| p.end - p.start > MAY_BE_FRAGMENTED);
             if whole {
                 hold(socket, true);
             }
-            // Just before the send call: one reading for all that leave with it.
+            // Read just before the send call, once for all its packets.
             let at = Clock::now();
             let mut outcomes = pending.iter();
             socket.send_batch(packets, |outcome| match (outcomes.next(), outcome) {
@@ -635,12 +635,12 @@ impl ReflectorShell {
         self.reflector.set_error_estimate(error_estimate());
     }
 
-    /// As [`Self::hand_over`], and waits until the recorder has room.
+    /// Does the same as [`Self::hand_over`], but waits until the recorder has room.
     fn hand_over_last(&mut self) {
         self.drain();
         if let Some(link) = &self.link {
             for batch in std::mem::take(&mut self.batches).into_values() {
-                // Fails only where whoever took the records has gone.
+                // Fails only where the recorder has gone.
                 let _ = link.records.send(batch);
             }
         }
@@ -674,7 +674,7 @@ impl ReflectorShell {
     }
 }
 
-/// Lets routers fragment no reply, or lets them again.
+/// Forbids or allows routers to fragment replies.
 fn hold(socket: &ProbeSocket, whole: bool) {
     if let Err(error) = socket.forbid_fragments(whole) {
         warn!("the reflector's replies may be fragmented, or not: {error}");
@@ -698,7 +698,7 @@ fn batch_of(
     })
 }
 
-/// What the kernel has to say of when replies left.
+/// Reads the kernel's stamps of when replies left.
 fn note_departures(
     socket: &mut ProbeSocket,
     awaited: &mut SentTokens<Ticket>,
