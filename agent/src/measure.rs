@@ -52,13 +52,13 @@ pub enum MeasureError {
     /// A socket.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// Rights that could not be given up.
+    /// The privileges could not be dropped.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// Internal names; none is known to fail.
+    /// An internal name; none is known to fail.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A thread or a signal handler that could not be had, or output that failed.
+    /// A thread or a signal handler could not be created, or output failed.
     #[error("{what}: {source}")]
     Io {
         /// What failed.
@@ -66,7 +66,7 @@ pub enum MeasureError {
         /// Why.
         source: std::io::Error,
     },
-    /// Nothing came back at all.
+    /// No reply came back.
     #[error(
         "no reply from {0}: check that a STAMP reflector runs there (`hopgap-agent reflect`, or a \
          router's), that UDP to its port and back is let through, and that both ends have the same key"
@@ -74,19 +74,19 @@ pub enum MeasureError {
     NoReply(SocketAddr),
 }
 
-/// Batches between the session and this: what is not fetched in time stays with the session,
-/// which has a bound of its own.
+/// Most batches that wait for this thread; the session keeps further ones, within its own
+/// bound.
 const ROOM: usize = 32;
-/// The records' memory grows by an eighth, and by so many probes at least.
+/// Least number of probes by which the records' memory grows; otherwise it grows by an eighth.
 const LEAST_GROWTH: usize = 1 << 14;
 
-/// Measures until the time is over or Ctrl-C, then prints the summary; says whether the
+/// Measures until the time is over or Ctrl-C, then prints the summary; returns whether the
 /// objective was met.
 ///
 /// # Errors
-/// When it cannot begin, or when nothing ever answered.
+/// When it cannot begin, or when no reply ever came.
 pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
-    // The far end may be anybody's reflector.
+    // The far end may be a foreign reflector.
     let keys = args
         .key_file
         .as_deref()
@@ -148,7 +148,7 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
         ))
     });
     let gathered = gather(&batches, args.duration, &stop, screen, &budget);
-    // The channel is closed: the session has ended, in order or by its error.
+    // The channel is closed: the session has ended, with or without an error.
     let _ = thread.join();
 
     let answered = gathered
@@ -160,7 +160,7 @@ pub fn run(args: &MeasureArgs) -> Result<VerdictResult, MeasureError> {
     let ended_early = gathered.ended_early;
     let mut findings = analyse(&input(plan, gathered));
     if let Some(early) = ended_early {
-        // First: it tells what all the rest is about.
+        // Comes first because it qualifies everything else.
         findings.caveats.insert(0, early.to_string());
     }
     let text = if args.json {
@@ -190,7 +190,7 @@ struct Gathered {
     records: Batch,
     clocks: Vec<ClockPair>,
     ended_early: Option<EndedEarly>,
-    /// The system gave no memory for a batch, which was dropped.
+    /// Whether a batch was dropped because the system gave no memory for it.
     out_of_memory: bool,
 }
 
@@ -255,7 +255,7 @@ impl Gathered {
         let more = batch.probes.len();
         let probes = &mut self.records.probes;
         if probes.capacity() - probes.len() < more {
-            // Not doubled, which would take twice of what there is.
+            // Not doubled: that would need twice the present memory.
             let growth = (probes.len() / 8).max(more).max(LEAST_GROWTH);
             if probes.try_reserve_exact(growth).is_err() {
                 self.out_of_memory = true;
@@ -272,7 +272,7 @@ impl Gathered {
     }
 }
 
-/// The plan that the options amount to: one session, judged as a collector would.
+/// Makes a plan from the options: one session, judged as by a collector.
 fn plan(args: &MeasureArgs, source: IpAddr, destination: SocketAddr) -> Result<Plan, MeasureError> {
     let here: AgentName = "here".parse()?;
     Ok(Plan {

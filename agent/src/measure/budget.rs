@@ -1,9 +1,9 @@
-//! How much memory a measurement may take: all probes are kept until its end, and judged
+//! Limits the memory of a measurement, which keeps all probes until its end and judges them
 //! then.
 //!
-//! What there is changes while it runs, so it is asked for again and again: the host's
-//! memory, the limits of the control groups that the process is in, and its own limits. The
-//! run ends in order while there is still room to judge what was measured.
+//! Free memory changes during the run, so it is read repeatedly: the host's memory, the
+//! limits of the process's control groups, and its own limits. The run ends in order while
+//! there is still enough memory to judge its probes.
 
 use crate::recorder::Batch;
 use hopgap_proto::time::Span;
@@ -13,18 +13,18 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where control groups are: here, and where an own view of `/sys` hides them, as `ip netns
-/// exec` makes it, where the first process sees them.
+/// Roots of the control groups: the usual one and, where a private `/sys` hides it, as under
+/// `ip netns exec`, that of the first process.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup"];
 
-/// Bytes that the analysis takes for each probe, beside its record.
+/// Bytes that the analysis takes for each probe, in addition to its record.
 const ANALYSIS: u64 = 260;
-/// Bytes of a probe's record, about (a test holds it against the type).
+/// About the bytes of a probe's record (a test compares it with the type).
 const RECORD: u64 = 64;
-/// Bytes of a traceroute with its hops, and of its analysis, and the same of an event.
+/// Bytes of a traceroute with its hops and its analysis; the next constant is for an event.
 const TRACE: u64 = 4_096;
 const EVENT: u64 = 256;
-/// What the rest takes: the findings, their text, and whatever else the host starts.
+/// Bytes for the rest: the findings, their text, and other programs of the host.
 const SPARE: u64 = 8 << 20;
 
 /// A number of bytes, as people write it: `300MB`, `1GiB`, `5000000`.
@@ -64,7 +64,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// What is kept so far.
+/// Counts of the records kept so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     probes: u64,
@@ -82,12 +82,12 @@ impl Kept {
         }
     }
 
-    /// How many probes.
+    /// Returns the number of probes.
     pub(super) fn probes(self) -> u64 {
         self.probes
     }
 
-    /// Bytes that judging it will take.
+    /// Returns the bytes that judging these records will take.
     fn to_judge(self) -> u64 {
         (self.probes * ANALYSIS)
             .saturating_add(self.traces * TRACE)
@@ -95,22 +95,22 @@ impl Kept {
     }
 }
 
-/// When a measurement has to end for want of memory.
+/// Decides when a measurement must end for lack of memory.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// The process may not take more than this.
+    /// Most bytes that the process may use.
     most: u64,
     limits: Vec<Limit>,
-    /// How long probes still come once the end is asked for.
+    /// How long probes still come after the request to end.
     wait: Span,
-    /// How many that can be at most.
+    /// Most probes that can come in that time.
     most_coming: u64,
 }
 
 impl Budget {
-    /// Of `most` bytes, else of three quarters of what there is; for so many flows, a probe of
-    /// each every `interval`, whose last replies are waited for during `timeout`. To be called
-    /// while there are still all rights: some limits are not everybody's to read.
+    /// Makes a budget of `most` bytes, or of three quarters of the free memory, for `flows` that
+    /// each send a probe every `interval` and wait for the last replies during `timeout`. Call it
+    /// before dropping privileges: some limits are not readable without.
     pub(super) fn new(most: Option<Bytes>, flows: u8, interval: Span, timeout: Span) -> Self {
         let wait = timeout + Span::from_secs(1);
         let each = wait.as_nanos() / interval.as_nanos().max(1) + 1;
@@ -128,18 +128,18 @@ impl Budget {
         }
     }
 
-    /// What the process may take.
+    /// Returns the most bytes that the process may use.
     pub(super) fn most(&self) -> Bytes {
         Bytes(self.most)
     }
 
-    /// Whether it is time to end.
+    /// Whether the measurement must end.
     pub(super) fn is_used_up(&self, kept: Kept, elapsed: Span) -> bool {
         self.is_used_up_by(kept, elapsed, Memory::now(&self.limits))
     }
 
-    /// Of what was recorded in `elapsed`, twice as many may still come in the same time: a host
-    /// that cannot send at the plan's pace may catch up.
+    /// Decides with given memory. Probes still to come are counted at up to twice the pace so
+    /// far: a host that could not keep the plan's pace may catch up.
     fn is_used_up_by(&self, kept: Kept, elapsed: Span, now: Memory) -> bool {
         let millis = |span: Span| u64::try_from(span.as_nanos() / 1_000_000).unwrap_or(0);
         let at_this_pace =
@@ -154,12 +154,12 @@ impl Budget {
     }
 }
 
-/// Memory of this process and of its surroundings, in bytes.
+/// Memory of this process and free memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
-    /// What the process takes.
+    /// What the process uses.
     used: u64,
-    /// What it can take beside, by the tightest of all limits.
+    /// How much more it can use, by the tightest of all limits.
     free: u64,
 }
 
@@ -183,7 +183,7 @@ impl Memory {
     }
 }
 
-/// What `/proc/meminfo` says is available.
+/// Returns the available memory by `/proc/meminfo`, in bytes.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()
@@ -192,15 +192,14 @@ fn available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1 << 10)
 }
 
-/// Where a control group tells of its memory, by the kernel's two versions of them. The path
-/// is relative to where the groups are.
+/// A control group's directory, of version 1 or 2, relative to the root of the groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Group {
     V1(PathBuf),
     V2(PathBuf),
 }
 
-/// The groups that the process is in, by `/proc/self/cgroup`, each with those above it.
+/// Returns the process's groups by `/proc/self/cgroup`, each with its ancestors.
 fn groups(cgroup: &str) -> Vec<Group> {
     let mut groups = Vec::new();
     for line in cgroup.lines() {
@@ -221,18 +220,18 @@ fn groups(cgroup: &str) -> Vec<Group> {
     groups
 }
 
-/// The limit of a control group, whose files stay open: what can be read with the rights of
-/// the start can be read again without them.
+/// The limit of a control group. Keeps the files open, so that they can be read again after
+/// privileges are dropped.
 #[derive(Debug)]
 struct Limit {
     bytes: u64,
     usage: File,
     stat: Option<File>,
-    /// The name of the memory that is kept for files only, and goes when it is needed.
+    /// Name of the counter of file cache, which the kernel frees when memory is needed.
     files: &'static str,
 }
 
-/// The limits of the groups that this process is in.
+/// Returns the limits of this process's groups.
 fn limits() -> Vec<Limit> {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = groups(&cgroup);
@@ -245,7 +244,7 @@ fn limits() -> Vec<Limit> {
 }
 
 impl Limit {
-    /// `None` where the group has no limit, or does not say.
+    /// Opens a group's limit; `None` where it has none, or none can be read.
     fn open(group: &Group, root: &Path) -> Option<Self> {
         let (folder, limit, usage, files) = match group {
             Group::V1(folder) => (
@@ -266,7 +265,7 @@ impl Limit {
         })
     }
 
-    /// What may still be taken.
+    /// Returns the bytes that may still be used.
     fn free(&self) -> Option<u64> {
         let usage: u64 = again(&self.usage)?.trim().parse().ok()?;
         let stat = self.stat.as_ref().and_then(again).unwrap_or_default();
@@ -278,7 +277,7 @@ impl Limit {
     }
 }
 
-/// What a file of the kernel says now.
+/// Reads a kernel file again from its start.
 fn again(file: &File) -> Option<String> {
     let mut text = vec![0; 16 << 10];
     let length = file.read_at(&mut text, 0).ok()?;
@@ -286,10 +285,10 @@ fn again(file: &File) -> Option<String> {
     String::from_utf8(text).ok()
 }
 
-/// Why a measurement ended before it was asked to.
+/// A measurement ended early for lack of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EndedEarly {
-    /// What the process could take.
+    /// Most bytes that the process could use.
     pub(super) most: Bytes,
     /// How long it measured.
     pub(super) after: Span,

@@ -1,8 +1,8 @@
-//! What `measure` tells while it runs: a line that is painted anew, and a dated line for
-//! each event. Pure: records and the time come in, text comes out.
+//! The live output of `measure`: a line that is redrawn, and a dated line for each event.
+//! Pure: takes records and the time, returns text.
 //!
-//! What is told here rests on silence so far, and is provisional; the summary at the end
-//! rests on every probe's fate.
+//! The live output rests on silence so far and is provisional; the summary at the end rests
+//! on every probe's fate.
 
 use super::watch::{Change, Watch, Way};
 use crate::cli::{PathCondition, PathOption};
@@ -12,30 +12,30 @@ use hopgap_analysis::text;
 use hopgap_proto::record::{Probe, ProbeFate};
 use hopgap_proto::time::{ClockPair, Mono, Span};
 
-/// The line is painted this often; in an outage its clock turns.
+/// How often the line is redrawn; in an outage, whose time it counts, more often.
 const EVERY: Span = Span::from_secs(1);
 const EVERY_IN_OUTAGE: Span = Span::from_millis(200);
 
-/// More events at once are counted and not told one by one.
+/// Most events shown one by one at a time; more are counted.
 const MOST_AT_ONCE: usize = 6;
 
-/// Counts for the line. Loss is known only after Tmax, so it is shown as total.
+/// Counts for the line. Loss is known only after Tmax, so only its total is shown.
 #[derive(Debug)]
 pub(super) struct Live {
     watch: Watch,
     flows: usize,
-    /// Names of paths by the target's hop.
+    /// Names of paths, by the target's hop.
     names: Vec<(u8, String)>,
     shown: Option<Mono>,
     answered: u64,
     unanswered: u64,
     refused: u64,
-    /// Round trips since the line was shown.
+    /// Round trips since the line was last shown.
     recent: Vec<Span>,
 }
 
 impl Live {
-    /// Of so many flows, each with a probe every `interval`, from `now` on.
+    /// Begins at `now` for `flows` that each send a probe every `interval`.
     pub(super) fn new(flows: u8, interval: Span, paths: &[PathOption], now: Mono) -> Self {
         let names = paths.iter().filter_map(|p| match p.condition {
             PathCondition::TargetAtHop(hop) => Some((hop, p.name.to_string())),
@@ -71,7 +71,7 @@ impl Live {
         }
     }
 
-    /// The dated lines of what happened since the last turn.
+    /// Returns the dated lines of events since the last call.
     pub(super) fn events(&mut self, now: ClockPair) -> Vec<String> {
         let mut changes = self.watch.turn(now.mono);
         let more = changes.len().saturating_sub(MOST_AT_ONCE);
@@ -87,7 +87,7 @@ impl Live {
             lines.push(format!("and {more} more changes at once"));
         }
         if !lines.is_empty() {
-            // The line follows at once.
+            // Redraws the line at once.
             self.shown = None;
         }
         lines
@@ -122,7 +122,7 @@ impl Live {
         }
     }
 
-    /// A path by the hop of its end.
+    /// Describes a path by the hop of its end, with its name where it has one.
     fn path(&self, hop: u8) -> String {
         match self.names.iter().find(|(h, _)| *h == hop) {
             Some((_, name)) => format!("{} (hop {hop})", text::ascii(name)),
@@ -130,7 +130,7 @@ impl Live {
         }
     }
 
-    /// The line for a terminal of this width, where it is due.
+    /// Returns the line for a terminal of this width, where it is due.
     pub(super) fn due(&mut self, now: Mono, width: usize) -> Option<String> {
         let every = match self.watch.down_for(now) {
             Some(_) => EVERY_IN_OUTAGE,
@@ -145,7 +145,7 @@ impl Live {
         Some(line)
     }
 
-    /// As much of the line as fits, the most important first.
+    /// Returns as much of the line as fits, the most important first.
     fn line(&mut self, now: Mono, width: usize) -> String {
         self.recent.sort_unstable();
         let mut parts = Vec::new();
@@ -173,12 +173,12 @@ impl Live {
         if let Some((out, back)) = self.watch.hops() {
             parts.push(format!("out {} back {}", self.path(out), self.path(back)));
         }
-        // The last column stays free: some terminals wrap at once when it is written.
+        // Leaves the last column free: some terminals wrap as soon as it is written.
         fit(&parts, width.saturating_sub(1))
     }
 }
 
-/// The parts that fit into `width` characters, in their order; of the first as much as fits.
+/// Joins the parts that fit into `width` characters, in order; cuts the first if need be.
 fn fit(parts: &[String], width: usize) -> String {
     let mut line = String::new();
     for part in parts {
@@ -190,14 +190,14 @@ fn fit(parts: &[String], width: usize) -> String {
             line.push_str("  ");
             line.push_str(&part);
         } else {
-            // What is less important does not take the place of what did not fit.
+            // A less important part must not replace one that did not fit.
             break;
         }
     }
     line
 }
 
-/// Seconds with one decimal, cut: `3.2 s`; longer times in minutes or hours.
+/// Formats seconds with one decimal, truncated: `3.2 s`; longer times in minutes or hours.
 fn tenths(span: Span) -> String {
     let tenths = span.as_nanos().max(0) / 100_000_000;
     let (seconds, tenth) = (tenths / 10, tenths % 10);

@@ -19,8 +19,8 @@ pub enum PathsError {
     },
 }
 
-/// The named paths, in the order in which their names were first given. Conditions of one
-/// name are drawn together. The first path is where traffic belongs.
+/// Returns the named paths, in the order in which their names were first given. Merges the
+/// conditions of one name. The first path is where traffic belongs.
 pub(super) fn plan(options: &[PathOption]) -> Result<Vec<PathPlan>, PathsError> {
     let mut paths: Vec<PathPlan> = Vec::new();
     for option in options {
@@ -59,7 +59,7 @@ pub(super) fn plan(options: &[PathOption]) -> Result<Vec<PathPlan>, PathsError> 
     Ok(paths)
 }
 
-/// The paths that no way back can be named by, for want of a hop.
+/// Returns the paths without a hop, which cannot name the way back.
 pub(super) fn without_hop(plan: &Plan) -> Vec<PathName> {
     let without = plan.paths.iter().filter(|p| p.target_at_hop.is_none());
     without.map(|p| p.name.clone()).collect()

@@ -5,13 +5,13 @@ use crate::output::Stream;
 use hopgap_net::clock::Clock;
 use std::io::Write as _;
 
-/// Where nobody says how wide the terminal is.
+/// Width where that of the terminal is unknown, in columns.
 const WIDTH: usize = 80;
-/// Narrower terminals are written to as if they were so wide.
+/// Least width in columns; narrower terminals are written to as if they had it.
 const LEAST: usize = 20;
 
-/// Paints what [`Live`] says: on a terminal the line, with the dated lines above it; else the
-/// dated lines alone.
+/// Shows the output of [`Live`]: on a terminal the line, with the dated lines above it; else
+/// only the dated lines.
 pub(super) struct Screen {
     live: Live,
     terminal: bool,
@@ -29,7 +29,7 @@ impl Screen {
         &mut self.live
     }
 
-    /// Paints what is due.
+    /// Shows what is due.
     pub(super) fn show(&mut self) {
         let now = Clock::pair();
         let mut painted = String::new();
@@ -45,8 +45,8 @@ impl Screen {
         write(&painted);
     }
 
-    /// Takes the line away; the dated lines stay. Nothing is sent any more, and silence is
-    /// no event.
+    /// Removes the line and keeps the dated lines. No new events: nothing is sent any more, so
+    /// silence means nothing.
     pub(super) fn finish(&self) {
         if self.terminal {
             write("\r\x1b[K");
@@ -54,7 +54,7 @@ impl Screen {
     }
 }
 
-/// A terminal that is gone is no reason to end the measurement.
+/// Writes a text; ignores errors, so that the measurement goes on without a terminal.
 fn write(text: &str) {
     if !text.is_empty() {
         let mut out = std::io::stderr().lock();
@@ -63,7 +63,7 @@ fn write(text: &str) {
     }
 }
 
-/// The terminal's width in columns, as it is now.
+/// Returns the terminal's present width in columns.
 fn width() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
     let asked = || {

@@ -1,4 +1,4 @@
-//! What `measure` says at its end: the findings of one session, in plain text.
+//! The final summary of `measure`: the findings of one session, in plain text.
 
 use hopgap_analysis::findings::{
     Coverage, Direction, Findings, FlowFindings, Outage, PathEpoch, SessionFindings,
@@ -12,8 +12,8 @@ const MOST_OUTAGES: usize = 20;
 /// Path epochs shown one by one for a flow and direction; more are counted.
 const MOST_EPOCHS: usize = 12;
 
-/// The summary of a stand-alone measurement. `unnamed_back` are the paths that the way back
-/// cannot be named by.
+/// Returns the summary of a stand-alone measurement. `unnamed_back` are the paths that cannot
+/// name the way back.
 pub(super) fn summary(findings: &Findings, unnamed_back: &[PathName]) -> String {
     let mut out = String::new();
     for session in &findings.sessions {
@@ -169,7 +169,7 @@ fn outages(session: &SessionFindings, coverage: &Coverage, out: &mut String) {
     }
 }
 
-/// How to have the way back named, too, where traceroutes saw this path on the way out.
+/// Returns how to name the way back, too, where traceroutes saw this path on the way out.
 fn hop_hint(findings: &Findings, name: &str) -> Option<String> {
     let flows = || findings.sessions.iter().flat_map(|s| &s.flows);
     let back = flows().flat_map(|f| &f.reverse_paths);
@@ -194,7 +194,7 @@ fn direction(direction: Direction) -> &'static str {
     }
 }
 
-/// Flows with the same story of paths are told together.
+/// Writes the paths; flows with the same sequence of paths share a line.
 fn paths(session: &SessionFindings, out: &mut String) {
     for (label, epochs_of) in [
         (
@@ -206,7 +206,7 @@ fn paths(session: &SessionFindings, out: &mut String) {
         let mut told: Vec<(Vec<String>, Vec<u16>)> = Vec::new();
         for flow in &session.flows {
             let epochs = epochs_of(flow);
-            // One epoch from the beginning has no instant worth telling.
+            // A single epoch from the beginning needs no time.
             let story: Vec<String> = epochs
                 .iter()
                 .filter(|e| e.path.is_some() || e.target_at_hop.is_some())

@@ -1,17 +1,18 @@
-//! Which flows are silent, and how far the ends are: the state behind the live line.
+//! The state behind the live line: silent flows, and the hop counts of both ways.
 
 use hopgap_proto::hops::{self, Distance, Reflector};
 use hopgap_proto::record::{FlowIndex, Reply};
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 
-/// A flow is silent after this long without a reply, and four intervals more.
+/// Time without a reply after which a flow is silent, in addition to four intervals.
 const PATIENCE: Span = Span::from_millis(600);
-/// The first reply is waited for so much longer: the way may be long, and the start slow.
+/// Additional wait for the first reply: the way may be long, and the start slow.
 const FIRST: Span = Span::from_millis(1_400);
-/// Flows that come back within this long of each other come back together.
+/// Flows that come back within this time of each other come back together.
 const TOGETHER: Span = Span::from_millis(400);
-/// Who looks less often than this stood still: what arrived meanwhile is not read yet.
+/// A longer time between two calls means that the process stood still and has not read what
+/// arrived meanwhile.
 const STALLED: Span = Span::from_millis(400);
 
 /// A way that packets take.
@@ -26,27 +27,27 @@ pub(super) enum Way {
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// No reply comes any more.
+    /// Replies stopped.
     Down {
-        /// On so many flows.
+        /// Number of flows.
         flows: usize,
     },
     /// Replies come again.
     Up {
-        /// On so many flows.
+        /// Number of flows.
         flows: usize,
-        /// After so long.
+        /// Length of the silence.
         after: Span,
     },
     /// The hop count changed.
     Path {
-        /// Of this way.
+        /// The way that changed.
         way: Way,
         /// The hop of its end before.
         from: u8,
         /// The hop of its end since.
         to: u8,
-        /// Of so many flows.
+        /// Number of flows.
         flows: usize,
     },
 }
@@ -55,7 +56,7 @@ pub(super) enum Change {
 struct Flow {
     last: Option<Mono>,
     hops: [Option<u8>; 2],
-    /// Since when it has been told as silent.
+    /// Since when it is reported as silent.
     down: Option<Mono>,
     /// The first reply after that.
     back: Option<Mono>,
@@ -66,11 +67,11 @@ struct Flow {
 pub(super) struct Watch {
     patience: Span,
     flows: Vec<Flow>,
-    /// Silence is counted from here at the earliest.
+    /// Earliest time from which silence is counted.
     began: Mono,
     turned: Mono,
-    /// Changes of paths that wait for other flows to join: when the first was seen by whoever
-    /// watches, when it happened, and how many flows.
+    /// Changes of paths that wait for other flows to join: when the first was noticed, when it
+    /// happened, and how many flows have it.
     paths: BTreeMap<(Way, u8, u8), (Mono, Mono, usize)>,
 }
 
@@ -94,12 +95,12 @@ impl Watch {
         if state.down.is_some() && state.back.is_none() {
             state.back = Some(at);
         }
-        // Records may come out of order; an older one says nothing of now.
+        // Records may come out of order: ignores an older one.
         if state.last.is_some_and(|last| last > at) {
             return;
         }
         state.last = Some(at);
-        // Whose the reflector is, nobody has said.
+        // The kind of reflector is unknown.
         let out = |ttl| hops::forward(ttl, Reflector::Foreign);
         let back = |ttl| hops::reverse(ttl, Reflector::Foreign);
         let hops = [
@@ -117,7 +118,7 @@ impl Watch {
         }
     }
 
-    /// What happened since the last turn, in the order of time.
+    /// Returns the changes since the last call, ordered by time.
     pub(super) fn turn(&mut self, now: Mono) -> Vec<(Mono, Change)> {
         if now - self.turned > STALLED {
             self.began = now;
@@ -154,11 +155,11 @@ impl Watch {
         if !self.flows.iter().any(|f| silent(f, self.patience)) {
             return;
         }
-        // Those that are about to be silent are of the same outage.
+        // Flows that are about to be silent belong to the same outage.
         let limit = self.patience / 2;
         let (mut since, mut flows) = (now, 0);
         for flow in self.flows.iter_mut().filter(|f| silent(f, limit)) {
-            // What was last heard may be before a standstill of this host.
+            // The last reply may be before a standstill of this host.
             let from = flow.last.unwrap_or(began);
             flow.down = Some(from);
             flow.back = None;
@@ -192,7 +193,7 @@ impl Watch {
         }
     }
 
-    /// For how long flows have been silent, and how many are.
+    /// Returns for how long flows have been silent, and how many are.
     pub(super) fn down_for(&self, now: Mono) -> Option<(Span, usize)> {
         let down = self.flows.iter().filter(|f| f.back.is_none());
         let since: Vec<Mono> = down.filter_map(|f| f.down).collect();
@@ -200,7 +201,7 @@ impl Watch {
         Some((now - *first, since.len()))
     }
 
-    /// The hops of both ends, out and back, of the first flow that knows them.
+    /// Returns the hop counts out and back, of the first flow that knows both.
     pub(super) fn hops(&self) -> Option<(u8, u8)> {
         self.flows.iter().find_map(|f| match f.hops {
             [Some(out), Some(back)] => Some((out, back)),
