@@ -145,12 +145,12 @@ fn a_loss_is_told_again_after_a_kill_until_a_block_tells_it() {
         .filter(|b| *b != block(1))
         .collect();
     assert_eq!(drain(&mut spool, 1000), all);
-    // Killed: the cursor is past it, and nobody asked.
+    // Killed: the cursor has passed the damage, and nobody has taken the loss.
     drop(spool);
     let mut spool = folder.open(small());
     let found = spool.take_lost();
     assert_eq!(found.iter().map(|l| l.blocks).sum::<u32>(), 1);
-    // Asked, and killed before a block told it: the same again, beside what is new.
+    // Taken, but killed before a block reported it: the same loss again, and a new one.
     drop(spool);
     let mut spool = folder.open(small());
     assert_eq!(spool.take_lost(), found);

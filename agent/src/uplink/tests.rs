@@ -279,7 +279,7 @@ fn a_plan_of_a_newer_program_is_not_followed_by_half() {
     std::fs::write(&path, newer).unwrap();
     let error = cache.load().unwrap_err().to_string();
     assert!(error.contains("unknown field `weather`"), "{error}");
-    // Beside the plan a newer collector may say what it likes.
+    // A newer collector may add fields beside the plan.
     let newer = text.replacen('{', "{\"weather\":1,", 1);
     std::fs::write(&path, newer).unwrap();
     assert_eq!(cache.load().unwrap(), Some(plan));
@@ -335,7 +335,7 @@ fn plans_come_one_after_the_other_and_each_once() {
                 continue;
             };
             let hello = path == HELLO_PATH;
-            // Told before it is answered: who has the answer finds the request told.
+            // Sent before the answer, so that whoever has the answer finds the request here.
             if asked.send(path).is_err() {
                 return;
             }

@@ -32,7 +32,7 @@ fn token(authority: &Authority, catalogue: &mut Catalogue) -> JoinToken {
     token.unwrap()
 }
 
-/// Lets `azure` join; its certificate, for an hour.
+/// Lets `azure` join; returns its certificate, valid for an hour.
 fn join(authority: &Authority, catalogue: &mut Catalogue, now: Wall) -> (AgentId, Issued) {
     let token = catalogue.create_token(authority, &agent("azure"), now, HOUR);
     let mut of = None;
@@ -108,7 +108,7 @@ fn a_token_is_good_once_for_its_agent_in_its_time() {
     let redeem = |c: &mut Catalogue, token: &JoinToken, now, planned: bool| {
         redeem(&authority, c, token, now, planned)
     };
-    // An agent that the plan lacks costs the token nothing.
+    // Refusing an agent that is not in the plan does not use up the token.
     assert_eq!(
         redeem(&mut catalogue, &good, at(1), false),
         Err(TokenRefusal::NotPlanned(agent("azure")))
@@ -227,7 +227,7 @@ fn a_certificate_is_its_agents_until_it_expires_or_is_revoked() {
     }
     assert_eq!(catalogue.agents(at(2401)).unwrap()[0].valid, 2);
 
-    // Revoked: none is, and none can be had with them.
+    // Revoked: none is valid, and none can be renewed.
     assert_eq!(
         catalogue.revoke_agent(&agent("azure"), at(2500)).unwrap(),
         2
@@ -449,7 +449,7 @@ fn a_name_can_be_used_again_and_what_was_measured_under_it_stays_its_agents() {
     catalogue
         .rename(&agent("azure"), &agent("spoke"), at(1))
         .unwrap();
-    // Not before the records have followed: they would be the new agent's.
+    // Not before the renaming is applied to the records: they would go to the new agent.
     let token = catalogue.create_token(&authority, &agent("azure"), at(2), HOUR);
     let token = token.unwrap();
     assert_eq!(

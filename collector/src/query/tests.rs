@@ -187,8 +187,8 @@ fn another_agents_own_events_cost_a_session_nothing() {
 /// The two agents of session `out`.
 const BOTH: [&str; 2] = ["onprem", "azure"];
 
-/// Two times ten seconds of an honest session, where wall clocks of agents are ahead by so
-/// much: those of `onprem` and of `azure` in the first ten seconds, and in the second.
+/// Stores twice ten seconds of an honest session. `ahead` says how far the wall clocks of
+/// `onprem` and `azure` are ahead in the first ten seconds, and in the second.
 fn off(store: &mut Store, ahead: [[Span; 2]; 2]) {
     let mut session = Session::new(FROM);
     for ahead in ahead {
@@ -209,7 +209,7 @@ fn off(store: &mut Store, ahead: [[Span; 2]; 2]) {
     }
 }
 
-/// What an agent tells of its clocks as the session begins.
+/// Stores an agent's clock report at the beginning of the session.
 fn tell(store: &mut Store, agent: &str, ahead: Span) {
     let [first, _] = Session::new(FROM).ten_seconds();
     let then = first.header.closed.mono - Span::from_secs(10);
@@ -378,12 +378,12 @@ fn an_agent_that_slept_is_dated_by_what_it_told_after_it() {
     for until in ends {
         assert!((until - to).abs() < Span::from_secs(2), "{until:?}");
     }
-    // What was recorded after the sleep is not of the time before it.
+    // Records after the sleep do not count for the time before it.
     let before = FROM + Span::from_secs(3_600);
     assert!(!has_records(&reader, before, before + slept / 2).unwrap());
 }
 
-/// As many as the plan makes, at each of many levels of its clock, are too many.
+/// As many records as planned at each of many clock levels are too many in total.
 #[test]
 fn a_clock_that_is_set_often_gets_no_more_memory() {
     let dir = Dir::new();

@@ -183,7 +183,7 @@ fn text_is_ascii_and_fits_a_ticket() {
 
 #[test]
 fn csv_cells_are_quoted_where_they_must_be() {
-    // What a terminal would obey is shown by its number.
+    // Characters that control a terminal are shown by their number.
     let shown = evil("onprem-azure")
         .replace('\u{1b}', "\\u001b")
         .replace('\u{202e}', "\\u202e");

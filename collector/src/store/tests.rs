@@ -125,7 +125,7 @@ fn what_is_stored_comes_back_and_a_second_delivery_changes_nothing() {
     assert_eq!((again.new, again.duplicate, again.records), (0, 2, 0));
     assert_eq!(everything(&dir.0), before);
 
-    // What came back is what the blocks say.
+    // The records read back are those of the blocks.
     let onprem = &before[&(name("onprem"), RunId(1))];
     let BlockBody::Probes(mut sent) = Block::decode(&blocks[0].encode(UNIT).unwrap())
         .unwrap()
@@ -259,7 +259,7 @@ fn sealing_keeps_every_row() {
     assert_eq!(everything(&dir.0), before);
     assert_eq!(blobs(&dir.0), 0);
 
-    // What comes late for an hour becomes a further file; what comes again, nothing.
+    // Late blocks of an hour become a further file; repeated blocks change nothing.
     let again = store.append(&both(&odd), TWO).unwrap();
     assert_eq!((again.new, again.duplicate), (0, 2));
     let mut late = Session::new(TWO).ten_seconds();
@@ -307,7 +307,7 @@ fn a_crash_while_sealing_loses_nothing_and_doubles_nothing() {
     let mut store = Store::open(&dir.0).unwrap();
     assert_eq!(everything(&dir.0), before);
 
-    // Tried again, it has the same name; a commit that is repeated changes nothing.
+    // A second try has the same name; a repeated commit changes nothing.
     let reader = Reader::open(&dir.0).unwrap();
     let due = seal::due(&reader, later, quiet).unwrap().unwrap();
     let second = seal::encode(&reader, due).unwrap();
@@ -407,7 +407,7 @@ fn a_store_that_cannot_be_used_says_why() {
     let dir = Dir::new();
     let missing = Reader::open(&dir.0).unwrap_err().to_string();
     assert!(missing.contains("there is no store at"), "{missing}");
-    // What cannot be looked at, as a folder of others: here a name that is too long for any.
+    // A path that cannot be inspected, as of another user: here a name that is too long.
     let hidden = Reader::open(&dir.0.join("x".repeat(300))).unwrap_err();
     assert!(matches!(hidden, StoreError::Hidden { .. }), "{hidden}");
     let hidden = hidden.to_string();
@@ -469,7 +469,7 @@ fn one_drill_runs_at_a_time() {
     }
     let control = said(store.start_drill("a\u{1b}[31m", TWO).unwrap_err());
     assert!(control.contains("control character"), "{control}");
-    // Within one that is over something may be noted, but not beside it.
+    // A drill that is over takes notes on its time, but on no other.
     let beside = mark(TWO + second * 2, MarkerKind::Note, "late");
     let beside = said(store.mark(&beside).unwrap_err());
     assert!(
@@ -558,7 +558,7 @@ fn refused_frames_are_kept_aside() {
         .unwrap();
     assert_eq!(kept, b"frame");
 
-    // All are counted, and no more is kept than has a bound.
+    // All are counted, but only a bounded number is kept.
     let kept = |store: &Store| -> (i64, i64) {
         let sql = "SELECT count(*), sum(length(data)) FROM refused";
         let row = store
@@ -629,7 +629,7 @@ fn the_newest_minute_is_of_the_sender_and_of_no_time_to_come() {
     };
     let before = newest();
     assert!(before.last <= now && before.answered > 3_900, "{before:?}");
-    // As older collectors took them: another agent's block, and one of the year 2262.
+    // Blocks that older collectors took: another agent's, and one of the year 2262.
     let [mut another, _] = Session::new(TWO + Span::from_secs(20)).ten_seconds();
     another.header.key.agent = name("mallory");
     let [mut far, _] = Session::new(TWO).ten_seconds();

@@ -48,7 +48,7 @@ fn it_ends_while_there_is_room_to_judge_what_was_kept_and_what_still_comes() {
     let second = Span::from_secs(1);
     assert!(!budget.is_used_up_by(kept(fits), second, memory));
     assert!(budget.is_used_up_by(kept(fits + 1), second, memory));
-    // At a hundredth of the pace nothing much still comes.
+    // At a hundredth of the pace few more probes come.
     let slow = (left + coming * (RECORD + ANALYSIS)) / ANALYSIS * 98 / 100;
     assert!(!budget.is_used_up_by(kept(slow), second * 600, memory));
     assert!(budget.is_used_up_by(kept(slow), second, memory));
@@ -104,7 +104,7 @@ fn the_tightest_group_counts_in_both_versions() {
     assert_eq!(limit(v1("g")).unwrap().free(), Some(500));
     let held = limit(v2("g")).unwrap();
     assert_eq!(held.free(), Some(400));
-    // What is taken changes, and is read again.
+    // The usage changes and is read again.
     std::fs::write(root.join("g/memory.current"), "950\n").unwrap();
     assert_eq!(held.free(), Some(150));
     assert!(limit(v2("open")).is_none());

@@ -52,7 +52,8 @@ fn answered(flow: u8, ms: i64, routers: u8) -> Probe {
     probe(flow, ms, ProbeFate::Answered(reply))
 }
 
-/// Answers of these flows every 10 ms of a stretch, looked at every 100 ms; the dated lines.
+/// Answers on these flows every 10 ms of a stretch, read every 100 ms; returns the dated
+/// lines.
 fn run(live: &mut Live, from: i64, to: i64, flows: &[u8], routers: u8) -> Vec<String> {
     let mut said = Vec::new();
     for ms in (from..to).step_by(100) {

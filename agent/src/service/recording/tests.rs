@@ -77,7 +77,7 @@ fn spooled(spool: &SharedSpool) -> Vec<EventKind> {
 fn a_disk_that_hangs_costs_no_record() {
     let folder = Folder::new("hanging");
     let (spool, records, recording) = started(&folder, 4 << 20);
-    // Who flushes holds the spool's lock for as long as the disk hangs.
+    // A flush holds the spool's lock for as long as the disk hangs.
     let hanging = lock(&spool);
     let many = 2 * ROOM;
     for number in 0..many {

@@ -1,4 +1,4 @@
-//! What the collector has is not lost, whatever happens to the spool meanwhile.
+//! Blocks that the collector has never count as lost, whatever happens to the spool.
 
 use super::disks::{at, closed, wall};
 use super::simulated::SimulatedDisk;

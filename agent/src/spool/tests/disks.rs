@@ -1,4 +1,4 @@
-//! What a disk does to the spool, one thing at a time.
+//! Faults of the disk, one at a time.
 
 use super::simulated::{Crash, EACCES, EIO, EMFILE, ENOSPC, EROFS, Faults, SimulatedDisk};
 use super::{block, blocks, drain, lost, payloads};
@@ -107,7 +107,7 @@ fn after_a_failed_flush_no_later_one_of_that_file_is_trusted() {
         ..Faults::default()
     });
     spool.sync_due(at(1));
-    // The next flush succeeds. Of the first file it would be a lie.
+    // The next flush succeeds. For the first file that success would be false.
     disk.set(Faults::default());
     fill(&mut spool, 2..3, at(3));
     spool.sync_due(at(5));
@@ -492,7 +492,7 @@ fn a_frame_that_the_collector_cannot_use_is_kept_aside_and_counted() {
     assert_eq!(disk.bytes(&kept), frame);
 }
 
-/// Else what tells that loss would be refused next, and so on.
+/// Otherwise the block that reports that loss would be refused next, and so on.
 #[test]
 fn own_events_that_the_collector_cannot_use_are_kept_aside_and_make_no_loss() {
     let disk = SimulatedDisk::new();

@@ -1,4 +1,4 @@
-//! The spool on a simulated disk against a model, through whatever the disk does.
+//! Checks the spool on a simulated disk against a model, through all faults of the disk.
 
 use super::simulated::{Crash, EIO, ENOSPC, EROFS, Faults, SimulatedDisk};
 use super::{block, lost, payloads};
@@ -104,7 +104,7 @@ fn options(sync_every: Span) -> SpoolOptions {
     }
 }
 
-/// What must hold of the spool, in numbers of blocks.
+/// What must hold for the spool, in numbers of blocks.
 struct Model {
     disk: SimulatedDisk,
     options: SpoolOptions,
@@ -166,7 +166,7 @@ impl Model {
             Ok(Some(batch)) => batch,
             Ok(None) => return false,
             Err(_) => {
-                // It could not be read; the disk finds itself.
+                // Reading failed; the disk recovers.
                 self.disk.set(Faults::default());
                 return true;
             }
@@ -289,7 +289,7 @@ impl Model {
         assert_eq!(segments.count(), 1, "what is delivered is removed");
     }
 
-    /// Blocks that nobody excuses.
+    /// Returns the missing blocks that nothing excuses.
     fn missing(&self) -> Vec<u32> {
         let gone = |n: &u32| !self.delivered.contains(n) && !self.excused.contains(n);
         (0..self.appended).filter(gone).collect()
@@ -347,7 +347,7 @@ proptest! {
             ..options(Span::from_secs(1))
         });
         for step in steps {
-            // Of a segment that is dropped and cannot be read nobody knows the count.
+            // The count of a dropped segment that cannot be read is unknown.
             if matches!(step, Step::Fault(Faults { read: Some(_), .. })) {
                 continue;
             }

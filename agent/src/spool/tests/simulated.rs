@@ -1,8 +1,8 @@
 //! A disk in memory that fails as real ones do.
 //!
-//! Every file has bytes that a reader sees (the page cache) and bytes that survive a
-//! loss of power; every name likewise. What the second lack of the first is lost by
-//! [`SimulatedDisk::crash`], in part or whole, as the test wishes.
+//! Every file has bytes that a reader sees (the page cache) and bytes that survive a loss
+//! of power; every name likewise. [`SimulatedDisk::crash`] loses the difference, in part
+//! or whole, as the test wishes.
 
 use crate::spool::disk::{Disk, Entry, Writer};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-/// Linux's numbers of what a disk says.
+/// Linux's error numbers of disks.
 pub(crate) const EIO: i32 = 5;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EMFILE: i32 = 24;
@@ -23,9 +23,9 @@ pub(crate) const EROFS: i32 = 30;
 pub(crate) struct Faults {
     /// Nothing can be created, written, cut, renamed or removed, for this reason.
     pub(crate) refuses: Option<i32>,
-    /// So many bytes can still be written; the write that needs more is torn.
+    /// How many bytes can still be written; a write that needs more is torn.
     pub(crate) room: Option<u64>,
-    /// Flushes fail, and the kernel gives up what they should have flushed.
+    /// Flushes fail, and the kernel discards what they should have flushed.
     pub(crate) flush: Option<i32>,
     /// Reads fail.
     pub(crate) read: Option<i32>,
@@ -34,7 +34,7 @@ pub(crate) struct Faults {
 /// What a loss of power leaves of what was not flushed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
-    /// This share, in 256ths, of each file's unflushed bytes.
+    /// The share of each file's unflushed bytes that is kept, in 256ths.
     pub(crate) kept: u8,
     /// The files have their length, and what is lost of them is zeros.
     pub(crate) zeros: bool,
@@ -46,7 +46,7 @@ pub(crate) struct Crash {
 struct File {
     bytes: Vec<u8>,
     durable: Vec<u8>,
-    /// Up to here the kernel believes that it need not write.
+    /// Length up to which the kernel takes the file for written.
     clean: usize,
     written: SystemTime,
 }
@@ -159,7 +159,7 @@ impl SimulatedDisk {
             let mut left = file.durable.clone();
             let open = file.bytes.len().saturating_sub(left.len());
             let kept = left.len() + open * usize::from(crash.kept) / 256;
-            // What the kernel gave up was never written.
+            // Bytes that the kernel discarded were never written.
             if file.clean <= left.len() {
                 left.extend_from_slice(file.bytes.get(left.len()..kept).unwrap_or_default());
             }
@@ -336,7 +336,7 @@ impl Writer for SimulatedWriter {
         let failed = state.flushes();
         let file = state.file(self.id);
         if failed.is_ok() && file.clean < file.bytes.len() {
-            // What an earlier flush gave up stays unwritten: a hole.
+            // Bytes discarded by an earlier failed flush stay a hole.
             file.durable.resize(file.clean, 0);
             file.durable.extend_from_slice(&file.bytes[file.clean..]);
         }

@@ -281,7 +281,7 @@ fn direction(
                 .filter(|o| o.direction == way && inside(&o.first_lost))
                 .cloned()
                 .collect();
-            // What was lost on the way out tells nothing of the way back.
+            // A probe lost on the way out tells nothing about the way back.
             let hidden = || {
                 f.outages.iter().filter(|o| {
                     way == Direction::Reverse
@@ -587,7 +587,7 @@ fn stall() -> Missing {
     }
 }
 
-/// All was seen of every direction but the first, of which a moment is missing.
+/// Every direction was seen completely, except for a moment of the first.
 fn coverage(sessions: &[SessionFindings]) -> Coverage {
     let window = Window {
         from: at(0),

@@ -105,7 +105,7 @@ fn without_tokens_this_host_may_do_all_and_others_nothing() {
             assert_eq!(judged(&plan, ends, &method, &OURS), right, "{peer} {local}");
         }
     }
-    // A token that this collector never had is no reason to let anyone in.
+    // A wrong token lets nobody in, also where none is needed.
     let wrong = format!("authorization: Bearer {OPERATE}");
     let lines = [&OURS[..], &[&wrong]].concat();
     assert_eq!(judged(&plan, here(), &Method::GET, &lines), NO_TOKEN);
@@ -260,7 +260,7 @@ fn pages_of_other_sites_are_turned_away() {
             "origin: file://127.0.0.1:8620",
         ] {
             assert_eq!(with(&method, bad), ACROSS, "{method} {bad}");
-            // Not even with a token that was stolen into a page.
+            // Not even a page with a stolen token.
             let token = format!("authorization: Bearer {OPERATE}");
             let lines = [&OURS[..], &[bad, &token]].concat();
             assert_eq!(ask(&method, &lines), ACROSS, "{method} {bad}");

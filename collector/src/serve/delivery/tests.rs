@@ -130,7 +130,7 @@ fn of_a_body_that_claims_too_much_a_prefix_is_taken() {
     assert!((MAX_ROWS..=MOST_ROWS).contains(&rows), "{rows}");
     assert_eq!(taken.refused, []);
     assert_eq!(taken.bytes, framed(&blocks[..taken.blocks.len()]).len());
-    // One alone always passes, or nothing behind it ever would.
+    // A single frame always passes, or nothing after it ever would.
     assert_eq!(judged("onprem", &framed(&blocks[..1])).blocks.len(), 1);
 }
 

@@ -82,7 +82,7 @@ fn a_body_that_drips_in_is_cut_and_one_of_a_slow_path_is_not() {
             )
         })
     };
-    // A byte a second: it may not live on that.
+    // A byte a second is too slow.
     let (read, took) = bytes_in(1, 1_000, 1_000);
     assert_eq!(read, None);
     assert!((10_000..10_100).contains(&took), "{took}");

@@ -1,4 +1,4 @@
-//! Who gets in and within which limits, asked over real connections.
+//! Access and limits, tested over real connections.
 
 use super::{Dir, PLAN, Running, SECRET, Session, frames, json, now, wait_for};
 use crate::serve::{DRILLS_PATH, DrillBody, DrillRequest, RefusedBody, STATUS_PATH, Status};
@@ -62,7 +62,7 @@ fn ask(running: &Running, first: &str, lines: &[&str], body: &str) -> Answer {
     }
     text.push_str("\r\n");
     text.push_str(body);
-    // Who is refused by the header may find the connection closed with the rest unread.
+    // A client refused by its header may find the connection closed before it sent the rest.
     let _ = stream.write_all(text.as_bytes());
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -305,9 +305,9 @@ fn a_page_in_a_browser_gets_no_plan_and_delivers_nothing() {
         let delivery = ask(&running, &post(BLOCKS_PATH), &[&bare, page], "x");
         assert_eq!(delivery.code(), forbidden, "{page}");
     }
-    // A name that was made to lead here.
+    // A foreign name that resolves to this host.
     assert_eq!(plan(&[&bare, evil]).code(), forbidden);
-    // Who shows a secret may come through a proxy of any name.
+    // A client with a secret may use any host name, as through a proxy.
     assert_eq!(plan(&[&named, &secret, evil]).status, 200);
 }
 

@@ -1,4 +1,4 @@
-//! Commands that got no answer, and are asked for again.
+//! Commands that got no answer and are sent again.
 
 use super::{Running, json, now};
 use crate::serve::{DRILLS_PATH, DrillBody, DrillRequest, OURS_HEADER, TimeText};
@@ -29,7 +29,7 @@ fn start(running: &Running, id: &str, name: &str, until: Wall) -> (u16, String) 
 fn a_command_is_carried_out_once_and_not_after_its_time() {
     let running = Running::start();
     let minute = Span::from_secs(60);
-    // It came too late: whoever asked has given up, and finds nothing done.
+    // The command came too late: the client has given up, so nothing is done.
     let (status, text) = start(&running, "late", "night", now() - Span::from_secs(1));
     assert_eq!(
         (status, json::<ErrorBody>(&text).code),
@@ -44,7 +44,7 @@ fn a_command_is_carried_out_once_and_not_after_its_time() {
     let (status, text) = start(&running, "one", "night", now() + minute);
     let drill: DrillBody = json(&text);
     assert_eq!((status, drill.name.as_str()), (200, "night"));
-    // Its answer was lost: asked for again, also after its time is over, it is found done.
+    // Its answer was lost: sent again, also after its deadline, it turns out to be done.
     for until in [now() + minute, now() - minute] {
         let again = start(&running, "one", "night", until);
         assert_eq!((again.0, json::<DrillBody>(&again.1)), (200, drill.clone()));

@@ -81,7 +81,7 @@ fn a_body_damaged_on_its_way_is_asked_for_again() {
     // An empty body is a body of no frames.
     let ack: Ack = json(&running.deliver("onprem", b"").1);
     assert_eq!(ack, Ack::default());
-    // Another agent's block is nobody's to deliver, and holds up none of the agent's own.
+    // Nobody may deliver another agent's block; it does not hold up the agent's own.
     let ack: Ack = json(&running.deliver("onprem", &frames([&receptions, &probes])).1);
     assert_eq!((ack.stored, ack.refused.len()), (1, 1));
     let why = &ack.refused[0];
@@ -119,7 +119,7 @@ fn another_block_of_a_known_key_is_refused_and_kept_aside() {
     let status = running.client().status().unwrap();
     let onprem = status.agents.iter().find(|a| a.name == "onprem").unwrap();
     assert_eq!((onprem.blocks, onprem.refused), (1, 1));
-    // What was first stays.
+    // The first block stays.
     let ack: Ack = json(&running.deliver("onprem", &frames([&first])).1);
     assert_eq!((ack.duplicates, ack.refused.len()), (1, 0));
 }
@@ -153,8 +153,8 @@ fn what_was_recorded_under_a_name_that_nobody_has_is_its_deliverers() {
     assert!(audit.unwrap().is_whole());
 }
 
-/// Until one of the two clocks is set right, its records wait with the agent where they say
-/// what cannot be. Days and years can.
+/// Records with impossible times wait at the agent until one of the clocks is corrected.
+/// Being off by days and years is possible.
 #[test]
 fn an_agent_whose_clock_is_a_century_ahead_waits_and_is_told_of() {
     let running = Running::start();

@@ -1,4 +1,4 @@
-//! What agents say of themselves, and what the status makes of it.
+//! Agents' reports, and the status that follows from them.
 
 use super::{Running, SECRET, frames, json, now};
 use crate::serve::{AgentState, SessionState};
@@ -75,7 +75,7 @@ fn why_a_flow_does_not_run_is_in_the_status() {
     let mut told = report();
     told.sessions[0].running = 3;
     told.sessions[0].faults = vec![fault];
-    // One of another agent's sessions is none of its business.
+    // A report on another agent's session is ignored.
     told.sessions.push(SessionReport {
         name: "elsewhere".parse().unwrap(),
         running: 0,

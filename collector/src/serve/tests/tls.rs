@@ -1,4 +1,4 @@
-//! The agents' listener, asked by a client that does what no agent would.
+//! The agents' listener, tested by a client that does what no agent would.
 
 use super::{PLAN, Running, frames, json, wait_for};
 use crate::identity::{Authority, Catalogue, open, provider};
@@ -212,9 +212,9 @@ fn who_has_no_certificate_can_join_and_do_nothing_else() {
             "{path}"
         );
     }
-    // What people and scripts ask is not there for agents.
+    // The API is not served to agents.
     assert_eq!(ask(STATUS_PATH, None).0, 404);
-    // And agents have nothing to ask where those do.
+    // The uplink is not served where the API is.
     assert_eq!(
         secure
             .running
@@ -230,7 +230,7 @@ fn a_token_lets_one_agent_join_once() {
     let token = secure.token("azure");
     let join =
         |secure: &Secure, token: &str| secure.ask(None, "x", JOIN_PATH, Some(&join_body(token).1));
-    // Of a request that cannot be used the token is not spent.
+    // An unusable request does not use up the token.
     let broken = serde_json::to_vec(&JoinRequest {
         token: token.clone(),
         request: "none".to_owned(),
@@ -289,7 +289,7 @@ fn a_revoked_agent_is_out_at_its_next_request_on_the_same_connection() {
     let out = plan();
     assert!(out.1.contains("was revoked"), "{out:?}");
     assert_eq!(refused(out), (401, ErrorCode::Unauthorized));
-    // It comes back as whoever the next token says.
+    // It comes back as the agent of the next token.
     let again = secure.join("azure");
     assert_eq!(secure.ask(Some(&again), "azure", PLAN_PATH, None).0, 200);
     assert_eq!(secure.ask(Some(&azure), "azure", PLAN_PATH, None).0, 401);
@@ -364,7 +364,7 @@ fn strangers_have_few_places() {
         .map(|_| TcpStream::connect(secure.running.address).unwrap())
         .collect();
     wait_for(|| (secure.status().0.over_limit >= 16).then_some(()));
-    // Who is inside stays.
+    // Open connections of agents stay.
     assert_eq!(known.ask("azure", PLAN_PATH, None).unwrap().0, 200);
     drop(crowd);
     // And the places are free again at once.

@@ -87,7 +87,7 @@ fn a_missing_block_is_found_and_known_when_its_agent_declared_it() {
     assert_eq!((missing.first, missing.last), (3, 3));
     assert_eq!(missing.after, Some(all[2].header.closed.wall));
     assert_eq!(missing.before, all[3].header.closed.wall);
-    // Its probes are not said to be missing beside it.
+    // Its probes do not count as missing in addition.
     let probes = run.probes.values().next().unwrap();
     assert_eq!((probes.missing, probes.explained), (0, 4_000));
 
@@ -123,7 +123,7 @@ fn a_missing_block_is_found_and_known_when_its_agent_declared_it() {
     assert!(found.agents[0].runs[0].missing[0].declared);
     assert_eq!(found.agents[0].declared, 2);
 
-    // Only of a time in which it lies.
+    // Only in a time that includes it.
     let reader = Reader::open(&dir.0).unwrap();
     let earlier = reader
         .audit(Wall::MIN, TWO + Span::from_secs(5), Vec::new())
@@ -137,7 +137,7 @@ fn what_was_deleted_for_its_age_is_not_missing() {
     let all = blocks(6);
     let mut store = store(&dir, &all);
     let until = all[2].header.closed.wall;
-    // Blocks are kept until they came long enough ago, too.
+    // Blocks expire by when they came, too.
     Connection::open(dir.0.join("hopgap.db"))
         .unwrap()
         .execute("UPDATE block SET received = first", [])
@@ -209,7 +209,7 @@ fn frames_of_a_spool_are_stored_or_wait_or_are_missing() {
     let end = write_segment(&spool.0, 2, &all[2..4]);
     write_segment(&spool.0, 3, &all[4..]);
     let read = || SpoolFrames::read(&spool.0).unwrap();
-    // No cursor: all of it waits for being delivered.
+    // Without a cursor everything waits for delivery.
     let found = with_spools(&dir, vec![read()]);
     assert!(found.is_whole(), "{found:?}");
     let of = &found.spools[0];
@@ -267,7 +267,7 @@ fn a_store_of_version_1_is_audited_as_it_is_and_brought_up_to_date() {
         missing.iter().map(|m| m.first).collect()
     };
     assert_eq!(numbers(&audit(&dir)), [1]);
-    // The writer brings it up to date, and what comes then has its checksum.
+    // The writer upgrades the store, and later blocks have checksums.
     let mut store = Store::open(&dir.0).unwrap();
     store.append(&[encoded(&lost)], TWO).unwrap();
     let found = audit(&dir);

@@ -6,8 +6,8 @@ use hopgap_proto::uplink::ClockExchange;
 
 const NOON: i64 = 1_790_000_000_000_000_000;
 
-/// The collector's clock `seconds` after noon, beside one that is `behind` it, in an
-/// exchange of so many milliseconds.
+/// Makes an exchange that took `took` ms at `seconds` after noon on the collector's clock,
+/// with an agent whose clock is `behind` it.
 fn exchange(seconds: i64, behind: i64, took: i64) -> ClockExchange {
     const SECOND: i64 = 1_000_000_000;
     let collector = NOON + seconds * SECOND;
@@ -99,7 +99,7 @@ fn a_store_of_an_older_version_has_none() {
     assert_eq!(reader.newest_clocks().unwrap(), []);
 }
 
-/// A clock that is set more often than differences are told apart: one range holds all.
+/// A clock set more often than the limit of offsets: one range covers all.
 #[test]
 fn no_difference_of_clocks_is_dropped() {
     const BLOCKS: u64 = 4_200;

@@ -28,7 +28,7 @@ fn what_is_older_than_the_retention_goes_and_the_rest_stays() {
     let left = everything(&dir.0);
     assert_eq!(left.keys().map(|k| k.1).collect::<Vec<_>>(), [RunId(2); 2]);
 
-    // An agent whose clock stands in 1970 sends what is old by its clock only.
+    // An agent whose clock is in 1970: its records are old only by that clock.
     let mut old = Session::new(Wall::ZERO).ten_seconds();
     for block in &mut old {
         block.header.key.run = RunId(3);

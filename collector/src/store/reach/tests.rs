@@ -25,10 +25,10 @@ fn how_far_records_are_in_is_known_by_the_newest_blocks() {
     assert_eq!(wall(sender), Some(newest));
     assert!(sender.heard.is_some());
     assert_eq!(wall(reach("azure", Kind::Receptions)), Some(newest));
-    // What it recorded lately of another kind may still be in an open block.
+    // Recent records of another kind may still be in an open block.
     let other = wall(reach("azure", Kind::Probes)).unwrap();
     assert!(other <= newest - HELD, "{other:?}");
     assert!(other >= newest - HELD * 2, "{other:?}");
-    // Of an agent that never came there is nothing.
+    // An agent that never came has no reach.
     assert_eq!(reach("nobody", Kind::Probes), Reach::default());
 }

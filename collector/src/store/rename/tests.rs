@@ -16,7 +16,7 @@ fn a_renamed_agent_keeps_its_history_sealed_or_not_and_whatever_came_under_the_n
         .plan;
     store.adopt_plan(&plan, TWO).unwrap();
     let mut session = Session::new(TWO);
-    // A run of its own, as real ones have.
+    // Each agent has its own run, as in reality.
     let mut ten_seconds = |agent: &str| {
         let [mut probes, _] = session.ten_seconds();
         probes.header.key.run = RunId(77);
@@ -34,7 +34,7 @@ fn a_renamed_agent_keeps_its_history_sealed_or_not_and_whatever_came_under_the_n
     );
     let again = ten_seconds("onprem");
     store.append(&[again], TWO).unwrap();
-    // Between the catalogue's renaming and the store's, the same run delivers.
+    // The same run delivers between the renaming in the catalogue and in the store.
     let mut twice = ten_seconds("dc1");
     store.append(&[twice.clone()], TWO).unwrap();
     twice.header.key.agent = name("onprem");
@@ -55,7 +55,7 @@ fn a_renamed_agent_keeps_its_history_sealed_or_not_and_whatever_came_under_the_n
     assert_eq!(past.sessions[0].from, name("dc1"));
     assert!(past.destination(&past.sessions[1]).is_some(), "to dc1");
 
-    // Again, and of one that nobody knows: nothing.
+    // A repeated renaming, and one of an unknown agent, change nothing.
     store.rename_agent(&name("onprem"), &name("dc1")).unwrap();
     assert_eq!(counts(&everything(&dir.0)).0, 12_000);
     let more = store.append(&[ten_seconds("dc1")], TWO).unwrap();

@@ -22,8 +22,8 @@ fn sealed() -> Dir {
     dir
 }
 
-/// Blocks that are told as lost, with the first and last time at which one was closed, by
-/// agent.
+/// Returns the blocks reported as lost, by agent, with the first and last time at which one
+/// was closed.
 fn lost(runs: &Runs) -> Vec<(String, u32, Wall, Wall)> {
     let mut lost = Vec::new();
     for ((agent, _), rows) in runs {
@@ -40,7 +40,7 @@ fn second(n: i64) -> Wall {
     TWO + Span::from_secs(n)
 }
 
-/// What a file that is not believed leaves: the other side's records, and its loss told.
+/// Asserts that a rejected file leaves the other side's records and a reported loss.
 fn assert_lost(dir: &Dir, probes: bool) {
     let runs = everything(&dir.0);
     let (agent, left) = if probes {

@@ -43,7 +43,7 @@ fn an_agent_that_asks_for_too_much_waits_alone() {
         let near = Duration::from_millis(990)..=Duration::from_millis(1_010);
         assert!(near.contains(&held), "{held:?}");
         assert_eq!(waited(&b).await, Duration::ZERO);
-        // One that would have to wait longer than its patience comes again.
+        // A request that would wait too long is refused and comes again.
         accounts.charge(&a, &rows(ROWS * 10));
         assert!(accounts.wait(&a).await.is_err());
         tokio::time::sleep(Duration::from_secs(10)).await;

@@ -26,7 +26,7 @@ fn one_that_reports_and_does_not_deliver_is_stale() {
     assert_eq!(agent(heard(1, 13, 1)), AgentState::Stale);
     assert_eq!(agent(heard(1, 29, 10)), AgentState::Ok);
     assert_eq!(agent(heard(1, 31, 10)), AgentState::Stale);
-    // A clock that is ahead, or not known, is no reason.
+    // A clock that is ahead or unknown does not make it stale.
     assert_eq!(agent(heard(1, -7_200, 10)), AgentState::Ok);
     let unknown = Heard {
         behind: None,
@@ -99,7 +99,7 @@ fn a_session_is_as_its_sender_says_and_as_its_probes_show() {
         (Ok, Some(&told(7, &[Some(3)])), good, SessionState::Partly),
         (Ok, Some(&told(0, &[None])), good, SessionState::NotRunning),
         (Ok, Some(&told(8, &[None])), good, SessionState::Refused),
-        // What it last said is no news any more.
+        // Its last report is outdated.
         (Down, Some(&told(0, &[None])), good, SessionState::Stale),
         (Down, Some(&told(0, &[None])), None, SessionState::NoData),
     ];

@@ -13,7 +13,7 @@ use tokio::sync::watch as channel;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any test lasts.
 const NEVER: Duration = Duration::from_secs(3_600);
-/// Time enough for a client that does what it should.
+/// Enough time for a client that behaves.
 const SOON: Duration = Duration::from_secs(1);
 
 const BOUNDS: Bounds = Bounds {
@@ -32,7 +32,7 @@ fn within(times: Times) -> Bounds {
     Bounds { times, ..BOUNDS }
 }
 
-/// More than the kernel keeps for a peer that takes nothing.
+/// More than the kernel buffers for a peer that reads nothing.
 const LARGE: usize = 64 << 20;
 
 /// A server with three answers: at once, large, and never.
@@ -206,7 +206,7 @@ fn who_takes_no_answer_and_what_never_gets_one_are_cut() {
     unanswered.write_all(request("/never").as_bytes()).unwrap();
     wait_for_end(&mut unanswered);
     assert_eq!(served.refused(), of_time(1));
-    // It reads nothing until it was cut: then the kernel's rest of the answer is short.
+    // Reads nothing until it is cut; the kernel then has only a part of the answer.
     let mut deaf = served.connect();
     deaf.write_all(request("/large").as_bytes()).unwrap();
     let until = Instant::now() + PATIENCE;
@@ -217,7 +217,7 @@ fn who_takes_no_answer_and_what_never_gets_one_are_cut() {
     let mut rest = Vec::new();
     let _ = deaf.read_to_end(&mut rest);
     assert!(rest.len() < LARGE, "{}", rest.len());
-    // Who takes it gets all of it.
+    // A client that reads gets the whole answer.
     let mut eager = served.connect();
     let close = request("/large").replace("\r\nhost", "\r\nconnection: close\r\nhost");
     eager.write_all(close.as_bytes()).unwrap();
@@ -314,7 +314,7 @@ async fn who_fills_all_places_keeps_others_from_none() {
     let one = from("[2001:db8:1::1]", ours);
     let two = from("[2001:db8:1::2]", ours);
     let three = from("10.0.0.1", "10.0.0.9");
-    // Nobody waits: who comes has a place that is kept for who shows a token.
+    // Nobody waits: the newcomer gets a place that is kept for clients with a token.
     let same_64 = from("[2001:db8:1::3]", ours);
     let full = from("10.0.0.2", "10.0.0.9");
     assert!(same_64.visit().needs_token() && full.visit().needs_token());
