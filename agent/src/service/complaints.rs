@@ -43,7 +43,7 @@ pub(super) struct Failing(BTreeMap<SessionName, (RunFault, Mono)>);
 impl Failing {
     /// Takes the sessions that do not run at `now`. Returns the events to record for them and
     /// for those that run again.
-    pub(super) fn now(
+    pub(super) fn update(
         &mut self,
         failing: &BTreeMap<SessionName, RunFault>,
         now: Mono,
@@ -97,7 +97,7 @@ mod tests {
                 _ => None,
             };
             let now: BTreeMap<_, _> = why.map(|why| (name.clone(), why)).into_iter().collect();
-            for (_, events) in failing.now(&now, at(s)) {
+            for (_, events) in failing.update(&now, at(s)) {
                 for event in events {
                     let EventKind::NotRunning { why, since, .. } = event.kind else {
                         panic!("{event:?}");

@@ -14,14 +14,17 @@ use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, RunFault, SessionName};
 use hopgap_proto::time::{Mono, Span};
 use hopgap_proto::uplink::AgentPart;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, SyncSender, channel};
+use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel};
 use std::thread::JoinHandle;
 use tracing::{error, info, warn};
 
 /// Greatest TTL of traceroutes.
 const MAX_HOPS: u8 = 30;
+
+/// Most records of sessions that do not run that wait for the recorder.
+const MOST_UNTAKEN: usize = 1_000;
 
 /// How long after a changed plan came new and changed sessions begin. A peer that reaches the
 /// collector has the plan by then, and its reflector answers them.
@@ -49,6 +52,8 @@ pub(super) struct Work {
     complained: Vec<String>,
     /// Sessions that do not run.
     failing: Failing,
+    /// Why they do not, until the recorder takes it.
+    untaken: VecDeque<Batch>,
     health: Health,
 }
 
@@ -70,6 +75,7 @@ impl Work {
         Self {
             agent,
             failing: Failing::default(),
+            untaken: VecDeque::new(),
             health,
             records,
             raw: RawSockets::default(),
@@ -104,16 +110,13 @@ impl Work {
             sessions,
             parts,
         } = complaints;
-        for (session, events) in self.failing.now(&sessions, Clock::now()) {
-            let batch = Batch {
+        for (session, events) in self.failing.update(&sessions, Clock::now()) {
+            self.untaken.push_back(Batch {
                 events,
                 ..Batch::of(session)
-            };
-            // Where the recorder is behind, this event is lost; later ones follow.
-            if let Err(error) = self.records.try_send(batch) {
-                warn!("why a session does not run is not recorded: {error}");
-            }
+            });
         }
+        self.hand_over();
         self.health.set(&sessions, parts);
         self.complained = said;
         self.complained.is_empty() && !self.waiting
@@ -122,6 +125,21 @@ impl Work {
     /// When [`Self::follow`] is to be called again, where sessions wait for their beginning.
     pub(super) fn waits_until(&self) -> Option<Mono> {
         self.waiting.then_some(self.begin_at)
+    }
+
+    /// Gives the recorder why sessions do not run. What it has no room for waits for the next
+    /// call; of too many the oldest are dropped.
+    fn hand_over(&mut self) {
+        while let Some(batch) = self.untaken.pop_front() {
+            if let Err(TrySendError::Full(batch)) = self.records.try_send(batch) {
+                self.untaken.push_front(batch);
+                break;
+            }
+        }
+        while self.untaken.len() > MOST_UNTAKEN {
+            self.untaken.pop_front();
+            warn!("why a session did not run is not recorded, the recorder is behind");
+        }
     }
 
     /// Ends everything in order; returns when the last replies are in.

@@ -193,3 +193,28 @@ fn what_a_changed_plan_brings_begins_when_the_peer_can_have_it() {
     let stops = of(EventKind::SessionStopped);
     assert!(stops[0] >= begins, "{stops:?}, {begins:?}");
 }
+
+#[test]
+fn why_a_session_does_not_run_waits_for_a_recorder_that_is_behind() {
+    let (records, batches) = sync_channel(1);
+    let mut work = Work::new("a".parse().unwrap(), records.clone(), Health::default());
+    let mut wrong = plan(free_ports());
+    // RFC 5737: no host has it.
+    wrong.agents[0].address = "192.0.2.77".parse().unwrap();
+    records.send(Batch::default()).unwrap();
+    assert!(!work.follow(&wrong));
+    // The recorder takes what it was given before, and then there is room.
+    assert_eq!(batches.try_iter().count(), 1);
+    assert!(!work.follow(&wrong));
+    let told = events_of(&batches);
+    assert!(
+        matches!(
+            told[..],
+            [Event {
+                kind: EventKind::NotRunning { .. },
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+}
