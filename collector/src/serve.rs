@@ -5,8 +5,9 @@
 //! line and scripts of this host connect to another on the loopback interface, which serves
 //! only the API's. Without TLS one listener serves both.
 //!
-//! One thread runs the HTTP server; one owns the store and does all writing (in the order
-//! of the requests, one transaction each); one seals and expires. A write request is
+//! One thread runs the HTTP server; one owns the store and does all its writing, one
+//! transaction for each request: drills and markers first, then deliveries in their order. One
+//! seals and expires. Others decode deliveries and write `identity.db`. A write request is
 //! answered when its transaction is durable. A stop gives requests up to [`GRACE`] to
 //! finish, and ends the writer last.
 

@@ -98,7 +98,7 @@ pub enum Output {
 pub struct Totals {
     /// Replies given out to probes.
     pub answered: u64,
-    /// Replies given out to traceroute packets.
+    /// Replies given out to traceroute packets and to the packets of path MTU searches.
     pub traced: u64,
     /// How many of both were replies of open mode without a count, because no place was free.
     pub uncounted: u64,

@@ -1,8 +1,9 @@
 //! Sockets and kernel timestamps of the hopgap agent, for Linux.
 //!
 //! All probes, traceroutes and readings of the clocks that measure pass through here. Echo
-//! requests do not: a library sends them. Stamps are the kernel's own (`SO_TIMESTAMPING`, software). Where the kernel gave
-//! none the stamp is `None`; a reading of the clock never replaces it.
+//! requests do not: a library sends them. Stamps are the kernel's own (`SO_TIMESTAMPING`,
+//! software). Where the kernel gave none the stamp is `None`; a reading of the clock never
+//! replaces it.
 //!
 //! - [`echo`]: which ICMP messages the sockets of ICMP echo receive
 //! - [`lanes`]: several sockets on one port, so that a flood fills its own queue only

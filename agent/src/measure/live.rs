@@ -157,7 +157,9 @@ impl Live {
             });
         }
         parts.push(format!("answered {}", self.answered));
-        parts.push(format!("lost {}", self.unanswered));
+        // In an outage the newest are still waited for.
+        let so_far = if down.is_some() { " so far" } else { "" };
+        parts.push(format!("lost {}{so_far}", self.unanswered));
         if self.refused > 0 {
             parts.push(format!("refused here {}", self.refused));
         }
