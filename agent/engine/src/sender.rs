@@ -438,9 +438,9 @@ impl Sender {
         }
     }
 
-    /// Stops waiting: records probes whose reply may still come as unanswered so far. The
-    /// session's last evidence is then less than a timeout after their sending, so analysis
-    /// takes them as pending and calls none of them lost.
+    /// Stops waiting: records the probes still in flight as unanswered. They were sent less than
+    /// a timeout before the session's last evidence, so the analysis treats them as pending and
+    /// not as lost.
     pub fn give_up(&mut self) {
         for flow in &mut self.flows {
             flow.matcher.give_up(&mut self.outputs);

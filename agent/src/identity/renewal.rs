@@ -68,7 +68,7 @@ enum RenewalError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     /// The host joined again meanwhile: that identity counts.
-    #[error("another identity was written meanwhile")]
+    #[error("`hopgap-agent join` wrote a new identity during the renewal; that one is used")]
     Overtaken,
 }
 

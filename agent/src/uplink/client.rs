@@ -69,7 +69,9 @@ pub enum UplinkError {
         remedy: String,
     },
     /// The collector takes no body as large as this one.
-    #[error("the collector takes no delivery of {bytes} bytes; raise its limit")]
+    #[error(
+        "the collector, or a proxy before it, refused a delivery of {bytes} bytes as too large; raise the proxy's limit"
+    )]
     TooLarge {
         /// The body's length.
         bytes: usize,

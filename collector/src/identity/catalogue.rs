@@ -113,7 +113,9 @@ pub enum Unwelcome {
     #[error("the certificate of agent `{0}` was revoked")]
     Revoked(AgentName),
     /// It has expired.
-    #[error("the certificate of agent `{0}` has expired")]
+    #[error(
+        "the certificate of agent `{0}` has expired; let its host join again, with a new token and `--again`"
+    )]
     Expired(AgentName),
 }
 

@@ -28,7 +28,7 @@ pub struct QuotedDatagram<'a> {
     pub tos: u8,
     /// Its whole length, headers included, as its IP header says.
     pub total_len: u32,
-    /// Its UDP header, where it is UDP, not a later fragment, and quoted whole.
+    /// The UDP header; `None` if the packet is not UDP, is a later fragment, or its header is cut.
     pub udp: Option<QuotedUdp>,
     /// What is quoted past the UDP header, or past the IP header where there is
     /// no `udp`. Often empty: a router need quote only eight bytes.

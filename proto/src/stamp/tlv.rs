@@ -148,7 +148,7 @@ impl<'a> Tlvs<'a> {
         Self(extension)
     }
 
-    /// The bytes, TLVs or not.
+    /// All bytes after the base packet, whether they are TLVs or not.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }

@@ -74,8 +74,8 @@ impl Reflector {
         None
     }
 
-    /// Whether [`Reflector::sources`] has changed since this was last asked, other than by
-    /// [`Reflector::set_sessions`].
+    /// Returns whether [`Reflector::sources`] changed since the last call. Changes by
+    /// [`Reflector::set_sessions`] do not count.
     pub fn take_sources_changed(&mut self) -> bool {
         core::mem::take(&mut self.translated.changed)
     }
