@@ -37,7 +37,11 @@ fn a_port_in_use_is_named_with_the_way_to_its_owner() {
                  with `ss -lunp 'sport = :{port}'`"
             )
         };
-        assert_eq!(refusal(&here, "measure 10.0.1.2 --flows 8"), said(50003));
+        // Without the option it would take others.
+        assert_eq!(
+            refusal(&here, "measure 10.0.1.2 --flows 8 --source-port 50000"),
+            said(50003)
+        );
         assert_eq!(
             refusal(&here, "trace 10.0.1.2 --source-port 50003"),
             said(50003)
