@@ -61,7 +61,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut asked: JoinSet<Outcome> = JoinSet::new();
     let mut refused = false;
-    let mut told = Told::default();
+    let mut told = LostEchoes::default();
     for seq in (0..=u16::MAX).cycle() {
         // What was asked is taken while the next request's time has not come.
         loop {
@@ -172,7 +172,7 @@ impl Outcome {
         plan: &EchoPlan,
         records: &SyncSender<Batch>,
         before: bool,
-        told: &mut Told,
+        told: &mut LostEchoes,
     ) -> bool {
         if let (Some(reason), false) = (&self.refused, before) {
             // An unreachable target is silence to its record; the log says why once.
@@ -202,11 +202,11 @@ impl Outcome {
 
 /// Records of echoes that the recorder had no room for, until it takes word of them.
 #[derive(Debug, Default)]
-struct Told {
+struct LostEchoes {
     lost: u32,
 }
 
-impl Told {
+impl LostEchoes {
     fn loss(&self) -> Option<EventKind> {
         (self.lost > 0).then_some(EventKind::RecordsLost { blocks: self.lost })
     }
@@ -218,7 +218,7 @@ fn std_duration(span: Span) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{EchoError, Outcome, Told};
+    use super::{EchoError, LostEchoes, Outcome};
     use crate::recorder::Batch;
     use hopgap_net::clock::Clock;
     use hopgap_proto::plan::EchoPlan;
@@ -237,7 +237,7 @@ mod tests {
             timeout: Span::from_secs(1),
         };
         let (records, taken) = sync_channel(1);
-        let mut told = Told::default();
+        let mut told = LostEchoes::default();
         let mut tell = || {
             let echo = Echo {
                 seq: 0,

@@ -155,12 +155,12 @@ struct Listeners {
 
 #[derive(Default)]
 struct Inbox {
-    waiting: Mutex<VecDeque<Heard>>,
+    waiting: Mutex<VecDeque<ReceivedError>>,
     unread: AtomicU32,
 }
 
 /// An ICMP error that arrived.
-struct Heard {
+struct ReceivedError {
     from: IpAddr,
     stamp: Option<Wall>,
     message: Box<[u8]>,
@@ -249,7 +249,7 @@ fn give(version: Version, received: &IcmpReceived<'_>, listeners: &Mutex<Listene
     for (_, inbox) in listeners.all.values().filter(|(f, _)| f.holds(&error)) {
         let mut waiting = locked(&inbox.waiting);
         if waiting.len() < MOST_WAITING {
-            waiting.push_back(Heard {
+            waiting.push_back(ReceivedError {
                 from: received.from,
                 stamp: received.stamp,
                 message: message.into(),

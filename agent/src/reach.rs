@@ -34,7 +34,7 @@ pub enum Counts {
 
 /// What came of asking an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Reaction {
     /// It answered.
     Answer,
     /// It said that nothing listens on the port.
@@ -55,7 +55,7 @@ pub struct Choice {
     /// Whether it answered, or was reached where that is enough.
     pub answered: bool,
     /// What came of each address, in the order of the resolver.
-    pub heard: Vec<(SocketAddr, Heard)>,
+    pub heard: Vec<(SocketAddr, Reaction)>,
 }
 
 /// Asks each of `addresses`, of which there is at least one, and chooses the first that
@@ -67,18 +67,21 @@ pub fn choose(
     keys: Option<&SessionKeys>,
     counts: Counts,
 ) -> Choice {
-    let mut asked: Vec<Asked> = addresses.iter().map(|a| Asked::new(*a, source)).collect();
+    let mut asked: Vec<Candidate> = addresses
+        .iter()
+        .map(|a| Candidate::new(*a, source))
+        .collect();
     if asked.len() > 1 {
         ask(&mut asked, keys, counts);
     }
     let heard: Vec<_> = asked.iter().map(|a| (a.address, a.heard)).collect();
-    let of = |fits: fn(Heard) -> bool| heard.iter().find(|(_, h)| fits(*h)).map(|(a, _)| *a);
-    let answering = of(|h| h == Heard::Answer).or_else(|| match counts {
-        Counts::RefusalsToo => of(|h| h == Heard::Refusal),
+    let of = |fits: fn(Reaction) -> bool| heard.iter().find(|(_, h)| fits(*h)).map(|(a, _)| *a);
+    let answering = of(|h| h == Reaction::Answer).or_else(|| match counts {
+        Counts::RefusalsToo => of(|h| h == Reaction::Refusal),
         Counts::Replies => None,
     });
     let destination = answering
-        .or_else(|| of(|h| !matches!(h, Heard::Unreachable(_))))
+        .or_else(|| of(|h| !matches!(h, Reaction::Unreachable(_))))
         .unwrap_or(first);
     Choice {
         destination,
@@ -87,23 +90,23 @@ pub fn choose(
     }
 }
 
-struct Asked {
+struct Candidate {
     address: SocketAddr,
     source: Option<IpAddr>,
     socket: Option<UdpSocket>,
     /// When it is asked next; nothing asks it once its fate is known.
     next: Option<Mono>,
-    heard: Heard,
+    heard: Reaction,
 }
 
-impl Asked {
+impl Candidate {
     fn new(address: SocketAddr, source: Option<IpAddr>) -> Self {
         Self {
             address,
             source,
             socket: None,
             next: None,
-            heard: Heard::NotAsked,
+            heard: Reaction::NotAsked,
         }
     }
 
@@ -121,10 +124,10 @@ impl Asked {
         match open() {
             Ok(socket) => {
                 self.socket = Some(socket);
-                self.heard = Heard::Silence;
+                self.heard = Reaction::Silence;
                 self.next = Some(Clock::now());
             }
-            Err(error) => self.heard = Heard::Unreachable(error.kind()),
+            Err(error) => self.heard = Reaction::Unreachable(error.kind()),
         }
     }
 
@@ -138,27 +141,27 @@ impl Asked {
         }
         let mut reply = [0; 256];
         match socket.recv(&mut reply) {
-            Ok(_) => self.heard = Heard::Answer,
+            Ok(_) => self.heard = Reaction::Answer,
             Err(error) if error.kind() != ErrorKind::WouldBlock => said = Some(error),
             Err(_) => {}
         }
         match said.map(|error| error.kind()) {
-            _ if self.heard == Heard::Answer => {}
+            _ if self.heard == Reaction::Answer => {}
             None | Some(ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
-            Some(ErrorKind::ConnectionRefused) => self.heard = Heard::Refusal,
-            Some(kind) => self.heard = Heard::Unreachable(kind),
+            Some(ErrorKind::ConnectionRefused) => self.heard = Reaction::Refusal,
+            Some(kind) => self.heard = Reaction::Unreachable(kind),
         }
         self.socket = None;
     }
 }
 
-fn ask(asked: &mut [Asked], keys: Option<&SessionKeys>, counts: Counts) {
+fn ask(asked: &mut [Candidate], keys: Option<&SessionKeys>, counts: Counts) {
     let request = trace_request(Clock::pair().wall, error_estimate(), keys);
     let began = Clock::now();
     let mut next_begins = began;
     loop {
         let waiting = asked.iter().any(|a| a.socket.is_some());
-        let unasked = asked.iter_mut().find(|a| a.heard == Heard::NotAsked);
+        let unasked = asked.iter_mut().find(|a| a.heard == Reaction::NotAsked);
         match unasked {
             // At once where all before it have failed.
             Some(next) if Clock::now() >= next_begins || !waiting => {
@@ -173,8 +176,8 @@ fn ask(asked: &mut [Asked], keys: Option<&SessionKeys>, counts: Counts) {
             one.turn(&request);
         }
         let decided = asked.iter().any(|a| match a.heard {
-            Heard::Answer => true,
-            Heard::Refusal => counts == Counts::RefusalsToo,
+            Reaction::Answer => true,
+            Reaction::Refusal => counts == Counts::RefusalsToo,
             _ => false,
         });
         if decided || Clock::now() - began >= PATIENCE {
@@ -203,13 +206,13 @@ pub fn told(host: &str, choice: &Choice) -> Option<String> {
     Some(said)
 }
 
-fn words(heard: Heard) -> String {
+fn words(heard: Reaction) -> String {
     match heard {
-        Heard::Answer => "answered, too".to_owned(),
-        Heard::Refusal => "has nothing that listens on the port".to_owned(),
-        Heard::Unreachable(kind) => format!("cannot be sent to ({kind})"),
-        Heard::Silence => "did not answer".to_owned(),
-        Heard::NotAsked => "was not asked".to_owned(),
+        Reaction::Answer => "answered, too".to_owned(),
+        Reaction::Refusal => "has nothing that listens on the port".to_owned(),
+        Reaction::Unreachable(kind) => format!("cannot be sent to ({kind})"),
+        Reaction::Silence => "did not answer".to_owned(),
+        Reaction::NotAsked => "was not asked".to_owned(),
     }
 }
 

@@ -21,7 +21,7 @@ use clocks::Stamps;
 use hopgap_engine::secret::Secret;
 use hopgap_engine::sender::{IcmpError, IcmpOwner, Sender, SenderConfig};
 use hopgap_engine::stall::Watch;
-use hopgap_engine::tracer::{Heard, TracerConfig};
+use hopgap_engine::tracer::{IcmpOutcome, TracerConfig};
 use hopgap_net::NetError;
 use hopgap_net::clock::{Clock, ClockTracker};
 use hopgap_net::probe::{
@@ -533,7 +533,7 @@ impl Session {
                 return;
             }
             if let Some(tracer) = &mut *tracer
-                && tracer.icmp(from, error, at) != Heard::Other
+                && tracer.icmp(from, error, at) != IcmpOutcome::Other
             {
                 return;
             }

@@ -64,7 +64,7 @@ pub fn end_in_order(stop: &Stop, also: AlsoEnds) -> std::io::Result<()> {
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum StopSignal {
     /// SIGINT, as Ctrl-C sends it.
     Interrupt,
     /// SIGTERM.
@@ -88,15 +88,15 @@ impl Handlers {
             stop.request();
             // As shells report an end by a signal: 128 and its number.
             match asked {
-                Asked::Interrupt if insisted => std::process::exit(130),
-                Asked::Terminate if insisted => std::process::exit(143),
-                Asked::Interrupt | Asked::Terminate => insisted = true,
-                Asked::LeftAlone => {}
+                StopSignal::Interrupt if insisted => std::process::exit(130),
+                StopSignal::Terminate if insisted => std::process::exit(143),
+                StopSignal::Interrupt | StopSignal::Terminate => insisted = true,
+                StopSignal::LeftAlone => {}
             }
         }
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> StopSignal {
         let Self {
             interrupt,
             terminate,
@@ -120,13 +120,13 @@ impl Handlers {
             }
         };
         tokio::select! {
-            _ = interrupt.recv() => Asked::Interrupt,
-            _ = terminate.recv() => Asked::Terminate,
-            () = hung_up => Asked::LeftAlone,
+            _ = interrupt.recv() => StopSignal::Interrupt,
+            _ = terminate.recv() => StopSignal::Terminate,
+            () = hung_up => StopSignal::LeftAlone,
             () = left => {
                 // Once is enough.
                 *also = AlsoEnds::Nothing;
-                Asked::LeftAlone
+                StopSignal::LeftAlone
             }
         }
     }

@@ -21,7 +21,7 @@ mod rename;
 mod token;
 
 pub use authority::{Authority, Issued, SigningRequest};
-pub use catalogue::{AgentId, AgentRow, Catalogue, CertificateRow, Known, Unwelcome};
+pub use catalogue::{AgentId, AgentRow, Catalogue, CertificateRow, KnownAgent, Unwelcome};
 pub use error::IdentityError;
 pub use names::{AddressesUnknown, ServerNameText, server_names};
 pub use rename::Renaming;

@@ -55,7 +55,7 @@ pub enum QueryError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// What they belong to.
-    pub of: Whose,
+    pub of: RecordOwner,
     /// The agent that delivered them.
     pub agent: AgentName,
     /// How many there are for that time.
@@ -66,7 +66,7 @@ pub struct LeftOut {
 
 /// What records belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum RecordOwner {
     /// To a session.
     Session(SessionName),
     /// To an agent's echo targets.
@@ -76,8 +76,8 @@ pub enum Whose {
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.of {
-            Whose::Session(session) => write!(f, "Session `{session}`")?,
-            Whose::Echoes => write!(f, "Echoes of agent `{}`", self.agent)?,
+            RecordOwner::Session(session) => write!(f, "Session `{session}`")?,
+            RecordOwner::Echoes => write!(f, "Echoes of agent `{}`", self.agent)?,
         }
         write!(
             f,
@@ -113,7 +113,7 @@ impl Budget {
         &mut self,
         size: Size,
         planned: u64,
-        of: impl FnOnce() -> (Whose, AgentName),
+        of: impl FnOnce() -> (RecordOwner, AgentName),
     ) -> Result<bool, QueryError> {
         let may = planned.saturating_mul(MORE_THAN_PLANNED);
         // Records far beyond the plan get only a share, to leave memory for those read later.
@@ -221,7 +221,7 @@ fn echo_records(
         for (from, to) in &stretches {
             size = size + reader.echoes_size(agent, *from, *to)?;
         }
-        if !budget.admit(size, planned, || (Whose::Echoes, agent.clone()))? {
+        if !budget.admit(size, planned, || (RecordOwner::Echoes, agent.clone()))? {
             continue;
         }
         for (from, to) in stretches {
@@ -261,7 +261,7 @@ fn records_by(
     for stretch in stretches {
         size = size + reader.size_by(&session.name, agent, kinds, *stretch)?;
     }
-    let of = || (Whose::Session(session.name.clone()), agent.clone());
+    let of = || (RecordOwner::Session(session.name.clone()), agent.clone());
     if !budget.admit(size, planned, of)? {
         return Ok(runs);
     }

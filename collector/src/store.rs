@@ -36,7 +36,7 @@ pub(crate) use aside::is_different;
 pub use aside::{Aside, Delivered};
 pub use block::{Incoming, Kind, Tally};
 pub use clock::ClockRow;
-pub use command::{Asked, CommandId, CommandIdError};
+pub use command::{CommandId, CommandIdError, CommandTicket};
 pub use drill::{Drill, Marker, MarkerKind};
 pub use error::StoreError;
 pub use expire::Expired;

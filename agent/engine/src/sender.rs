@@ -34,7 +34,7 @@ use hopgap_proto::stamp::{
 };
 use hopgap_proto::time::{Mono, Span, Wall};
 use matcher::{Matcher, Waits};
-use owed::Owed;
+use owed::UnansweredProbes;
 use std::collections::VecDeque;
 
 /// A deadline at most this long before the next send waits for that send's waking.
@@ -199,7 +199,13 @@ impl Sender {
         let flows = (0..config.flows.max(1))
             .map(|i| Flow {
                 closed: false,
-                matcher: Matcher::new(FlowIndex(i), first, interval, waits, Owed::of(config.flows)),
+                matcher: Matcher::new(
+                    FlowIndex(i),
+                    first,
+                    interval,
+                    waits,
+                    UnansweredProbes::of(config.flows),
+                ),
                 newest: None,
             })
             .collect();

@@ -134,7 +134,7 @@ pub struct TraceError<'a> {
 
 /// What became of an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum IcmpOutcome {
     /// It answers a traceroute packet of this flow.
     Answer(FlowIndex),
     /// It claims to answer a traceroute packet, but matches none; it is counted.
@@ -267,9 +267,9 @@ impl Tracer {
     }
 
     /// Handles an ICMP error that quotes a packet with the addresses and ports of this flow.
-    pub fn handle_icmp(&mut self, flow: FlowIndex, error: &TraceError<'_>) -> Heard {
+    pub fn handle_icmp(&mut self, flow: FlowIndex, error: &TraceError<'_>) -> IcmpOutcome {
         let Some(kind) = reply_kind(error) else {
-            return Heard::Other;
+            return IcmpOutcome::Other;
         };
         let quoted = &error.quoted;
         let ssid = quoted_ssid(quoted.payload, self.config.keys.is_some());
@@ -277,10 +277,10 @@ impl Tracer {
         let seq = quoted.payload.first_chunk();
         let seq = seq.map(|bytes| Seq(u32::from_be_bytes(*bytes)));
         if ssid.is_some_and(|ssid| ssid.0 != own) || seq.is_some_and(is_size_probe) {
-            return Heard::Other;
+            return IcmpOutcome::Other;
         }
         let Some(tracer) = self.flows.get_mut(usize::from(flow.0)) else {
-            return Heard::Other;
+            return IcmpOutcome::Other;
         };
         let answer = Answer {
             from: error.from,
@@ -289,16 +289,18 @@ impl Tracer {
         };
         let unfit = match tracer.quoted(quoted) {
             Some(id) => match tracer.answered(id, answer, &mut self.shared) {
-                Ok(()) => return Heard::Answer(flow),
+                Ok(()) => return IcmpOutcome::Answer(flow),
                 Err(unfit) => unfit,
             },
             // Without a quoted SSID it may be a probe's: those leave with TTL 255, which no
             // path uses up.
-            None if ssid.is_none() && kind != HopReplyKind::TimeExceeded => return Heard::Other,
+            None if ssid.is_none() && kind != HopReplyKind::TimeExceeded => {
+                return IcmpOutcome::Other;
+            }
             None => UnfitIcmp::Trace,
         };
         self.unfit.count(unfit);
-        Heard::Unfit
+        IcmpOutcome::Unfit
     }
 
     /// Handles an ICMP error as a raw socket gives it, sent by `from`, arrived at `at`.
@@ -307,17 +309,17 @@ impl Tracer {
         from: IpAddr,
         error: &hopgap_proto::icmp::IcmpError<'_>,
         at: Mono,
-    ) -> Heard {
+    ) -> IcmpOutcome {
         let quoted = &error.quoted;
         let Some(udp) = quoted.udp else {
-            return Heard::Other;
+            return IcmpOutcome::Other;
         };
         let (source, target) = (self.config.source, self.config.target);
         let from_here = quoted.source == source.ip();
         let to_there = quoted.destination == target.ip() && udp.destination_port == target.port();
         let flow = udp.source_port.checked_sub(source.port());
         let (true, true, Some(Ok(flow))) = (from_here, to_there, flow.map(u8::try_from)) else {
-            return Heard::Other;
+            return IcmpOutcome::Other;
         };
         let error = TraceError {
             from,

@@ -99,25 +99,29 @@ impl Family {
 }
 
 /// A property of a received packet, from a control message.
-pub(crate) enum Said {
+pub(crate) enum PacketField {
     Ttl(Option<u8>),
     Tos(Option<u8>),
     To(Option<IpAddr>),
 }
 
 /// Reads a control message of either family; `None` for any other.
-pub(crate) fn said(control: &Control<'_>) -> Option<Said> {
+pub(crate) fn said(control: &Control<'_>) -> Option<PacketField> {
     Some(match (control.level, control.kind) {
         (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
-            Said::Ttl(control.small())
+            PacketField::Ttl(control.small())
         }
         (libc::SOL_IP, libc::IP_TOS) | (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
-            Said::Tos(control.small())
+            PacketField::Tos(control.small())
         }
         // in_pktinfo: interface, local address, destination address.
-        (libc::SOL_IP, libc::IP_PKTINFO) => Said::To(control.data.get(8..12).and_then(name::ip)),
+        (libc::SOL_IP, libc::IP_PKTINFO) => {
+            PacketField::To(control.data.get(8..12).and_then(name::ip))
+        }
         // in6_pktinfo: destination address, interface.
-        (libc::SOL_IPV6, libc::IPV6_PKTINFO) => Said::To(control.data.get(..16).and_then(name::ip)),
+        (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+            PacketField::To(control.data.get(..16).and_then(name::ip))
+        }
         _ => return None,
     })
 }

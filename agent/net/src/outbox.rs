@@ -34,12 +34,12 @@ pub(crate) struct Outbox {
     stamping: Granted,
     /// Whether the transmit stamps that `stamping` grants are on.
     taking: bool,
-    letters: Vec<Letter>,
+    letters: Vec<Envelope>,
 }
 
 /// A packet's envelope.
 #[derive(Clone, Copy)]
-struct Letter {
+struct Envelope {
     token: SendToken,
     name: Name,
     control: Outgoing,
@@ -170,7 +170,7 @@ impl Outbox {
         }
     }
 
-    fn address(&mut self, name: Name, mut control: Outgoing) -> Letter {
+    fn address(&mut self, name: Name, mut control: Outgoing) -> Envelope {
         let token = self.tokens.take();
         if self.taking
             && self.stamping.flags() & libc::SOF_TIMESTAMPING_OPT_ID != 0
@@ -178,7 +178,7 @@ impl Outbox {
         {
             control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &id.to_ne_bytes());
         }
-        Letter {
+        Envelope {
             token,
             name,
             control,
@@ -189,7 +189,7 @@ impl Outbox {
         &mut self,
         fd: BorrowedFd<'_>,
         bytes: &[u8],
-        letter: &Letter,
+        letter: &Envelope,
     ) -> Result<SendToken, Refusal> {
         let packet = Packet {
             bytes,

@@ -9,7 +9,7 @@ pub use crate::token::SendToken;
 
 use crate::error::NetError;
 use crate::error_queue;
-use crate::family::{self, Family, Opt, Said};
+use crate::family::{self, Family, Opt, PacketField};
 use crate::outbox::Outbox;
 use crate::overflow::Overflow;
 use crate::refusal;
@@ -409,9 +409,9 @@ fn decode<'a>(
                 }
             }
             _ => match family::said(&control) {
-                Some(Said::Ttl(ttl)) => received.ttl = ttl,
-                Some(Said::Tos(tos)) => received.tos = tos,
-                Some(Said::To(to)) => received.to = to,
+                Some(PacketField::Ttl(ttl)) => received.ttl = ttl,
+                Some(PacketField::Tos(tos)) => received.tos = tos,
+                Some(PacketField::To(to)) => received.to = to,
                 None => {}
             },
         }

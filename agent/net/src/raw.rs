@@ -4,7 +4,7 @@
 use crate::error::NetError;
 use crate::error_queue::{self, ErrorMessage};
 pub use crate::family::Family;
-use crate::family::{self, Said};
+use crate::family::{self, PacketField};
 use crate::outbox::{Outbox, TxStamps};
 use crate::refusal::Refusal;
 use crate::sys;
@@ -203,7 +203,7 @@ impl IcmpSocket {
             for control in message.controls() {
                 if batch::holds_stamps(control.level, control.kind) {
                     received.stamp = batch::stamp(control.data);
-                } else if let Some(Said::Ttl(ttl)) = family::said(&control) {
+                } else if let Some(PacketField::Ttl(ttl)) = family::said(&control) {
                     received.ttl = ttl;
                 }
             }

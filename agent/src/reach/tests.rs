@@ -1,4 +1,4 @@
-use super::{Choice, Counts, Heard, choose, told};
+use super::{Choice, Counts, Reaction, choose, told};
 use std::net::{SocketAddr, UdpSocket};
 
 /// Answers every packet with itself, for as long as the test runs.
@@ -33,7 +33,7 @@ fn the_first_that_answers_is_chosen_and_the_others_are_told() {
     assert_eq!(chosen.destination, open);
     assert_eq!(
         chosen.heard.iter().map(|(_, h)| *h).collect::<Vec<_>>(),
-        [Heard::Refusal, Heard::Silence, Heard::Answer]
+        [Reaction::Refusal, Reaction::Silence, Reaction::Answer]
     );
     let said = told("far", &chosen).unwrap();
     assert!(
@@ -58,7 +58,7 @@ fn where_none_answers_it_is_one_that_can_be_sent_to() {
     let closed = closed();
     let chosen = choice(&[nowhere, closed], Counts::Replies);
     assert_eq!(chosen.destination, closed);
-    assert!(matches!(chosen.heard[0].1, Heard::Unreachable(_)));
+    assert!(matches!(chosen.heard[0].1, Reaction::Unreachable(_)));
     let said = told("far", &chosen).unwrap();
     assert!(
         said.contains("no address answered, going to 127.0.0.1"),

@@ -5,7 +5,7 @@ use super::Flow;
 use crate::icmp::RawFamily;
 use hopgap_engine::packet::Quoted;
 use hopgap_engine::sender::TraceReply;
-use hopgap_engine::tracer::{Heard, TraceError, TraceTransmit, Tracer, TracerConfig};
+use hopgap_engine::tracer::{IcmpOutcome, TraceError, TraceTransmit, Tracer, TracerConfig};
 use hopgap_net::clock::Clock;
 use hopgap_net::probe::{IcmpMessage, Outgoing};
 use hopgap_net::raw::RawPacket;
@@ -122,7 +122,7 @@ impl TraceShell {
     }
 
     /// Takes an error from the raw sockets.
-    pub(super) fn icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) -> Heard {
+    pub(super) fn icmp(&mut self, from: IpAddr, error: &IcmpError<'_>, at: Mono) -> IcmpOutcome {
         self.tracer.handle_raw_icmp(from, error, at)
     }
 

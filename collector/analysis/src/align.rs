@@ -20,8 +20,8 @@ mod stalls;
 mod steady;
 mod timeline;
 
-use heard::Heard;
-pub(crate) use join::{Beyond, Coverage, HeldBack, LogEvent, ReflectorLog, Whose};
+use heard::SignsOfLife;
+pub(crate) use join::{Beyond, Coverage, HeldBack, LogEvent, PacketOwner, ReflectorLog};
 pub(crate) use reference::Placed;
 pub(crate) use stalls::{STALL, Stall, Stalls};
 pub(crate) use timeline::Timeline;
@@ -217,7 +217,7 @@ impl Session<'_> {
 
 /// Puts the records of every session of the plan together, on one clock.
 pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
-    let heard = Heard::of(input);
+    let heard = SignsOfLife::of(input);
     let mut sessions: Vec<Session<'_>> = input
         .plan
         .sessions
@@ -245,7 +245,7 @@ pub(crate) fn sessions(input: &Input) -> (Vec<Session<'_>>, Placed) {
 fn session<'a>(
     plan: &'a SessionPlan,
     records: &[&'a SessionRecords],
-    heard: &Heard<'a>,
+    heard: &SignsOfLife<'a>,
     window: Option<(Wall, Wall)>,
 ) -> Session<'a> {
     let mut by_run: BTreeMap<(RunId, &AgentName), Vec<&SenderRun>> = BTreeMap::new();

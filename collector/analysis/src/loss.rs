@@ -32,7 +32,8 @@
 //!   gives nothing.
 
 use crate::align::{
-    Coverage, FlowRun, HeldBack, Logged, ReflectorLog, Run, STALL, Sample, Session, Timeline, Whose,
+    Coverage, FlowRun, HeldBack, Logged, PacketOwner, ReflectorLog, Run, STALL, Sample, Session,
+    Timeline,
 };
 use crate::findings::{Counts, DirectionSource};
 use crate::stretches::{FirstOf, Stretches};
@@ -289,7 +290,7 @@ impl Overflow {
 
 /// Probes that the reflecting host held back without logging each.
 fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
-    for whose in [Whose::Its, Whose::Perhaps] {
+    for whose in [PacketOwner::Its, PacketOwner::Perhaps] {
         let stretches: Vec<&HeldBack> = log.held_back.iter().filter(|h| h.whose == whose).collect();
         if !stretches.is_empty() {
             held_back_in(run, index, log, &stretches);
@@ -346,8 +347,8 @@ impl HeldBack {
     fn accounts_for(&self, sent: u64, silent: u64) -> bool {
         let edges = self.count.div_ceil(20);
         match self.whose {
-            Whose::Its => silent <= self.count,
-            Whose::Perhaps => silent <= self.count + edges && self.count <= 2 * sent + edges,
+            PacketOwner::Its => silent <= self.count,
+            PacketOwner::Perhaps => silent <= self.count + edges && self.count <= 2 * sent + edges,
         }
     }
 }

@@ -44,7 +44,7 @@ use crate::loss::{Fate, len};
 use crate::schema::{Nanos, Utc};
 use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Mono, Span};
-use timed::{Said, Seen};
+use timed::{Delivery, Seen};
 
 /// A reply that leaves this soon after its probe was sent left when it was sent, as far as
 /// reports name instants. Later ones (a queue on the way out, a reflector that stood still) are
@@ -187,7 +187,7 @@ impl Line<'_> {
         let passed = members.last()?.goods - members.first()?.goods;
         let first = members.iter().map(|p| p.first).min()?;
         let last = members.iter().map(|p| p.last).max()?;
-        let is_good = |i: &usize| self.seen.get(*i).is_some_and(|s| s.said == Said::Good);
+        let is_good = |i: &usize| self.seen.get(*i).is_some_and(|s| s.said == Delivery::Good);
         let before = (0..first).rev().find(is_good);
         let after = (last + 1..self.seen.len()).find(is_good);
         let good_before = before.and_then(|i| self.seen.get(i));
@@ -257,10 +257,10 @@ impl Line<'_> {
     /// What is known of why it failed.
     fn cause(&self, first: usize, last: usize) -> Option<OutageCause> {
         let refusals = self.seen.get(first..=last)?.iter();
-        let mut refusals = refusals.filter(|s| matches!(s.said, Said::Refused(_)));
+        let mut refusals = refusals.filter(|s| matches!(s.said, Delivery::Refused(_)));
         let first = refusals.next()?;
         let last = refusals.next_back().unwrap_or(first);
-        let Said::Refused(errno) = first.said else {
+        let Delivery::Refused(errno) = first.said else {
             return None;
         };
         let at = |s: &Seen| Utc(self.run.timeline.utc(s.at));
@@ -287,7 +287,7 @@ fn periods(seen: &[Seen], order: &[usize]) -> Vec<Period> {
         let Some(s) = seen.get(i) else {
             continue;
         };
-        if s.said == Said::Good {
+        if s.said == Delivery::Good {
             open = false;
             goods += 1;
             continue;
@@ -308,7 +308,7 @@ fn periods(seen: &[Seen], order: &[usize]) -> Vec<Period> {
         };
         period.first = period.first.min(i);
         period.last = period.last.max(i);
-        if s.said == Said::Lost {
+        if s.said == Delivery::Lost {
             let first = period.lost_between.map_or(i, |(first, _)| first);
             period.lost_between = Some((first, i));
             period.lost += 1;

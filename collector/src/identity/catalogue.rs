@@ -94,7 +94,7 @@ impl fmt::Display for AgentId {
 
 /// The agent that a valid certificate belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownAgent {
     /// The agent.
     pub id: AgentId,
     /// Its name now.
@@ -205,7 +205,7 @@ impl Catalogue {
         &self,
         certificate: Fingerprint,
         now: Wall,
-    ) -> Result<Result<Known, Unwelcome>, IdentityError> {
+    ) -> Result<Result<KnownAgent, Unwelcome>, IdentityError> {
         let mut statement = self.db.prepare_cached(
             "SELECT agent.id, agent.name, expires, revoked FROM certificate
              JOIN agent ON agent.id = certificate.agent WHERE fingerprint = ?1",
@@ -224,7 +224,7 @@ impl Catalogue {
             None => Err(Unwelcome::Unknown),
             Some((_, name, _, Some(_))) => Err(Unwelcome::Revoked(name)),
             Some((_, name, expires, None)) if expires <= now => Err(Unwelcome::Expired(name)),
-            Some((id, name, _, None)) => Ok(Known {
+            Some((id, name, _, None)) => Ok(KnownAgent {
                 former: self.former(&id)?,
                 id,
                 name,
@@ -245,7 +245,7 @@ impl Catalogue {
     /// # Errors
     ///
     /// [`IdentityError::TooMany`], or when the database fails.
-    pub fn may_renew(&self, known: &Known, now: Wall) -> Result<(), IdentityError> {
+    pub fn may_renew(&self, known: &KnownAgent, now: Wall) -> Result<(), IdentityError> {
         let valid: i64 = self.db.query_row(
             "SELECT count(*) FROM certificate
              WHERE agent = ?1 AND revoked IS NULL AND expires > ?2",

@@ -78,13 +78,13 @@ impl Levels {
 
 /// How far the collector's clock was ahead of a run's monotonic clock, from an instant on.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct MonoOffset {
     from: Mono,
     least: Span,
     most: Span,
 }
 
-impl Told {
+impl MonoOffset {
     fn of(row: &ClockRow) -> Self {
         let since = Span::from_nanos(row.at.mono.as_nanos());
         Self {
@@ -125,7 +125,7 @@ pub(super) struct Clocks {
     rows: Vec<ClockRow>,
     /// How far the collector's clock was ahead of each run's monotonic clock, ordered by time.
     /// The first also holds for all time before it.
-    told: BTreeMap<(AgentName, RunId), Vec<Told>>,
+    told: BTreeMap<(AgentName, RunId), Vec<MonoOffset>>,
     levels: BTreeMap<AgentName, Levels>,
 }
 
@@ -137,17 +137,17 @@ impl Clocks {
     /// When the store fails.
     pub(super) fn read(reader: &Reader, from: Wall, to: Wall) -> Result<Self, StoreError> {
         let rows = reader.clocks(from, to)?;
-        let mut told: BTreeMap<(AgentName, RunId), Vec<Told>> = BTreeMap::new();
+        let mut told: BTreeMap<(AgentName, RunId), Vec<MonoOffset>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.earliest <= row.latest) {
             let of_run = told.entry((row.agent.clone(), row.run)).or_default();
-            of_run.push(Told::of(row));
+            of_run.push(MonoOffset::of(row));
         }
         for of_run in told.values_mut() {
-            *of_run = Told::stretches(std::mem::take(of_run));
+            *of_run = MonoOffset::stretches(std::mem::take(of_run));
         }
         let mut ranges: BTreeMap<AgentName, Vec<(Span, Span)>> = BTreeMap::new();
         for ((agent, run), stretches) in &told {
-            for (i, Told { least, most, .. }) in stretches.iter().enumerate() {
+            for (i, MonoOffset { least, most, .. }) in stretches.iter().enumerate() {
                 let at = |wall: Wall, ahead: Span| Mono::from_nanos(wall.as_nanos()) - ahead;
                 let mut then = (at(from - AROUND, *most), at(to + AROUND, *least));
                 if let Some(this) = stretches.get(i).filter(|_| i > 0) {

@@ -1,4 +1,4 @@
-use super::{LeftOut, QueryError, Whose, has_records, read};
+use super::{LeftOut, QueryError, RecordOwner, has_records, read};
 use crate::store::tests::{Dir, Session, encoded};
 use crate::store::{Incoming, Reader, Store};
 use hopgap_proto::plan::Plan;
@@ -101,7 +101,7 @@ fn a_session_with_far_more_records_than_planned_is_left_out_and_no_other() {
     let [left_out] = &read.left_out[..] else {
         panic!("{:?}", read.left_out);
     };
-    assert_eq!(left_out.of, Whose::Session("own".parse().unwrap()));
+    assert_eq!(left_out.of, RecordOwner::Session("own".parse().unwrap()));
     assert_eq!(left_out.records, 4 * MAX_ROWS as u64);
     // 4 flows, a probe each 10 ms, over 20 s and two minutes at each side.
     assert_eq!(left_out.planned, 26_000 * 4 + 10_000);
@@ -155,7 +155,7 @@ fn what_the_plan_makes_is_refused_as_a_whole_with_a_remedy() {
     );
     // Echoes of an agent that made far too many are left out alone.
     let left = LeftOut {
-        of: Whose::Echoes,
+        of: RecordOwner::Echoes,
         agent: "mallory".parse().unwrap(),
         records: 9,
         planned: 1,
@@ -181,7 +181,10 @@ fn another_agents_own_events_cost_a_session_nothing() {
     assert!(of_out.sender.iter().all(|run| run.events.is_empty()));
     // They are read with its own session alone.
     assert_eq!(read.left_out.len(), 1, "{:?}", read.left_out);
-    assert_eq!(read.left_out[0].of, Whose::Session("own".parse().unwrap()));
+    assert_eq!(
+        read.left_out[0].of,
+        RecordOwner::Session("own".parse().unwrap())
+    );
 }
 
 /// The two agents of session `out`.

@@ -73,7 +73,7 @@ pub(super) async fn let_in(
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let plan = app.plan.borrow().clone();
-    let asked = Asked {
+    let asked = RequestContext {
         ends,
         method: &head.method,
         uri: &head.uri,
@@ -115,7 +115,7 @@ pub(super) fn asking(head: &Parts) -> Asking {
         return Asking::Page;
     }
     let names_this_host = head.extensions.get::<Ends>().is_some_and(|ends| {
-        let asked = Asked {
+        let asked = RequestContext {
             ends: *ends,
             method: &head.method,
             uri: &head.uri,
@@ -132,14 +132,14 @@ pub(super) fn asking(head: &Parts) -> Asking {
 
 /// The parts of a request that access depends on, and the two ends of its connection.
 #[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
+struct RequestContext<'a> {
     ends: Ends,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     fn judge(&self, plan: &CollectorPlan) -> Result<(), Failure> {
         self.not_across_sites()?;
         let needed = Right::for_method(self.method);

@@ -19,7 +19,7 @@
 
 use super::delivery::TakenBody;
 use super::health::{
-    AgentState, DiskBody, Heard, InUseBody, SessionState, Tally, judge_agent, judge_session,
+    AgentSigns, AgentState, DiskBody, InUseBody, SessionState, Tally, judge_agent, judge_session,
 };
 use super::limits::RefusedBody;
 use super::metrics::{METRICS_PATH, metrics};
@@ -30,7 +30,7 @@ use super::writer::WriterBody;
 use super::{App, Shared, access};
 use crate::clock;
 use crate::store::{
-    Asked, ClockRow, CommandId, Drill, Marker, MarkerKind, Reader, Store, StoreError,
+    ClockRow, CommandId, CommandTicket, Drill, Marker, MarkerKind, Reader, Store, StoreError,
 };
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -425,7 +425,7 @@ pub(super) fn agents(
             .zip(reported.as_ref())
             .map(|(newest, (at, report))| (report.at_ns - newest) + (now - *at));
         let silent = last_seen.map(|at| now - at);
-        let heard = Heard {
+        let heard = AgentSigns {
             silent,
             behind,
             block: reported.as_ref().map(|(_, report)| report.block),
@@ -565,11 +565,11 @@ async fn mark(
 async fn command<T: Send + 'static>(
     app: &App,
     (id, until): (Option<CommandId>, Option<TimeText>),
-    work: impl FnOnce(&mut Store, Asked<'_>) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnOnce(&mut Store, CommandTicket<'_>) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Failure> {
     let until = until.map_or_else(|| clock::now() + COMMAND_TIME, |t| t.0);
     let done = app.writer.run_first(move |store| {
-        let asked = Asked {
+        let asked = CommandTicket {
             id: id.as_ref(),
             until,
             // Read when the writer reaches the command.

@@ -8,7 +8,8 @@ use super::uplink::{let_in, read_body};
 use super::writer::Writer;
 use crate::clock;
 use crate::identity::{
-    Authority, Catalogue, IdentityError, Issued, Known, SigningRequest, TokenRefusal, Unwelcome,
+    Authority, Catalogue, IdentityError, Issued, KnownAgent, SigningRequest, TokenRefusal,
+    Unwelcome,
 };
 use axum::Json;
 use axum::extract::{Request, State};
@@ -61,7 +62,11 @@ impl Identities {
     }
 
     /// Returns the agent that a certificate belongs to.
-    pub(super) fn look_up(&self, certificate: Fingerprint, now: Wall) -> Result<Known, Failure> {
+    pub(super) fn look_up(
+        &self,
+        certificate: Fingerprint,
+        now: Wall,
+    ) -> Result<KnownAgent, Failure> {
         let found = lock(&self.look).look_up(certificate, now)?;
         found.map_err(|why| unwelcome(&why))
     }

@@ -41,13 +41,13 @@ pub(super) struct Refusals(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     /// Ordered by the time of the last refusal.
-    known: VecDeque<Known>,
+    known: VecDeque<Remembered>,
     /// When lines were logged, the newest last.
     said: VecDeque<Wall>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Remembered {
     body: RefusalBody,
     said: Option<Wall>,
 }
@@ -80,7 +80,7 @@ impl Refusals {
         if inner.known.len() >= REMEMBERED {
             inner.known.pop_front();
         }
-        inner.known.push_back(Known {
+        inner.known.push_back(Remembered {
             body: RefusalBody {
                 agent: agent.to_string(),
                 peer,
@@ -109,7 +109,7 @@ impl Refusals {
     }
 }
 
-impl Known {
+impl Remembered {
     fn is(&self, agent: &AgentName, peer: IpAddr) -> bool {
         self.body.agent == agent.as_str() && self.body.peer == peer
     }

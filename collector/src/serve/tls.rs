@@ -100,18 +100,18 @@ impl ResolvesServerCert for Certificate {
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
     certificate: Arc<Certificate>,
-    made: Made,
+    made: CertificateInfo,
 }
 
 /// The names, time and life that a certificate was made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Made {
+pub(super) struct CertificateInfo {
     names: Vec<ServerNameText>,
     at: Wall,
     life: Span,
 }
 
-impl Made {
+impl CertificateInfo {
     /// Whether a new certificate is due: after two thirds of its life, where the names changed,
     /// or where the clock was set back to before its making.
     pub(super) fn is_over(&self, names: &[ServerNameText], now: Wall) -> bool {
@@ -129,7 +129,7 @@ impl Tls {
             );
             error.known
         });
-        let made = Made {
+        let made = CertificateInfo {
             names,
             at: clock::now(),
             life: plan.settings.certificate_life,
@@ -189,7 +189,7 @@ impl Tls {
                             .0
                             .write()
                             .unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
-                        made = Made {
+                        made = CertificateInfo {
                             names,
                             at: now,
                             life,
@@ -320,14 +320,14 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use super::Made;
+    use super::CertificateInfo;
     use hopgap_proto::time::{Span, Wall};
 
     #[test]
     fn the_collectors_own_certificate_is_renewed_in_time_and_for_new_names() {
         let at = |seconds| Wall::ZERO + Span::from_secs(seconds);
         let names = |text: &str| vec![text.parse().unwrap()];
-        let made = Made {
+        let made = CertificateInfo {
             names: names("10.1.11.10"),
             at: at(1000),
             life: Span::from_secs(90),

@@ -134,7 +134,7 @@ pub struct DamagedBlock {
 
 /// What the events of one run report.
 #[derive(Default)]
-struct Said {
+struct RunEvents {
     /// Lost blocks: when the first (where known) and the last of them were closed.
     lost: Vec<(Option<Wall>, Wall)>,
     /// Least number of lost blocks.
@@ -163,7 +163,7 @@ impl Reader {
         let tx = self.db.unchecked_transaction()?;
         let runs = runs(&tx)?;
         let sessions = sessions(&tx)?;
-        let mut said: BTreeMap<i64, Said> = BTreeMap::new();
+        let mut said: BTreeMap<i64, RunEvents> = BTreeMap::new();
         let mut found: Vec<(RunAudit, Vec<Entry>)> = Vec::new();
         let owners = runs.iter().map(|run| (run.id, run.agent)).collect();
         let mut senders = probes::Senders::new(from, to, owners);
@@ -299,7 +299,7 @@ fn agents(
     reader: &Reader,
     runs: &[RunEntry],
     found: Vec<(RunAudit, Vec<Entry>)>,
-    said: &BTreeMap<i64, Said>,
+    said: &BTreeMap<i64, RunEvents>,
 ) -> Result<Vec<AgentAudit>, StoreError> {
     let mut by_agent: BTreeMap<&AgentName, Vec<RunAudit>> = BTreeMap::new();
     for (run, (audit, _)) in runs.iter().zip(found) {
@@ -326,7 +326,7 @@ fn agents(
 }
 
 /// Notes the losses and session starts that a block's events report.
-fn note(said: &mut Said, entry: &Entry, block: &Block) {
+fn note(said: &mut RunEvents, entry: &Entry, block: &Block) {
     let BlockBody::Events(events) = &block.body else {
         return;
     };

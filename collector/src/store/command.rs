@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for CommandId {
 
 /// The id and deadline of a command, and the present time.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct CommandTicket<'a> {
     /// Its id; a command without one is executed each time.
     pub id: Option<&'a CommandId>,
     /// The deadline: after it the command is not executed.
@@ -67,9 +67,9 @@ pub struct Asked<'a> {
     pub now: Wall,
 }
 
-impl Asked<'_> {
+impl CommandTicket<'_> {
     /// Makes one without an id and without a deadline.
-    pub(super) fn plainly(now: Wall) -> Self {
+    pub(super) fn without_deadline(now: Wall) -> Self {
         Self {
             id: None,
             until: Wall::MAX,
@@ -99,7 +99,7 @@ impl Store {
     /// another command's; when the database fails. Then nothing was done.
     pub(super) fn once<T: Serialize + DeserializeOwned>(
         &mut self,
-        Asked { id, until, now }: Asked<'_>,
+        CommandTicket { id, until, now }: CommandTicket<'_>,
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -147,7 +147,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, CommandId};
+    use super::{CommandId, CommandTicket};
     use crate::store::tests::{Dir, TWO};
     use crate::store::{Marker, MarkerKind, Reader, Store, StoreError};
     use hopgap_proto::time::Span;
@@ -156,8 +156,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn asked(id: &CommandId, seconds: i64) -> Asked<'_> {
-        Asked {
+    fn asked(id: &CommandId, seconds: i64) -> CommandTicket<'_> {
+        CommandTicket {
             id: Some(id),
             until: TWO + Span::from_secs(10),
             now: TWO + Span::from_secs(seconds),
@@ -215,7 +215,7 @@ mod tests {
         let late = id("late");
         for asked in [
             asked(&late, 11),
-            Asked {
+            CommandTicket {
                 id: None,
                 ..asked(&late, 11)
             },

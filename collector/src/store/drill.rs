@@ -1,6 +1,6 @@
 //! Drills and the notes that people make during them.
 
-use super::{Asked, Reader, Store, StoreError};
+use super::{CommandTicket, Reader, Store, StoreError};
 use hopgap_proto::printable::is_plain;
 use hopgap_proto::time::Wall;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -70,7 +70,7 @@ impl Store {
     /// [`StoreError::Drill`] when one is running, when there was one of that name, or when
     /// the name cannot be one.
     pub fn start_drill(&mut self, name: &str, at: Wall) -> Result<Drill, StoreError> {
-        self.start_drill_once(Asked::plainly(at), name, at)
+        self.start_drill_once(CommandTicket::without_deadline(at), name, at)
     }
 
     /// Starts a drill, once for each command id.
@@ -80,7 +80,7 @@ impl Store {
     /// As [`Store::start_drill`], and when the id was another command's, or when it is too late.
     pub fn start_drill_once(
         &mut self,
-        asked: Asked<'_>,
+        asked: CommandTicket<'_>,
         name: &str,
         at: Wall,
     ) -> Result<Drill, StoreError> {
@@ -94,7 +94,7 @@ impl Store {
     ///
     /// [`StoreError::Drill`] when none is running, or when `at` is before its start.
     pub fn stop_drill(&mut self, at: Wall) -> Result<Drill, StoreError> {
-        self.stop_drill_once(Asked::plainly(at), at)
+        self.stop_drill_once(CommandTicket::without_deadline(at), at)
     }
 
     /// Stops the running drill, once for each command id.
@@ -102,7 +102,11 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::stop_drill`], and when the id was another command's, or when it is too late.
-    pub fn stop_drill_once(&mut self, asked: Asked<'_>, at: Wall) -> Result<Drill, StoreError> {
+    pub fn stop_drill_once(
+        &mut self,
+        asked: CommandTicket<'_>,
+        at: Wall,
+    ) -> Result<Drill, StoreError> {
         self.once(asked, "stop", |tx| stop(tx, at))
     }
 
@@ -113,7 +117,8 @@ impl Store {
     /// [`StoreError::Drill`] when the text is empty or too long, or when no drill ran at
     /// that instant.
     pub fn mark(&mut self, marker: &Marker) -> Result<(), StoreError> {
-        self.mark_once(Asked::plainly(marker.at), marker).map(drop)
+        self.mark_once(CommandTicket::without_deadline(marker.at), marker)
+            .map(drop)
     }
 
     /// Stores a note, once for each command id, and returns it.
@@ -121,7 +126,11 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::mark`], and when the id was another command's, or when it is too late.
-    pub fn mark_once(&mut self, asked: Asked<'_>, marker: &Marker) -> Result<Marker, StoreError> {
+    pub fn mark_once(
+        &mut self,
+        asked: CommandTicket<'_>,
+        marker: &Marker,
+    ) -> Result<Marker, StoreError> {
         check_text("a marker's text", &marker.text)?;
         let what = format!("mark {} {}", marker.kind.name(), marker.text);
         self.once(asked, &what, |tx| mark(tx, marker).map(|()| marker.clone()))

@@ -124,7 +124,7 @@ impl Reader {
     ) -> Result<Runs, StoreError> {
         // Sees one state of the store, whatever is sealed meanwhile.
         let tx = self.db.unchecked_transaction()?;
-        let whose = Whose {
+        let whose = AgentFilter {
             names: run_names(&tx)?,
             only: agent,
         };
@@ -227,7 +227,7 @@ impl Reader {
         to: Wall,
     ) -> Result<Vec<EchoRows>, StoreError> {
         let tx = self.db.unchecked_transaction()?;
-        let whose = Whose {
+        let whose = AgentFilter {
             names: run_names(&tx)?,
             only: agent,
         };
@@ -267,7 +267,7 @@ impl Reader {
     fn read_kind(
         &self,
         tx: &Transaction<'_>,
-        whose: &Whose<'_>,
+        whose: &AgentFilter<'_>,
         session: &SessionName,
         kind: Kind,
         (from, to): (Wall, Wall),
@@ -325,14 +325,14 @@ impl Reader {
 pub(super) type RunNames = BTreeMap<i64, (AgentName, RunId)>;
 
 /// Whose records are read.
-pub(super) struct Whose<'a> {
+pub(super) struct AgentFilter<'a> {
     /// All runs. None may be missing: the run tells which agent a sealed row belongs to.
     pub(super) names: RunNames,
     /// The one agent whose records are wanted; `None` for all.
     only: Option<&'a AgentName>,
 }
 
-impl Whose<'_> {
+impl AgentFilter<'_> {
     pub(super) fn wants(&self, agent: &AgentName) -> bool {
         self.only.is_none_or(|only| only == agent)
     }

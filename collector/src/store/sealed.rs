@@ -4,7 +4,7 @@
 //! run with blocks sealed in it gets an event that reports them lost, so that this time
 //! counts as no data.
 
-use super::records::{RunNames, RunRows, Runs, Whose};
+use super::records::{AgentFilter, RunNames, RunRows, Runs};
 use super::schema::keeps_digests;
 use super::segment::{Origin, Row, Segment};
 use super::{Reader, StoreError, digest};
@@ -54,7 +54,7 @@ const MOST_GATHERED: usize = 1 << 16;
 pub(super) fn read<R: Row>(
     reader: &Reader,
     tx: &Transaction<'_>,
-    whose: &Whose<'_>,
+    whose: &AgentFilter<'_>,
     session: &SessionName,
     time: (Wall, Wall),
     runs: &mut Runs,
@@ -167,7 +167,7 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Fault> 
 fn give<R: Row>(
     segment: &Segment,
     entry: &Entry,
-    whose: &Whose<'_>,
+    whose: &AgentFilter<'_>,
     time: (Wall, Wall),
     runs: &mut Runs,
     put: &mut impl FnMut(&mut RunRows, R),
@@ -203,7 +203,7 @@ fn give<R: Row>(
 /// Adds an event that reports lost blocks to each run with blocks sealed in a file.
 fn tell_lost(
     tx: &Transaction<'_>,
-    whose: &Whose<'_>,
+    whose: &AgentFilter<'_>,
     entry: &Entry,
     runs: &mut Runs,
 ) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hopgap_engine::secret::Secret;
-use hopgap_engine::tracer::{Heard, Tracer, TracerConfig};
+use hopgap_engine::tracer::{IcmpOutcome, Tracer, TracerConfig};
 use hopgap_proto::icmp::{IcmpError, Version, ipv4_payload};
 use hopgap_proto::record::FlowIndex;
 use hopgap_proto::stamp::{ErrorEstimate, Ssid, TimestampFormat};
@@ -67,7 +67,7 @@ fn trace(version: Version, bytes: &[u8]) {
                 && let Ok(error) = IcmpError::parse(version, message)
             {
                 let heard = tracer.handle_raw_icmp(source, &error, now);
-                assert!(matches!(heard, Heard::Answer(flow) if flow < FlowIndex(FLOWS)));
+                assert!(matches!(heard, IcmpOutcome::Answer(flow) if flow < FlowIndex(FLOWS)));
             }
             let (from, message) = match ipv4_payload(message) {
                 Some((from, message)) if version == Version::V4 => (from.into(), message),
@@ -75,7 +75,7 @@ fn trace(version: Version, bytes: &[u8]) {
             };
             if let Ok(error) = IcmpError::parse(version, message) {
                 let heard = tracer.handle_raw_icmp(from, &error, now);
-                assert!(!matches!(heard, Heard::Answer(flow) if flow >= FlowIndex(FLOWS)));
+                assert!(!matches!(heard, IcmpOutcome::Answer(flow) if flow >= FlowIndex(FLOWS)));
             }
         }
         now += Span::from_millis(50);

@@ -48,7 +48,7 @@ pub(super) enum Freshness {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
     seen: Option<Seen>,
-    doubt: Option<Doubt>,
+    doubt: Option<SuspectRun>,
 }
 
 /// What has arrived.
@@ -63,7 +63,7 @@ struct Seen {
 
 /// Apparent replays that may turn out to be the session.
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
+struct SuspectRun {
     since: Mono,
     seq: Seq,
     sent: Wall,
@@ -103,7 +103,7 @@ impl Guard {
             let further = seq.0.wrapping_sub(d.seq.0).cast_signed();
             (1..WINDOW).contains(&further) && ((sent - d.sent) - (at - d.at)).abs() <= IN_STEP
         });
-        let doubt = Doubt {
+        let doubt = SuspectRun {
             since: goes_on.map_or(at, |d| d.since),
             packets: goes_on.map_or(1, |d| d.packets.saturating_add(1)),
             seq,

@@ -10,11 +10,11 @@
 //! push ──> refused             record Refused
 //! ```
 //!
-//! After the late window a probe leaves the ring. An unanswered one moves to [`Owed`], so
+//! After the late window a probe leaves the ring. An unanswered one moves to [`UnansweredProbes`], so
 //! that a reply is still taken minutes later.
 
 use super::Output;
-use super::owed::Owed;
+use super::owed::UnansweredProbes;
 use hopgap_proto::record::{FlowIndex, Probe, ProbeFate, Reply, Stamp, StampSource};
 use hopgap_proto::stamp::Seq;
 use hopgap_proto::time::{Mono, Span};
@@ -71,7 +71,7 @@ pub(super) struct Matcher {
     /// Replies waiting for their probe's transmit stamp, in the order of arrival.
     held: VecDeque<(Seq, Reply)>,
     /// Unanswered probes that left the ring.
-    owed: Owed,
+    owed: UnansweredProbes,
 }
 
 impl Matcher {
@@ -80,7 +80,7 @@ impl Matcher {
         first: Seq,
         interval: Span,
         waits: Waits,
-        owed: Owed,
+        owed: UnansweredProbes,
     ) -> Self {
         let interval = interval.as_nanos().max(1);
         let most = waits.timeout.as_nanos() / interval

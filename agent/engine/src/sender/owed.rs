@@ -24,12 +24,12 @@ struct Probe {
 
 /// One flow's unanswered probes older than the late window, in the order of sending.
 #[derive(Debug)]
-pub(super) struct Owed {
+pub(super) struct UnansweredProbes {
     probes: VecDeque<Probe>,
     most: usize,
 }
 
-impl Owed {
+impl UnansweredProbes {
     /// Creates the store of one of `flows` flows, which share [`MOST`].
     pub(super) fn of(flows: u8) -> Self {
         Self::with_most(MOST / usize::from(flows.max(1)))
@@ -85,7 +85,7 @@ impl Owed {
 
 #[cfg(test)]
 mod tests {
-    use super::Owed;
+    use super::UnansweredProbes;
     use hopgap_proto::record::{Stamp, StampSource};
     use hopgap_proto::stamp::Seq;
     use hopgap_proto::time::Mono;
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn each_reply_is_owed_once() {
-        let mut owed = Owed::of(1);
+        let mut owed = UnansweredProbes::of(1);
         for seq in [3, 4, 7, 9] {
             owed.push(Seq(seq), 100 + u64::from(seq), sent(i64::from(seq)));
         }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn numbers_wrap() {
-        let mut owed = Owed::of(8);
+        let mut owed = UnansweredProbes::of(8);
         for n in 0..20_u32 {
             owed.push(Seq((u32::MAX - 9).wrapping_add(n)), u64::from(n), sent(0));
         }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept() {
-        let mut owed = Owed::with_most(100);
+        let mut owed = UnansweredProbes::with_most(100);
         for n in 0..1_000_u32 {
             owed.push(Seq(n), u64::from(n), sent(0));
         }

@@ -121,7 +121,7 @@ impl World {
                     Answer::Icmp(from, message) => {
                         let error = IcmpError::parse(Version::V4, &message).unwrap();
                         let heard = self.tracer.handle_raw_icmp(from, &error, when);
-                        assert!(matches!(heard, Heard::Answer(_)), "{heard:?}");
+                        assert!(matches!(heard, IcmpOutcome::Answer(_)), "{heard:?}");
                     }
                     Answer::Reply(reply) => assert!(self.tracer.handle_reply(&reply)),
                 }
@@ -470,9 +470,15 @@ fn an_unreachable_is_kept_and_ends_the_search() {
                 ..Quoted::default()
             },
         };
-        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
+        assert_eq!(
+            tracer.handle_icmp(t.flow, &error),
+            IcmpOutcome::Answer(t.flow)
+        );
         // The same answer twice is one answer.
-        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
+        assert_eq!(
+            tracer.handle_icmp(t.flow, &error),
+            IcmpOutcome::Answer(t.flow)
+        );
     }
     tracer.handle_timeout(at(2_000));
     let trace = tracer.poll_trace().unwrap();
@@ -510,7 +516,10 @@ fn answer_all(tracer: &mut Tracer, ms: i64, refused_from: u8, silent: &[u8]) -> 
                 ..Quoted::default()
             },
         };
-        assert_eq!(tracer.handle_icmp(t.flow, &error), Heard::Answer(t.flow));
+        assert_eq!(
+            tracer.handle_icmp(t.flow, &error),
+            IcmpOutcome::Answer(t.flow)
+        );
     }
     asked
 }
@@ -609,29 +618,35 @@ fn an_answer_counts_where_every_quoted_field_is_right() {
         let message = forged(change);
         let error = IcmpError::parse(Version::V4, &message).unwrap();
         let heard = tracer.handle_raw_icmp(router, &error, at(1));
-        assert_eq!(heard, Heard::Unfit, "{:?}", error.quoted);
+        assert_eq!(heard, IcmpOutcome::Unfit, "{:?}", error.quoted);
     }
     // With other addresses or ports the error is not about this session at all.
     for place in [15, 19, 21, 23] {
         let message = forged(&|p| p[place] ^= 0x80);
         let error = IcmpError::parse(Version::V4, &message).unwrap();
-        assert_eq!(tracer.handle_raw_icmp(router, &error, at(1)), Heard::Other);
+        assert_eq!(
+            tracer.handle_raw_icmp(router, &error, at(1)),
+            IcmpOutcome::Other
+        );
     }
     // All fields right, but before the packet was sent, or after the wait.
     let message = forged(&|_| ());
     let error = IcmpError::parse(Version::V4, &message).unwrap();
     for ms in [-2, 1_001] {
-        assert_eq!(tracer.handle_raw_icmp(router, &error, at(ms)), Heard::Unfit);
+        assert_eq!(
+            tracer.handle_raw_icmp(router, &error, at(ms)),
+            IcmpOutcome::Unfit
+        );
     }
     let heard = tracer.handle_raw_icmp(router, &error, at(1));
-    assert_eq!(heard, Heard::Answer(t.flow));
+    assert_eq!(heard, IcmpOutcome::Answer(t.flow));
     // Earlier by no more than the clocks' conversion error is not too early.
     let (t, packet) = &sent[3];
     let message = time_exceeded(packet, Quote::EightBytes);
     let error = IcmpError::parse(Version::V4, &message).unwrap();
     let early = at(0) - Span::from_micros(50);
     let heard = tracer.handle_raw_icmp(router, &error, early);
-    assert_eq!(heard, Heard::Answer(t.flow));
+    assert_eq!(heard, IcmpOutcome::Answer(t.flow));
 
     tracer.handle_timeout(at(2));
     let told: Vec<_> = std::iter::from_fn(|| tracer.poll_event())
@@ -693,7 +708,7 @@ fn a_blind_flood_names_no_hop() {
         message[8 + 26..8 + 28].copy_from_slice(&id.wrapping_mul(7).to_be_bytes());
         let error = IcmpError::parse(Version::V4, &message).unwrap();
         let heard = tracer.handle_raw_icmp("203.0.113.9".parse().unwrap(), &error, at(1));
-        assert_eq!(heard, Heard::Unfit);
+        assert_eq!(heard, IcmpOutcome::Unfit);
     }
     tracer.handle_timeout(at(2));
     let told = tracer.poll_event().map(|event| event.kind);

@@ -21,7 +21,7 @@ pub(crate) type Stretch = (Mono, Mono);
 
 /// What the kernel of each host told while a process on it stood still.
 #[derive(Debug, Default)]
-pub(super) struct Heard<'a>(BTreeMap<Process<'a>, Signs>);
+pub(super) struct SignsOfLife<'a>(BTreeMap<Process<'a>, Signs>);
 
 /// Signs of life of one host, each in the order of time.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Signs {
     pub(super) left: Vec<Mono>,
 }
 
-impl<'a> Heard<'a> {
+impl<'a> SignsOfLife<'a> {
     /// From the records of all sessions.
     pub(super) fn of(input: &'a Input) -> Self {
         let stalls = stalls(&input.sessions);

@@ -13,7 +13,7 @@
 //! the log is taken to be complete only up to [`UNSHIPPED`] before the agent's last
 //! clock reading.
 
-use super::heard::Heard;
+use super::heard::SignsOfLife;
 use super::steady::Steady;
 use super::{Logged, Run, Sample, Stalls, Timeline, clocks, merged};
 use crate::input::ReflectorRun;
@@ -161,12 +161,12 @@ pub(crate) struct HeldBack {
     /// How many.
     pub(crate) count: u64,
     /// Whose packets they were.
-    pub(crate) whose: Whose,
+    pub(crate) whose: PacketOwner,
 }
 
 /// What is known of packets that were held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum PacketOwner {
     /// The session's.
     Its,
     /// They came from the session's host, but for what proves it: the session's, if the two
@@ -175,7 +175,7 @@ pub(crate) enum Whose {
     Perhaps,
 }
 
-impl Whose {
+impl PacketOwner {
     /// `None` where each is on record by itself, and for those of strangers.
     fn of(reason: DropReason) -> Option<Self> {
         match reason {
@@ -192,7 +192,7 @@ impl Whose {
 
 /// What the runs of the reflecting agent tell of when their log is there.
 #[derive(Debug, Default)]
-struct Known {
+struct LogStretches {
     covered: Vec<(Wall, Wall)>,
     holes: Vec<(Wall, Wall)>,
     not_running: Vec<(Wall, Wall)>,
@@ -240,7 +240,7 @@ impl ReflectorLog {
     pub(super) fn join<'a>(
         runs: &mut [Run],
         reflectors: &BTreeMap<(RunId, &'a AgentName), Vec<&ReflectorRun>>,
-        heard: &Heard<'a>,
+        heard: &SignsOfLife<'a>,
     ) -> Self {
         let reflectors: Vec<Reflector<'a, '_>> = reflectors
             .iter()
@@ -260,7 +260,7 @@ impl ReflectorLog {
         };
         let mut arrivals: BTreeMap<u8, Vec<Arrival>> = BTreeMap::new();
         let mut previous_end: BTreeMap<&AgentName, Wall> = BTreeMap::new();
-        let mut known = Known::default();
+        let mut known = LogStretches::default();
         for (number, reflector) in reflectors.iter().enumerate() {
             let at = |at: Mono| steady.at(number, &reflector.timeline, at);
             if let Some((begin, end)) =
@@ -326,7 +326,7 @@ impl ReflectorLog {
         reflector: &Reflector<'_, '_>,
         utc: impl Fn(Mono) -> Wall,
         arrivals: &mut BTreeMap<u8, Vec<Arrival>>,
-        known: &mut Known,
+        known: &mut LogStretches,
     ) -> Option<(Wall, Wall)> {
         let Reflector {
             parts,
@@ -385,7 +385,7 @@ impl ReflectorLog {
                 }
                 EventKind::ReflectorDropped { reason, count } => {
                     self.held_back
-                        .extend(Whose::of(reason).map(|whose| HeldBack {
+                        .extend(PacketOwner::of(reason).map(|whose| HeldBack {
                             span: (at - REPORTED_WITHIN, at),
                             count: u64::from(count),
                             whose,
@@ -398,7 +398,7 @@ impl ReflectorLog {
                 } => self.held_back.push(HeldBack {
                     span: (utc(since) - NEAR, at + NEAR),
                     count: u64::from(count),
-                    whose: Whose::Its,
+                    whose: PacketOwner::Its,
                 }),
                 EventKind::Stalled { since } => self.stalls.add(utc(since), at),
                 EventKind::Suspended { since, .. } => self.stalls.add_sleep(utc(since), at),

@@ -113,7 +113,7 @@ impl Relation {
 }
 
 /// What is known of all clocks.
-struct Known<'a> {
+struct ClockRelations<'a> {
     /// Each process's own wall clock.
     own: BTreeMap<Node<'a>, Timeline>,
     /// The second's monotonic clock against the first's.
@@ -154,7 +154,7 @@ impl Placed {
 /// Sets all senders' and reflectors' runs on one clock.
 pub(super) fn place(sessions: &mut [Session<'_>], input: &Input) -> Placed {
     let placed = {
-        let known = Known::of(sessions, &input.echoes, &input.clocks);
+        let known = ClockRelations::of(sessions, &input.echoes, &input.clocks);
         let (references, of) = known.references();
         let mut placed = Placed::default();
         let mut apart: BTreeMap<&AgentName, (Span, Span)> = BTreeMap::new();
@@ -224,7 +224,7 @@ fn differences(own: &Timeline, reference: &Relation) -> impl Iterator<Item = (Sp
     })
 }
 
-impl<'a> Known<'a> {
+impl<'a> ClockRelations<'a> {
     fn of(
         sessions: &'a [Session<'_>],
         echoes: &'a [EchoRecords],

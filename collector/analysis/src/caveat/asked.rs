@@ -9,9 +9,9 @@ use crate::align::{Sample, Session};
 use hopgap_proto::time::{Span, Wall};
 
 /// The stretch that was asked for; `None` for all there is.
-pub(super) struct Asked(pub(super) Option<(Wall, Wall)>);
+pub(super) struct Question(pub(super) Option<(Wall, Wall)>);
 
-impl Asked {
+impl Question {
     /// The same on the wall clock of a session's reflector, as its replies tell it.
     pub(super) fn of_reflector(session: &Session<'_>) -> Self {
         let ahead = |pick: fn(&[Sample]) -> Option<&Sample>, last: bool| {
@@ -49,7 +49,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Adds what was counted over a stretch, where that touches the question.
-    pub(super) fn add(&mut self, asked: &Asked, (from, to): (Wall, Wall), count: u64) {
+    pub(super) fn add(&mut self, asked: &Question, (from, to): (Wall, Wall), count: u64) {
         if asked.holds(from) && asked.holds(to) {
             self.inside = self.inside.saturating_add(count);
         } else if asked

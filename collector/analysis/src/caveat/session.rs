@@ -1,6 +1,6 @@
 //! The caveats of one session.
 
-use super::asked::{Asked, Tally};
+use super::asked::{Question, Tally};
 use super::counted;
 use crate::align::{Beyond, LogEvent, Logged, Run, Session, stretch_of};
 use crate::findings::{DirectionLimit, DirectionSource, MtuLimit, SessionFindings};
@@ -186,7 +186,7 @@ pub(super) fn clocks(session: &Session<'_>, out: &mut Vec<String>) {
     for run in &session.runs {
         clocks_of(session, run, out);
     }
-    let asked = Asked::of_reflector(session);
+    let asked = Question::of_reflector(session);
     for (at, by) in &session.log.steps {
         if asked.holds(*at - *by) || asked.holds(*at) {
             out.extend(step(&session.to_name(), *at - *by, *by));
@@ -195,7 +195,7 @@ pub(super) fn clocks(session: &Session<'_>, out: &mut Vec<String>) {
 }
 
 fn clocks_of(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
-    let asked = Asked(session.window);
+    let asked = Question(session.window);
     let agent = &run.agent;
     if !run.timeline.is_known() {
         out.push(format!(
@@ -232,7 +232,7 @@ fn step(agent: &str, before: Wall, by: Span) -> Option<String> {
 
 fn events(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
     let name = &session.plan.name;
-    let asked = Asked(session.window);
+    let asked = Question(session.window);
     let mut restarts = 0_u64;
     let (mut strays, mut lost, mut overflowed) = Default::default();
     for event in &run.events {
@@ -350,7 +350,7 @@ fn reflector(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
     let name = &session.plan.name;
     let log = &session.log;
     let to = session.to_name();
-    let asked = Asked::of_reflector(session);
+    let asked = Question::of_reflector(session);
     let mut dropped: BTreeMap<DropReason, Tally> = BTreeMap::new();
     let (mut lost, mut overflowed) = (Tally::default(), Tally::default());
     for LogEvent { since, at, kind } in &log.events {

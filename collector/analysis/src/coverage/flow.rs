@@ -82,7 +82,7 @@ impl<'a> View<'a> {
 
 /// Whose clock an instant is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
+enum ClockOf {
     /// The sender's run of this number.
     Sender(usize),
     /// The reflector's run of this number.
@@ -97,7 +97,7 @@ pub(super) struct Point<'a> {
     /// When the probe was sent, on the sender's clock.
     pub(super) sent: Mono,
     /// When it, or its reply, left in the direction, and on whose clock.
-    left: (Whose, Mono),
+    left: (ClockOf, Mono),
     /// The same on UTC.
     pub(super) at: Wall,
     /// How long it stayed at the reflector before it left; nothing on the way out.
@@ -202,7 +202,7 @@ where
         let sent = run.timeline.utc(sample.sent);
         if stayed || reply.at - sent > usual + grain / 2 {
             all.push(Point {
-                left: (Whose::Sender(index), sample.sent),
+                left: (ClockOf::Sender(index), sample.sent),
                 at: sent,
                 cause: Some(causes.late(stayed)),
                 ..reply
@@ -227,7 +227,7 @@ fn as_sent<'a, 'c>(
     let sent = move |at: Mono, order: Option<i64>, cause: Option<Cause<'a>>| Point {
         run: index,
         sent: at,
-        left: (Whose::Sender(index), at),
+        left: (ClockOf::Sender(index), at),
         at: run.timeline.utc(at),
         stayed: Span::ZERO,
         order,
@@ -259,7 +259,7 @@ fn departed<'a>(
     let known = logged.zip(causes.session.log.left(sample));
     let (left, at, stayed) = match known {
         Some((((number, arrived), left), at)) => {
-            ((Whose::Reflector(number), left.at), at, left.at - arrived)
+            ((ClockOf::Reflector(number), left.at), at, left.at - arrived)
         }
         None => {
             let stayed = if sample.replied {
@@ -268,7 +268,11 @@ fn departed<'a>(
                 causes.held(index, run, sample)
             };
             let left = sample.sent + stayed;
-            ((Whose::Sender(index), left), run.timeline.utc(left), stayed)
+            (
+                (ClockOf::Sender(index), left),
+                run.timeline.utc(left),
+                stayed,
+            )
         }
     };
     Point {

@@ -316,7 +316,7 @@ fn replies_refused_for_want_of_a_route_are_an_outage_of_the_way_back() {
 /// Seen in the campaign: two lost replies whose probes overtook each other on the way out.
 #[test]
 fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first() {
-    use super::{Said, Seen, as_sent, periods};
+    use super::{Delivery, Seen, as_sent, periods};
     let seen = |seq: u32, left: i64, said| Seen {
         seq,
         sent: sent_at(Span::from_millis(10), usize::try_from(seq).unwrap()),
@@ -327,10 +327,10 @@ fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first()
         undated: None,
     };
     let line = [
-        seen(299, 1, Said::Good),
-        seen(301, 2, Said::Lost),
-        seen(300, 3, Said::Lost),
-        seen(302, 4, Said::Good),
+        seen(299, 1, Delivery::Good),
+        seen(301, 2, Delivery::Lost),
+        seen(300, 3, Delivery::Lost),
+        seen(302, 4, Delivery::Good),
     ];
     let found = periods(&line, &as_sent(&line));
     assert_eq!(found.len(), 1);
@@ -339,10 +339,10 @@ fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first()
     assert_eq!((found[0].first, found[0].last), (1, 2));
     // One that came through between two in the order of sending parts them.
     let line = [
-        seen(302, 1, Said::Good),
-        seen(301, 2, Said::Lost),
-        seen(303, 3, Said::Lost),
-        seen(304, 4, Said::Good),
+        seen(302, 1, Delivery::Good),
+        seen(301, 2, Delivery::Lost),
+        seen(303, 3, Delivery::Lost),
+        seen(304, 4, Delivery::Good),
     ];
     assert_eq!(periods(&line, &as_sent(&line)).len(), 2);
 }

@@ -22,7 +22,7 @@ const PREEMPTED: Span = Span::from_millis(20);
 
 /// What is said of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Delivery {
     /// It made it.
     Good,
     /// It was lost.
@@ -42,7 +42,7 @@ pub(super) struct Seen {
     pub(super) at: Mono,
     /// And at the latest.
     pub(super) latest: Mono,
-    pub(super) said: Said,
+    pub(super) said: Delivery,
     /// How much later than the probe it left, on UTC.
     pub(super) later: Span,
     /// `at` is only the probe's send time; the reflector's residence comes on top, where
@@ -77,7 +77,7 @@ pub(super) fn line(
             sent: unsent.at,
             at: unsent.at,
             latest: unsent.at,
-            said: Said::Refused(unsent.errno),
+            said: Delivery::Refused(unsent.errno),
             later: Span::ZERO,
             undated: None,
         }));
@@ -90,18 +90,18 @@ pub(super) fn line(
     line
 }
 
-fn said(sample: &Sample, direction: Direction) -> Option<Said> {
+fn said(sample: &Sample, direction: Direction) -> Option<Delivery> {
     if direction == Direction::Reverse
         && let Some(errno) = sample.reply_refused
         && is_no_route(errno)
         && !sample.replied
     {
-        return Some(Said::Refused(errno));
+        return Some(Delivery::Refused(errno));
     }
-    evidence(sample.fate, direction).map(|good| if good { Said::Good } else { Said::Lost })
+    evidence(sample.fate, direction).map(|good| if good { Delivery::Good } else { Delivery::Lost })
 }
 
-fn sent(sample: &Sample, said: Said) -> Seen {
+fn sent(sample: &Sample, said: Delivery) -> Seen {
     Seen {
         seq: sample.seq,
         sent: sample.sent,
@@ -125,7 +125,7 @@ impl Clocks {
     }
 }
 
-fn departed(sample: &Sample, said: Said, clocks: &mut Clocks) -> Seen {
+fn departed(sample: &Sample, said: Delivery, clocks: &mut Clocks) -> Seen {
     let (Some((run, arrival)), Some(left)) = (sample.reflected, sample.departed) else {
         return Seen {
             undated: Some(if sample.replied {

@@ -1,4 +1,4 @@
-use super::{Asked, Right};
+use super::{RequestContext, Right};
 use crate::plan::{CollectorPlan, Secret, Tokens};
 use crate::serve::limits::{Cause, Ends};
 use axum::http::header::HeaderMap;
@@ -56,7 +56,7 @@ fn judged(
     method: &Method,
     lines: &[&str],
 ) -> (u16, Option<Cause>) {
-    let asked = Asked {
+    let asked = RequestContext {
         ends,
         method,
         uri: &Uri::from_static("/api/v1/drills"),
@@ -223,7 +223,7 @@ fn a_name_that_was_made_to_lead_here_does_not_open_it() {
 #[test]
 fn a_request_to_an_address_of_its_own_choice_must_name_the_same_host() {
     let judge = |uri: &'static str| {
-        Asked {
+        RequestContext {
             ends: here(),
             method: &Method::GET,
             uri: &Uri::from_static(uri),

@@ -48,7 +48,7 @@ pub enum SessionState {
 
 /// An agent's signs of life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct AgentSigns {
     /// How long ago it was last heard of; `None` for never.
     pub(crate) silent: Option<Span>,
     /// Age of its newest block here, on the agent's clock; `None` where unknown.
@@ -58,7 +58,7 @@ pub(crate) struct Heard {
 }
 
 /// Returns the state of an agent of the plan.
-pub(crate) fn agent(heard: Heard) -> AgentState {
+pub(crate) fn agent(heard: AgentSigns) -> AgentState {
     let block = heard.block.unwrap_or(USUAL_BLOCK);
     // A report is due every five seconds; without reports, a block is due.
     let every = match heard.block {

@@ -218,7 +218,7 @@ impl Connections {
         let asked = progress.clone();
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            asked.enter(Phase::Asked);
+            asked.enter(Phase::Handling);
             request.extensions_mut().insert(ends);
             request.extensions_mut().insert(visit.clone());
             request.extensions_mut().insert(ConnectInfo(ends.peer));

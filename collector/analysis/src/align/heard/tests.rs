@@ -1,4 +1,4 @@
-use super::Heard;
+use super::SignsOfLife;
 use crate::input::{Input, SessionRecords};
 use crate::scenario::{BEGIN, REFLECTOR_BEGIN, World, line, reflector_at, world};
 use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, RunId, StampSource};
@@ -21,7 +21,7 @@ fn stalled(from: usize, to: usize) -> Event {
 
 fn arrivals(input: &Input, run: u64, name: &str) -> Vec<Mono> {
     let agent = agent(name);
-    let heard = Heard::of(input);
+    let heard = SignsOfLife::of(input);
     heard
         .by(RunId(run), &agent)
         .map_or_else(Vec::new, |signs| signs.arrived.clone())

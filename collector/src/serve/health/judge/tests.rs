@@ -2,8 +2,8 @@ use super::*;
 use hopgap_proto::record::{FlowIndex, RunFault};
 use hopgap_proto::uplink::FlowFault;
 
-fn heard(silent: i64, behind: i64, block: i64) -> Heard {
-    Heard {
+fn heard(silent: i64, behind: i64, block: i64) -> AgentSigns {
+    AgentSigns {
         silent: Some(Span::from_secs(silent)),
         behind: Some(Span::from_secs(behind)),
         block: Some(Span::from_secs(block)),
@@ -17,7 +17,11 @@ fn an_agent_that_was_killed_22_s_ago_is_stale_whatever_its_blocks() {
         assert_eq!(agent(heard(22, 22, block)), AgentState::Stale, "{block}");
         assert_eq!(agent(heard(60, 60, block)), AgentState::Down, "{block}");
     }
-    assert_eq!(agent(Heard::default()), AgentState::Down, "never heard of");
+    assert_eq!(
+        agent(AgentSigns::default()),
+        AgentState::Down,
+        "never heard of"
+    );
 }
 
 #[test]
@@ -28,7 +32,7 @@ fn one_that_reports_and_does_not_deliver_is_stale() {
     assert_eq!(agent(heard(1, 31, 10)), AgentState::Stale);
     // A clock that is ahead or unknown does not make it stale.
     assert_eq!(agent(heard(1, -7_200, 10)), AgentState::Ok);
-    let unknown = Heard {
+    let unknown = AgentSigns {
         behind: None,
         ..heard(1, 0, 10)
     };
@@ -37,9 +41,9 @@ fn one_that_reports_and_does_not_deliver_is_stale() {
 
 #[test]
 fn an_agent_that_makes_no_reports_has_the_time_of_its_blocks() {
-    let old = |silent| Heard {
+    let old = |silent| AgentSigns {
         silent: Some(Span::from_secs(silent)),
-        ..Heard::default()
+        ..AgentSigns::default()
     };
     assert_eq!(agent(old(20)), AgentState::Ok);
     assert_eq!(agent(old(23)), AgentState::Stale);

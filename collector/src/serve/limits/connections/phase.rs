@@ -17,7 +17,7 @@ pub(super) enum Phase {
     /// The first bytes of a header have come.
     Header,
     /// The whole header has come; the body may be coming, the answer is being made.
-    Asked,
+    Handling,
     /// The answer is on its way.
     Answering,
     /// The answer was read; nothing has come since.
@@ -28,7 +28,7 @@ impl Phase {
     fn time(self, times: &Times) -> std::time::Duration {
         match self {
             Self::Opened | Self::Header => times.header,
-            Self::Asked => times.request,
+            Self::Handling => times.request,
             Self::Answering => times.answer,
             Self::Idle => times.idle,
         }

@@ -193,7 +193,7 @@ impl Entry {
         let (phase, since) = self.progress.now();
         let waits = match phase {
             Phase::Opened | Phase::Header | Phase::Idle => true,
-            Phase::Asked | Phase::Answering => now.saturating_duration_since(since) > SLOW,
+            Phase::Handling | Phase::Answering => now.saturating_duration_since(since) > SLOW,
         };
         (waits && !self.visit.has_shown_token()).then_some(since)
     }

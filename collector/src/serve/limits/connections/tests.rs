@@ -302,7 +302,7 @@ async fn who_fills_all_places_keeps_others_from_none() {
         let (peer, local) = (format!("{peer}:1"), format!("{local}:8620"));
         let ends = Ends::new(peer.parse().unwrap(), local.parse().unwrap());
         let seat = connections.admit(ends).unwrap();
-        seat.progress.enter(Phase::Asked);
+        seat.progress.enter(Phase::Handling);
         seat
     };
     let is_cut = |seat: &Seat| {
@@ -352,7 +352,7 @@ fn places_for_tokens_have_an_end_too() {
     let mut seats: Vec<_> = Vec::new();
     for n in 0..17 {
         let seat = connections.admit(ends(n)).unwrap();
-        seat.progress.enter(Phase::Asked);
+        seat.progress.enter(Phase::Handling);
         seats.push(seat);
     }
     assert!(connections.admit(ends(17)).is_none());
