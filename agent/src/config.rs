@@ -1,5 +1,5 @@
-//! The agent's configuration file: who it is and where its collector is. What
-//! it measures comes with the collector's plan.
+//! The agent's configuration file: its name and its collector. What it measures comes from the
+//! collector's plan.
 
 mod url;
 
@@ -15,20 +15,20 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// This agent's name in the plan.
     pub name: AgentName,
-    /// Base URL of the collector, such as `https://10.1.11.10:8621`. With `http://`, which
-    /// is for one host and for labs, nothing is encrypted.
+    /// Base URL of the collector, such as `https://10.1.11.10:8621`. `http://` encrypts nothing;
+    /// use it only on one host or in a lab.
     pub collector: String,
-    /// Without TLS: file with the secret that the collector knows this agent by.
+    /// File with the secret that identifies this agent to a collector without TLS.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
-    /// The HTTP proxy on the way to the collector, such as `http://10.1.11.3:3128`; none
-    /// where it is left out, whatever the environment says.
+    /// The HTTP proxy to the collector, such as `http://10.1.11.3:3128`. If left out, no proxy is
+    /// used, whatever the environment says.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// Where the plan is cached and records wait until the collector has them.
+    /// Directory of the cached plan and of the records that the collector does not have yet.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
-    /// The store of records on their way.
+    /// Limits of the spool, the store of undelivered records.
     #[serde(default)]
     pub spool: SpoolConfig,
     /// How long records are collected into one block.
@@ -40,17 +40,17 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
-    /// Most bytes on disk; beyond it the oldest blocks are dropped and counted.
+    /// Most bytes on disk; when exceeded, the oldest blocks are dropped and counted.
     pub max_bytes: u64,
-    /// Blocks that the collector does not get for this long are dropped and counted.
+    /// Longest time a block waits for the collector; then it is dropped and counted.
     pub max_age: Span,
-    /// Longest time between a block's write and its flush to the disk; zero: a block
-    /// counts as recorded when it is flushed.
+    /// Longest time between a block's write and its flush to the disk. Zero: a block counts as
+    /// recorded only once it is flushed.
     pub sync_every: Span,
     /// Most bytes in memory while the disk is full or fails, and as many again while it hangs.
     pub max_memory: u64,
-    /// Bytes a second at which waiting records are delivered when the collector is back,
-    /// beside those that are recorded meanwhile.
+    /// Bytes a second at which waiting records are delivered once the collector is back, in
+    /// addition to new records.
     pub backfill_rate: u64,
 }
 
@@ -66,7 +66,7 @@ impl Default for SpoolConfig {
     }
 }
 
-/// Where the agent keeps its identity, its plan and its records unless told otherwise.
+/// Default directory of the agent's identity, plan and records.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/hopgap-agent";
 
 fn default_state_dir() -> PathBuf {
@@ -88,7 +88,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not what is expected; the parser says where.
+    /// The file is not valid; the parser says where.
     #[error("{path}:{line}:{column}: {message}")]
     Parse {
         /// The file.
@@ -97,7 +97,7 @@ pub enum ConfigError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What is wrong and what may stand there.
+        /// What is wrong and what is allowed there.
         message: String,
     },
     /// A value that cannot work.
@@ -143,14 +143,14 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the collector is reached by TLS, with this agent's certificate.
+    /// Whether the agent uses TLS, with its own certificate, to reach the collector.
     pub fn uses_tls(&self) -> bool {
         self.collector.starts_with("https://")
     }
 
-    /// The proxy on the way to the collector.
+    /// The proxy to the collector.
     pub fn proxy(&self) -> Option<ProxyUrl> {
-        // `check` has seen that it can be read.
+        // `check` has made sure that it parses.
         self.proxy.as_deref().and_then(|url| url.parse().ok())
     }
 
@@ -211,12 +211,12 @@ impl Config {
     }
 }
 
-/// Whether a collector can be at a URL.
+/// Whether a URL can be a collector's.
 pub(crate) fn is_url(url: &str) -> bool {
     url::check(url).is_ok()
 }
 
-/// Line and column, both from 1, of a byte offset.
+/// Returns line and column, both from 1, of a byte offset.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line = before.matches('\n').count() + 1;

@@ -1,4 +1,4 @@
-//! A host on the command line: name or address, with or without a port.
+//! Resolves a host given on the command line: name or address, with or without a port.
 
 use crate::cli::FamilyArgs;
 use crate::output;
@@ -25,7 +25,7 @@ pub enum DestinationError {
         /// Why.
         source: std::io::Error,
     },
-    /// It has none of the source address's family.
+    /// The host has no address of the source address's family.
     #[error(
         "the host `{host}` has no address of the family of {source_address}; leave out --source or give one of the other family"
     )]
@@ -35,7 +35,7 @@ pub enum DestinationError {
         /// The source address.
         source_address: IpAddr,
     },
-    /// It has none of the family that `-4` or `-6` asks for.
+    /// The host has no address of the family that `-4` or `-6` asks for.
     #[error("the host `{host}` has no {family} address; leave out {option}")]
     Excluded {
         /// As it was written.
@@ -55,7 +55,7 @@ pub enum DestinationError {
         /// The address.
         address: Ipv6Addr,
     },
-    /// An interface behind an address that is not link-local.
+    /// An interface is given for an address that is not link-local.
     #[error(
         "`{host}` names an interface, which only a link-local address needs (fe80::/10); leave out the `%` and what follows it"
     )]
@@ -63,7 +63,7 @@ pub enum DestinationError {
         /// As it was written.
         host: String,
     },
-    /// The interface is not there.
+    /// The interface does not exist.
     #[error(transparent)]
     Interface(NetError),
     /// The source is link-local, and the host is not.
@@ -86,12 +86,12 @@ pub enum DestinationError {
     },
 }
 
-/// What the command line says of the way to a host.
+/// What the command line says about a host and how to reach it.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Name or address, with or without a port.
     pub host: &'a str,
-    /// To send from; an unspecified address asks for nothing but its family.
+    /// Address to send from; an unspecified address selects only its family.
     pub source: Option<IpAddr>,
     /// `-4` and `-6`.
     pub family: FamilyArgs,
@@ -100,17 +100,17 @@ pub struct Wanted<'a> {
 /// Where to send, and from which address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// The address that packets leave from.
+    /// The source address of the packets.
     pub source: IpAddr,
     /// The reflector.
     pub destination: SocketAddr,
 }
 
-/// The ends that the command line means. Where the host has several addresses, each is
-/// asked, and the choice is said, unless `quiet`.
+/// Returns the source and the destination. If the host has several addresses, probes them and
+/// prints which one it chose, unless `quiet`.
 ///
 /// # Errors
-/// When there is no address, or no way to it.
+/// When the host has no usable address, or none can be reached.
 pub fn find(
     wanted: Wanted<'_>,
     keys: Option<&SessionKeys>,
@@ -144,7 +144,7 @@ pub fn find(
     })
 }
 
-/// The addresses that are meant, in the order of the resolver, and the first of them.
+/// Returns the first usable address and all of them, in the resolver's order.
 fn resolve(wanted: Wanted<'_>) -> Result<(SocketAddr, Vec<SocketAddr>), DestinationError> {
     let Wanted {
         host,
@@ -197,7 +197,7 @@ fn resolve(wanted: Wanted<'_>) -> Result<(SocketAddr, Vec<SocketAddr>), Destinat
     }
 }
 
-/// A name and its port.
+/// Splits a name from its port.
 fn named(host: &str) -> (&str, u16) {
     match host.rsplit_once(':') {
         Some((name, port)) => match port.parse() {
@@ -208,8 +208,7 @@ fn named(host: &str) -> (&str, u16) {
     }
 }
 
-/// The address that `host` is, with or without brackets, zone and port; `None` where it is a
-/// name.
+/// Parses `host` as an address, with or without brackets, zone and port; `None` if it is a name.
 fn literal(host: &str) -> Result<Option<SocketAddr>, DestinationError> {
     let (inner, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((inner, "")) => (inner, STAMP_PORT),
@@ -248,8 +247,8 @@ fn literal(host: &str) -> Result<Option<SocketAddr>, DestinationError> {
     }
 }
 
-/// The address that the kernel would send from. Asked by connecting a socket,
-/// which sends nothing.
+/// Returns the address that the kernel would send from. Connects a UDP socket to find out, which
+/// sends nothing.
 ///
 /// # Errors
 /// When there is no route.

@@ -1,10 +1,9 @@
-//! The agent's raw sockets: for each family one to send traceroutes and one to receive
-//! ICMP errors, however many sessions there are.
+//! The agent's raw sockets: for each address family one that sends traceroutes and one that
+//! receives ICMP errors, for all sessions together.
 //!
-//! A thread reads the errors and gives each to whom it may concern, by the ports and
-//! addresses of what it quotes. It judges nothing else: whether an error fits a packet is
-//! for those to say who know what was sent. Who does not fetch in time loses errors, and
-//! learns how many.
+//! A thread reads the errors and gives each to the listeners whose ports and addresses it quotes.
+//! It judges nothing else: the listeners, which know what was sent, decide whether an error fits
+//! a packet. A listener that fetches too late loses errors and is told how many.
 
 use hopgap_net::NetError;
 use hopgap_net::clock::Clock;
@@ -20,15 +19,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tracing::warn;
 
-/// Errors that wait for one listener: a tenth of a second of a flood.
+/// Most errors that wait for one listener: a tenth of a second of a flood.
 const MOST_WAITING: usize = 4_096;
-/// Longest wait, so that the reader notices when nobody listens any more.
+/// Longest wait for an error, so that the reader notices when the last owner is gone.
 const IDLE: Span = Span::from_millis(200);
-/// The socket is looked at this often where it cannot be waited for.
+/// Pause between reads when waiting for the socket, or reading it, fails.
 const BLIND: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// The raw sockets of one process, each opened when it is wanted first. Copies are of the
-/// same sockets.
+/// The raw sockets of one process, each opened on first use. Clones share the sockets.
 #[derive(Clone, Default)]
 pub struct RawSockets(Arc<Families>);
 
@@ -39,10 +37,10 @@ struct Families {
 }
 
 impl RawSockets {
-    /// Those of a family.
+    /// Returns the sockets of a family and opens them if needed.
     ///
     /// # Errors
-    /// [`NetError::NeedsNetRaw`] without the right to them, or the kernel's reason.
+    /// [`NetError::NeedsNetRaw`] without the right to open them, or the kernel's error.
     pub fn of(&self, family: Family) -> Result<Arc<RawFamily>, NetError> {
         let place = match family {
             Family::V4 => &self.0.v4,
@@ -63,7 +61,7 @@ pub struct RawFamily {
     version: Version,
     sender: Mutex<RawSender>,
     listeners: Arc<Mutex<Listeners>>,
-    /// Until its thread reads it.
+    /// The receiving socket, until the reader thread takes it.
     unread: Mutex<Option<IcmpSocket>>,
 }
 
@@ -88,8 +86,8 @@ impl RawFamily {
         locked(&self.sender).send(packet).map(drop)
     }
 
-    /// Begins to give errors that quote a packet of these flows to the result. They come
-    /// once somebody has called [`Self::read`].
+    /// Registers a listener for errors that quote a packet of these flows. Errors arrive only
+    /// after somebody has called [`Self::read`].
     pub fn listen(&self, flows: QuotedFlows) -> Listening {
         let inbox = Arc::new(Inbox::default());
         let mut listeners = locked(&self.listeners);
@@ -104,8 +102,8 @@ impl RawFamily {
         }
     }
 
-    /// Starts the thread that reads, where none does. To be called by a thread that has
-    /// given up all rights that it is to give up: the new one has the same.
+    /// Starts the reader thread, unless it runs already. Call this only after giving up all
+    /// rights that are not needed: the new thread inherits the caller's rights.
     pub fn read(&self) {
         let mut unread = locked(&self.unread);
         let Some(socket) = unread.take() else { return };
@@ -121,14 +119,14 @@ impl RawFamily {
     }
 }
 
-/// Packets in whose errors a listener is interested.
+/// The packets whose ICMP errors a listener wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotedFlows {
-    /// Where they come from, with the first port.
+    /// Source address, with the first port.
     pub source: SocketAddr,
-    /// How many ports there are from the first on.
+    /// Number of source ports, from the first one on.
     pub ports: u8,
-    /// Where they go to; `None` for anywhere.
+    /// Destination; `None` for any.
     pub target: Option<SocketAddr>,
 }
 
@@ -166,7 +164,7 @@ struct ReceivedError {
     message: Box<[u8]>,
 }
 
-/// A listener. It ends when it is dropped.
+/// A registered listener. Dropping it ends the registration.
 pub struct Listening {
     number: u64,
     version: Version,
@@ -175,8 +173,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Passes to `f` the errors that have come since the last time: who sent each, and
-    /// when it arrived. Returns how many there was no room for.
+    /// Passes the errors since the last call to `f`, each with its sender and its time of
+    /// arrival. Returns how many were lost for lack of room.
     pub fn take(&self, mut f: impl FnMut(IpAddr, Option<Wall>, &IcmpError<'_>)) -> u32 {
         let waiting = std::mem::take(&mut *locked(&self.inbox.waiting));
         for heard in waiting {
@@ -196,7 +194,7 @@ impl Drop for Listening {
     }
 }
 
-/// What the thread has.
+/// The state of the reader thread.
 struct Reader {
     socket: IcmpSocket,
     version: Version,
@@ -236,7 +234,7 @@ impl Reader {
     }
 }
 
-/// Gives an error to all that may be concerned.
+/// Gives an error to all listeners whose flows it quotes.
 fn give(version: Version, received: &IcmpReceived<'_>, listeners: &Mutex<Listeners>) {
     let message = match version {
         Version::V4 => icmp::ipv4_payload(received.packet).map(|(_, payload)| payload),
@@ -260,7 +258,7 @@ fn give(version: Version, received: &IcmpReceived<'_>, listeners: &Mutex<Listene
     }
 }
 
-/// What it guards stays whole when a thread panics: nothing is half done.
+/// Locks a mutex. Ignores poisoning: a panic leaves nothing that it guards half done.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Who this agent is: its private key, which never leaves this host, and the certificate
+//! This agent's identity: its private key, which never leaves this host, and the certificate
 //! that the collector gave it.
 //!
 //! One file, `identity/identity.json` in the agent's `state_dir`, holds both and the
@@ -33,7 +33,7 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
-    /// The configuration has another name than the certificate was given for.
+    /// The certificate was issued for another name than the configured one.
     #[error(
         "`name` is `{name}`, but this host joined as `{joined}`: write `name = \"{joined}\"`, or let it join as `{name}` with `hopgap-agent join URL --token - --again`; where the collector has renamed it (`hopgap-collector agent list`), it goes by the new name once it has run"
     )]
@@ -43,13 +43,13 @@ pub enum IdentityError {
         /// In the identity.
         joined: AgentName,
     },
-    /// The directory for it is not there.
+    /// The agent's `state_dir` does not exist.
     #[error("{} is not there; make it for the user that the agent runs as: `sudo install -d -o hopgap -g hopgap -m 0700 {}`", path.display(), path.display())]
     NoFolder {
         /// The agent's `state_dir`.
         path: PathBuf,
     },
-    /// The directory belongs to another user, who could not read the files.
+    /// The directory belongs to another user, who could not read files made by this one.
     #[error("{} belongs to another user; run this as that one, such as with `sudo -u hopgap`", path.display())]
     NotOwner {
         /// The agent's `state_dir`.
@@ -71,13 +71,13 @@ pub enum IdentityError {
         /// Why.
         source: io::Error,
     },
-    /// The file is no identity.
+    /// The file does not hold a valid identity.
     #[error("{} holds no identity that can be read; join again with `hopgap-agent join URL --token - --again`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// What the collector sent is no certificate for the key.
+    /// The collector's answer is not a usable certificate for the key.
     #[error("the collector sent a certificate that cannot be used: {0}")]
     Certificate(String),
     /// A key cannot be made.
@@ -88,8 +88,7 @@ pub enum IdentityError {
 /// A private key and the certificate for it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Identity {
-    /// The agent's name when it got the certificate. The collector knows the name that
-    /// counts.
+    /// The agent's name when the certificate was issued. The collector may have renamed it since.
     pub agent: AgentName,
     /// The private key, PKCS #8 as PEM.
     key: String,
@@ -97,9 +96,9 @@ pub struct Identity {
     certificate: String,
     /// The certificate of the collector's authority, as PEM.
     authority: String,
-    /// When the certificate was made, nanoseconds since 1970.
+    /// Start of the certificate's validity, in nanoseconds since 1970.
     pub not_before: Wall,
-    /// When it expires, nanoseconds since 1970.
+    /// When the certificate expires, in nanoseconds since 1970.
     pub not_after: Wall,
 }
 
@@ -109,7 +108,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A key that waits for its certificate.
+/// A key that has no certificate yet.
 pub struct NewKey {
     key: KeyPair,
     /// The request for a certificate, PKCS #10 as PEM.
@@ -117,10 +116,10 @@ pub struct NewKey {
 }
 
 impl NewKey {
-    /// A new key.
+    /// Makes a new key and its certificate request.
     ///
     /// # Errors
-    /// When there are no random numbers.
+    /// When the system provides no random numbers.
     pub fn make() -> Result<Self, IdentityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -130,7 +129,7 @@ impl NewKey {
         Ok(Self { key, request })
     }
 
-    /// The identity that the collector's answer makes of it.
+    /// Combines this key with the certificate from the collector's answer.
     ///
     /// # Errors
     /// When the answer holds no certificate for this key.
@@ -146,7 +145,7 @@ impl NewKey {
         let wrong = |error: &dyn fmt::Display| IdentityError::Certificate(error.to_string());
         let chain = identity.chain().map_err(|e| wrong(&e))?;
         let key = identity.private_key().map_err(|e| wrong(&e))?;
-        // Checks that the two belong together.
+        // Checks that certificate and key belong together.
         rustls::sign::CertifiedKey::from_der(chain, key, &provider()).map_err(|e| wrong(&e))?;
         Ok(identity)
     }
@@ -203,11 +202,11 @@ pub struct IdentityStore {
     path: PathBuf,
 }
 
-/// What tells one version of the file from the next.
+/// Inode and modification time (s, ns), which tell versions of the file apart; `None`: no file.
 pub(crate) type Look = Option<(u64, i64, i64)>;
 
 impl IdentityStore {
-    /// In the agent's `state_dir`.
+    /// Returns the store in the agent's `state_dir`.
     pub fn new(state_dir: &Path) -> Self {
         let folder = state_dir.join("identity");
         Self {
@@ -217,10 +216,10 @@ impl IdentityStore {
         }
     }
 
-    /// The identity.
+    /// Reads the identity.
     ///
     /// # Errors
-    /// When there is none, when it cannot be read, or when others could read it.
+    /// When there is none, when it cannot be read, or when others have access to it.
     pub fn load(&self) -> Result<Identity, IdentityError> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -267,12 +266,12 @@ impl IdentityStore {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(self.failed(source)),
         }
-        // What root made here the service could not read.
+        // The service could not read files that root makes here, so check the owner of a new one.
         let (file, path) = self.fresh().map_err(|e| self.failed(e))?;
         let owner = file.metadata().map_err(|e| self.failed(e))?.uid();
         std::fs::remove_file(path).map_err(|e| self.failed(e))?;
         if owner != state.uid() {
-            // Only if it is empty, that is: made just now.
+            // Succeeds only if the folder is empty, that is, just made.
             let _ = std::fs::remove_dir(&self.folder);
             return Err(IdentityError::NotOwner {
                 path: self.state_dir.clone(),
@@ -290,8 +289,8 @@ impl IdentityStore {
         self.write(identity)
     }
 
-    /// Replaces the identity, unless the file no longer looks like `before`: whoever wrote
-    /// it meanwhile did so on purpose. What it looks like then; `None` where it was let be.
+    /// Replaces the identity, unless the file has changed since `before`: whoever changed it did
+    /// so on purpose. Returns the new look, or `None` if the file was left alone.
     pub(crate) fn save_over(
         &self,
         identity: &Identity,
@@ -305,8 +304,8 @@ impl IdentityStore {
         Ok(Some(self.look()))
     }
 
-    /// One writes at a time: the agent, or somebody who lets it join again. Held until it
-    /// is dropped.
+    /// Locks the folder, so that the agent and a `join` do not write at the same time. The lock
+    /// is released on drop.
     fn lock(&self) -> Result<File, IdentityError> {
         let lock = || {
             let folder = File::open(&self.folder)?;
@@ -329,10 +328,10 @@ impl IdentityStore {
         write().map_err(|e| self.failed(e))
     }
 
-    /// A file beside, that only its owner may read.
+    /// Creates a new file next to the identity that only its owner may read.
     fn fresh(&self) -> io::Result<(File, PathBuf)> {
         let path = self.path.with_extension("new");
-        // One that a crash left behind may be of anybody.
+        // A file left by a crash may belong to anybody.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -345,7 +344,7 @@ impl IdentityStore {
         Ok((file, path))
     }
 
-    /// What the file looks like from outside.
+    /// Returns the file's inode and modification time.
     pub(crate) fn look(&self) -> Look {
         let file = std::fs::metadata(&self.path).ok()?;
         Some((file.ino(), file.mtime(), file.mtime_nsec()))

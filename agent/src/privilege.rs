@@ -1,22 +1,21 @@
-//! What the program may do: no more than it needs.
+//! Limits the program's rights to what it needs.
 //!
-//! The capabilities that the agent can use are `CAP_NET_RAW`, for the raw sockets of
-//! traceroutes (and of echoes where the system gives no ping sockets),
-//! `CAP_NET_BIND_SERVICE`, for STAMP's port 862, and `CAP_NET_ADMIN`, for receive buffers
-//! beyond `net.core.rmem_max`; the service's unit gives the first two. `measure`, `reflect`
-//! and `trace` open all their sockets at the start and give up everything then. `run`
-//! opens sockets whenever the plan changes, so it keeps of these three what it was given,
-//! and gives up the rest: started as root it reads no file that is another user's.
+//! The agent can use three capabilities: `CAP_NET_RAW` for the raw sockets of traceroutes (and of
+//! echoes where the system gives no ping sockets), `CAP_NET_BIND_SERVICE` for STAMP's port 862,
+//! and `CAP_NET_ADMIN` for receive buffers beyond `net.core.rmem_max`. The service's unit gives
+//! the first two. `measure`, `reflect` and `trace` open all their sockets at the start and then
+//! give up everything. `run` opens sockets whenever the plan changes, so it keeps those of the
+//! three that it was given and gives up the rest: even if started as root, it cannot read other
+//! users' files.
+//! Root's user id is a right, too: it opens files that root owns. `measure`, `reflect` and
+//! `trace`, which need no more files, become the user who called `sudo`, or nobody. `run` keeps
+//! its user, who owns its spool and its key.
 //!
-//! Root's user id is a right, too: files that root owns are open to it. The three that
-//! need no file any more become the user who called `sudo`, or nobody. `run` does not: its
-//! spool and its key are whose it was started as.
+//! A file's capabilities may be permitted without being effective (`setcap …+p`): the program
+//! then raises what it needs itself. With `+ep` the kernel would refuse to start the program at
+//! all in a container whose bounding set lacks one of them.
 //!
-//! A file's capabilities may be permitted without being in effect (`setcap …+p`): the program
-//! then raises what it needs itself. With `+ep` the kernel would refuse to start it at all
-//! where a container's bounding set lacks one of them.
-//!
-//! Capabilities are those of a thread; each function here is called while there is one.
+//! Capabilities belong to a thread, so call these functions while there is only one.
 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid};
@@ -26,7 +25,7 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-/// What sockets that are yet to be opened need.
+/// What is needed to open more sockets.
 const FOR_SOCKETS: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::NET_ADMIN);
@@ -34,7 +33,7 @@ const FOR_SOCKETS: CapabilitySet = CapabilitySet::NET_RAW
 /// The user and the group that own nothing.
 const NOBODY: (u32, u32) = (65_534, 65_534);
 
-/// What is off without `CAP_NET_RAW`, and how to get it.
+/// What does not work without `CAP_NET_RAW`, and how to get it.
 pub const WITHOUT_RAW_SOCKETS: &str = "without CAP_NET_RAW traceroutes go through the probes' own sockets, and a router that quotes little of a probe stays unnamed: the service has it by its unit, else run `sudo setcap cap_net_raw,cap_net_bind_service+p $(command -v hopgap-agent)`, which gives them to everybody who may run that file";
 
 /// Why a right could not be given up.
@@ -47,7 +46,7 @@ pub struct PrivilegeError {
     source: std::io::Error,
 }
 
-/// What the program was allowed when it was started.
+/// What the program was allowed before it gave up rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Whether it could open raw sockets.
@@ -56,9 +55,8 @@ pub struct Rights {
     pub all_files: bool,
 }
 
-/// Brings into effect what is permitted of the rights that sockets need; to be called before
-/// any is opened. Where a sandbox forbids it, what is in effect already has to do: what is
-/// missing is said by the socket that needs it.
+/// Makes the permitted rights that sockets need effective. Call it before opening any socket. If
+/// a sandbox forbids it, the rights stay as they are, and the socket that lacks one reports it.
 pub fn raise_for_sockets() {
     let Ok(now) = capabilities(None) else { return };
     let effective = now.effective | now.permitted.intersection(FOR_SOCKETS);
@@ -67,15 +65,16 @@ pub fn raise_for_sockets() {
     }
 }
 
-/// Gives up all rights: every socket is open, every file is read. Returns what there was.
+/// Gives up all rights. Call it once all sockets are open and all files read. Returns what the
+/// rights were.
 ///
 /// # Errors
-/// Where the kernel refuses, as a sandbox may make it.
+/// When the kernel refuses, as it may in a sandbox.
 pub fn give_up_all() -> Result<Rights, PrivilegeError> {
     keep(CapabilitySet::empty(), leave_root)
 }
 
-/// Becomes another user where this is root, with the right to.
+/// Becomes another user if this is root and may change its user.
 fn leave_root(had: CapabilitySets) -> Result<(), PrivilegeError> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
     if !geteuid().is_root() || !had.effective.contains(needed) {
@@ -83,7 +82,7 @@ fn leave_root(had: CapabilitySets) -> Result<(), PrivilegeError> {
     }
     let (user, group) = caller(|name| std::env::var(name).ok()).unwrap_or(NOBODY);
     let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-    // The user last: it takes the right to do the others with it.
+    // Set the user last: leaving root removes the right to set the others.
     let become_it = || {
         set_thread_groups(&[])?;
         set_thread_res_gid(group, group, group)?;
@@ -91,22 +90,21 @@ fn leave_root(had: CapabilitySets) -> Result<(), PrivilegeError> {
     };
     match become_it() {
         Ok(()) => Ok(()),
-        // A user namespace in which there is no other: its root is a plain user outside.
+        // This user namespace has no other user; its root is a plain user outside.
         Err(Errno::INVAL | Errno::PERM) => Ok(()),
         Err(error) => Err(failed("setresuid")(error)),
     }
 }
 
-/// User and group of whoever called `sudo`.
+/// Returns user and group of the caller of `sudo`; `None` for root.
 fn caller(variable: impl Fn(&str) -> Option<String>) -> Option<(u32, u32)> {
     let number = |name| variable(name)?.parse::<u32>().ok();
     let (user, group) = (number("SUDO_UID")?, number("SUDO_GID")?);
-    // The largest means "as it is" to the kernel.
+    // To the kernel, the largest number means "unchanged".
     (user != 0 && user != u32::MAX && group != u32::MAX).then_some((user, group))
 }
 
-/// Gives up all rights but those that sockets need which are yet to be opened. Returns
-/// what there was.
+/// Gives up all rights except those needed to open more sockets. Returns what the rights were.
 ///
 /// # Errors
 /// As [`give_up_all`].
@@ -130,19 +128,19 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> PrivilegeError {
     }
 }
 
-/// Keeps of `wanted` what there is. `leave` is called while there is still everything.
+/// Keeps the permitted part of `wanted` and gives up the rest. Calls `leave` before that.
 fn keep(
     wanted: CapabilitySet,
     leave: impl FnOnce(CapabilitySets) -> Result<(), PrivilegeError>,
 ) -> Result<Rights, PrivilegeError> {
-    // Whatever this would execute gets nothing either.
+    // Programs that this one might execute get no rights either.
     set_no_new_privs(true).map_err(failed("PR_SET_NO_NEW_PRIVS"))?;
     let now = capabilities(None).map_err(failed("capget"))?;
     let held = now.permitted.intersection(wanted);
     if now.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(wanted).iter() {
             match remove_capability_from_bounding_set(capability) {
-                // One that this kernel does not know.
+                // This kernel does not know the capability.
                 Ok(()) | Err(Errno::INVAL) => {}
                 Err(error) => return Err(failed("PR_CAPBSET_DROP")(error)),
             }
@@ -150,11 +148,11 @@ fn keep(
     }
     leave(now)?;
     match clear_ambient_capability_set() {
-        // Before Linux 4.3 there is none.
+        // Linux before 4.3 has no ambient set.
         Ok(()) | Err(Errno::INVAL) => {}
         Err(error) => return Err(failed("PR_CAP_AMBIENT")(error)),
     }
-    // The service's unit lets nobody call capset, and gives no more than is wanted.
+    // The service's unit forbids capset, but gives no more than is wanted.
     if now.permitted != held || now.effective != held {
         let sets = CapabilitySets {
             effective: held,

@@ -1,8 +1,8 @@
-//! Which of a name's addresses to measure: the first that answers.
+//! Chooses which of a name's addresses to measure: the first that answers.
 //!
-//! A name often has an IPv6 and an IPv4 address, and the reflector answers at one of them
-//! only. Each is asked by a probe, one a little after the other (RFC 8305), and the first
-//! answer decides. Where there is one address there is nothing to ask.
+//! A name often has an IPv6 and an IPv4 address, but the reflector may answer at only one of
+//! them. A probe is sent to each, one shortly after the other (RFC 8305), and the first answer
+//! decides. A single address is not probed.
 
 use crate::session::error_estimate;
 use hopgap_engine::sender::trace_request;
@@ -14,13 +14,13 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// The next address is asked this long after the one before (RFC 8305 section 5).
+/// Delay before the next address is probed, too (RFC 8305 section 5).
 const STAGGER: Span = Span::from_millis(250);
-/// An address that is silent is asked again this often.
+/// Time between probes to a silent address.
 const AGAIN: Span = Span::from_millis(400);
-/// Whoever does not answer for this long does not answer.
+/// Longest time to wait for any answer.
 const PATIENCE: Span = Span::from_millis(2_000);
-/// The sockets are looked at this often.
+/// Pause between two looks at the sockets.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What counts as an answer.
@@ -28,38 +28,39 @@ const LOOK: Duration = Duration::from_millis(5);
 pub enum Counts {
     /// A reply of a reflector.
     Replies,
-    /// That, or the host's word that nothing listens on the port: it is reached.
+    /// A reply, or the host's ICMP error that nothing listens on the port: the host is reached.
     RefusalsToo,
 }
 
-/// What came of asking an address.
+/// The result of probing an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// It answered.
     Answer,
-    /// It said that nothing listens on the port.
+    /// The host said that nothing listens on the port.
     Refusal,
-    /// The kernel would not send to it, for the want of a route or an address of the family.
+    /// The kernel could not send to it, such as for lack of a route or of an address of the
+    /// family.
     Unreachable(ErrorKind),
-    /// Nothing.
+    /// No answer.
     Silence,
-    /// It was not asked: another answered before.
+    /// It was not probed, as another answered first or there was only one.
     NotAsked,
 }
 
 /// The address that was chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// To be measured.
+    /// The address to measure.
     pub destination: SocketAddr,
-    /// Whether it answered, or was reached where that is enough.
+    /// Whether it answered, or refused where refusals count.
     pub answered: bool,
     /// What came of each address, in the order of the resolver.
     pub heard: Vec<(SocketAddr, Reaction)>,
 }
 
-/// Asks each of `addresses`, of which there is at least one, and chooses the first that
-/// answers; where none does, the first to which there is a way.
+/// Probes `addresses`, if there are at least two, and returns the first that answered. If none
+/// did, returns the first to which the kernel could send, else `first`.
 pub fn choose(
     first: SocketAddr,
     addresses: &[SocketAddr],
@@ -94,7 +95,7 @@ struct Candidate {
     address: SocketAddr,
     source: Option<IpAddr>,
     socket: Option<UdpSocket>,
-    /// When it is asked next; nothing asks it once its fate is known.
+    /// When the next probe is due. Unused once the result is known.
     next: Option<Mono>,
     heard: Reaction,
 }
@@ -163,7 +164,7 @@ fn ask(asked: &mut [Candidate], keys: Option<&SessionKeys>, counts: Counts) {
         let waiting = asked.iter().any(|a| a.socket.is_some());
         let unasked = asked.iter_mut().find(|a| a.heard == Reaction::NotAsked);
         match unasked {
-            // At once where all before it have failed.
+            // Do not wait if all addresses before it have failed.
             Some(next) if Clock::now() >= next_begins || !waiting => {
                 next.begin();
                 next_begins = Clock::now() + STAGGER;
@@ -187,7 +188,7 @@ fn ask(asked: &mut [Candidate], keys: Option<&SessionKeys>, counts: Counts) {
     }
 }
 
-/// What is to be said of the choice; nothing where there was none.
+/// Returns the message about the choice; `None` if there was only one address.
 pub fn told(host: &str, choice: &Choice) -> Option<String> {
     if choice.heard.len() < 2 {
         return None;

@@ -1,4 +1,4 @@
-//! Keys and secrets from files: never on a command line that others can see.
+//! Reads keys and secrets from files: on a command line others could see them.
 
 use hopgap_proto::stamp::{AuthKey, KeyError};
 use std::os::unix::fs::PermissionsExt as _;
@@ -43,7 +43,7 @@ pub enum SecretError {
         /// The file.
         path: PathBuf,
     },
-    /// The secret is shorter than the collector takes.
+    /// The secret is shorter than the collector accepts.
     #[error(
         "the secret in {path} has {bytes} bytes, but must have at least {LEAST_SECRET}; write one with `openssl rand -hex 32`"
     )]
@@ -53,7 +53,7 @@ pub enum SecretError {
         /// How many it has.
         bytes: usize,
     },
-    /// It is no key.
+    /// The line is not a valid key.
     #[error("the key in {path} cannot be used: {source}")]
     Key {
         /// The file.
@@ -63,13 +63,13 @@ pub enum SecretError {
     },
 }
 
-/// Least length of an agent's secret in bytes, as the collector has it.
+/// Least length of an agent's secret in bytes; the collector has the same limit.
 const LEAST_SECRET: usize = 16;
 
-/// The secret by which a collector without TLS knows an agent.
+/// Reads the secret that identifies an agent to a collector without TLS.
 ///
 /// # Errors
-/// As [`line()`], or when no collector could take it.
+/// As [`line()`], or when no collector would accept it.
 pub fn shared(path: &Path) -> Result<String, SecretError> {
     let secret = line(path)?;
     let path = || path.to_owned();
@@ -85,10 +85,10 @@ pub fn shared(path: &Path) -> Result<String, SecretError> {
     Ok(secret)
 }
 
-/// The first line of a file that nobody else may read.
+/// Reads the first line of a file, without blanks around it. The file must be its owner's alone.
 ///
 /// # Errors
-/// When it cannot be read, is empty, or others can read it.
+/// When the file cannot be read, is empty, begins with a byte-order mark, or is open to others.
 pub fn line(path: &Path) -> Result<String, SecretError> {
     let read = |source| SecretError::Read {
         path: path.to_owned(),
@@ -114,10 +114,10 @@ pub fn line(path: &Path) -> Result<String, SecretError> {
     }
 }
 
-/// An HMAC-SHA-256 key, hexadecimal in a file's first line.
+/// Reads an HMAC-SHA-256 key, hexadecimal in a file's first line.
 ///
 /// # Errors
-/// As [`line()`], or when it is no key.
+/// As [`line()`], or when the line is not a key.
 pub fn key(path: &Path) -> Result<AuthKey, SecretError> {
     line(path)?.parse().map_err(|source| SecretError::Key {
         path: path.to_owned(),

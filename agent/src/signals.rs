@@ -1,8 +1,8 @@
-//! Ending in order: on signals, and when whoever reads the output has gone.
+//! Stops the program in order: on signals, and when the reader of its output is gone.
 //!
-//! SIGINT and SIGTERM ask for the end, and so does SIGHUP, which comes when the terminal or
-//! the ssh session dies, often with the very path under test. Where SIGHUP was ignored at
-//! the start, as `nohup` makes it, it stays ignored.
+//! SIGINT and SIGTERM request the stop, and so does SIGHUP, which comes when the terminal or the
+//! ssh session dies, often because of the very path under test. If SIGHUP was ignored at the
+//! start, as `nohup` sets it, it stays ignored.
 
 use crate::output::Stream;
 use crate::session::Stop;
@@ -10,20 +10,21 @@ use hopgap_process::hang_up;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often it is looked whether whoever reads the output is still there.
+/// How often to check that the reader of the output is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What asks for the end beside signals.
+/// What requests the stop besides signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlsoEnds {
-    /// Nothing: a service outlives whoever reads its log.
+    /// Nothing: a service outlives the reader of its log.
     Nothing,
-    /// That nobody reads this stream any more: a pipe or socket whose other end is closed.
+    /// The other end of this stream, a pipe or socket, is closed.
     ReaderGone(Stream),
 }
 
 impl AlsoEnds {
-    /// A terminal that goes sends SIGHUP, unless somebody wanted it otherwise (`disown`).
+    /// Ignores the reader if the stream is a terminal: a closing terminal sends SIGHUP, unless
+    /// somebody prevented that (`disown`).
     fn unless_terminal(self) -> Self {
         match self {
             Self::ReaderGone(stream) if stream.is_terminal() => Self::Nothing,
@@ -32,12 +33,12 @@ impl AlsoEnds {
     }
 }
 
-/// Requests the stop at the first SIGINT, SIGTERM or SIGHUP. The second SIGINT or SIGTERM
-/// ends the process at once, as the default does: whoever presses Ctrl-C twice means it.
-/// SIGHUP never does: a dying session sends it more than once, and after SIGTERM.
+/// Requests the stop at the first SIGINT, SIGTERM or SIGHUP. A second SIGINT or SIGTERM ends the
+/// process at once, as by default: a user who presses Ctrl-C twice means it. A second SIGHUP does
+/// not: a dying session sends it more than once, and after SIGTERM.
 ///
 /// # Errors
-/// When the handler's thread or runtime cannot be had.
+/// When the handler's thread or runtime cannot be set up.
 pub fn end_in_order(stop: &Stop, also: AlsoEnds) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -62,14 +63,14 @@ pub fn end_in_order(stop: &Stop, also: AlsoEnds) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What happened.
+/// What requested the stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StopSignal {
     /// SIGINT, as Ctrl-C sends it.
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// SIGHUP, or nobody reads on.
+    /// SIGHUP, or the reader of the output is gone.
     LeftAlone,
 }
 
@@ -86,7 +87,7 @@ impl Handlers {
         loop {
             let asked = self.next().await;
             stop.request();
-            // As shells report an end by a signal: 128 and its number.
+            // Exit codes as shells report a signal: 128 plus its number.
             match asked {
                 StopSignal::Interrupt if insisted => std::process::exit(130),
                 StopSignal::Terminate if insisted => std::process::exit(143),
@@ -124,7 +125,7 @@ impl Handlers {
             _ = terminate.recv() => StopSignal::Terminate,
             () = hung_up => StopSignal::LeftAlone,
             () = left => {
-                // Once is enough.
+                // Report it only once.
                 *also = AlsoEnds::Nothing;
                 StopSignal::LeftAlone
             }

@@ -1,15 +1,15 @@
-//! The source ports of a command that a person starts, and that another program may hold.
+//! Chooses free source ports for a command that a person starts.
 
 use crate::output;
 use std::net::{IpAddr, UdpSocket};
 
-/// The first that are tried.
+/// The first source port that is tried.
 const FIRST: u16 = 50_000;
-/// So many stretches of ports are tried before the command says that they are in use.
+/// How many ranges of ports are tried before giving up.
 const TRIES: u16 = 64;
 
-/// The first source port: the one that was asked for, or else the first of `flows` ports in a
-/// row that nobody holds. Says so where these are not the usual ones.
+/// Returns the first source port: the requested one, or else the first of `flows` consecutive
+/// free ports. Prints a note if these are not the usual ones.
 pub(crate) fn first(asked: Option<u16>, source: IpAddr, flows: u8) -> u16 {
     if let Some(asked) = asked {
         return asked;
@@ -23,7 +23,8 @@ pub(crate) fn first(asked: Option<u16>, source: IpAddr, flows: u8) -> u16 {
     first
 }
 
-/// Whoever opens the sockets says what is wrong where all tries fail.
+/// Returns the first port of a free range, or `begin` if all tries fail: opening the sockets then
+/// reports the error.
 fn free_from(begin: u16, source: IpAddr, flows: u8) -> u16 {
     let flows = u16::from(flows.max(1));
     let is_free = |port: u16| UdpSocket::bind((source, port)).is_ok();
@@ -49,7 +50,7 @@ mod tests {
         let chosen = free_from(begin, HERE, 4);
         assert!(chosen >= begin + 4, "{chosen} after {port} was held");
         assert_eq!((chosen - begin) % 4, 0);
-        // What was asked for is what is taken, free or not.
+        // A requested port is used, free or not.
         assert_eq!(first(Some(port), HERE, 4), port);
     }
 

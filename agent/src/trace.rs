@@ -1,4 +1,4 @@
-//! `hopgap-agent trace`: the path of one flow, all hops at once.
+//! `hopgap-agent trace`: shows the path of one flow, asking all hops at once.
 
 use crate::cli::TraceArgs;
 use crate::destination::{self, DestinationError, Ends, Wanted};
@@ -20,42 +20,42 @@ use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 
-/// A port on which hosts seldom listen: the one that IANA registered for traceroute.
+/// The port that IANA registered for traceroute; hosts seldom listen on it.
 const UNUSED_PORT: u16 = 33_434;
 
 /// Why there was no trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The host.
+    /// The host cannot be measured.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-    /// An option out of its range.
+    /// An option is out of its range.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A socket.
+    /// A socket failed.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// Rights that could not be given up.
+    /// Rights could not be given up.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// Internal names; none is known to fail.
+    /// An internal name is invalid; not known to happen.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A thread or a signal handler that could not be had.
+    /// A thread or a signal handler could not be set up.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
-    /// Standard output that failed.
+    /// Writing to standard output failed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
-    /// Export that failed.
+    /// Writing JSON failed.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Traces as often as asked, and prints each trace.
+/// Takes as many traces as asked for and prints each.
 ///
 /// # Errors
-/// When it cannot begin.
+/// When it cannot start, or when standard output fails for another reason than a closed pipe.
 pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
     let wanted = Wanted {
         host: &args.host,
@@ -123,7 +123,7 @@ pub fn run(args: &TraceArgs) -> Result<(), TraceError> {
             lines(&trace, source_port, destination)
         };
         if let Err(error) = output::print(&text) {
-            // Whoever reads has seen enough, or cannot be told more.
+            // The reader has closed the pipe, or the output failed.
             printed = Err(error);
             left = 0;
             stop.request();
@@ -209,7 +209,7 @@ fn lines(trace: &Trace, source_port: u16, destination: SocketAddr) -> String {
     out
 }
 
-/// Who refused to pass packets on, and by which code, where the path ends with that.
+/// Returns who refused to forward packets, and the ICMP code, if the path ends with a refusal.
 fn refusal(trace: &Trace) -> Option<(IpAddr, u8)> {
     let last = trace.hops.last()?.replies.first()?;
     match last.kind {
@@ -218,7 +218,7 @@ fn refusal(trace: &Trace) -> Option<(IpAddr, u8)> {
     }
 }
 
-/// The code by which the target says that nobody listens on the port (RFC 792, RFC 4443).
+/// Returns the ICMP code for a port on which nothing listens (RFC 792, RFC 4443).
 fn port_unreachable(from: IpAddr) -> u8 {
     match from {
         IpAddr::V4(_) => 3,

@@ -1,4 +1,4 @@
-//! The collector's URL: what of it cannot work, and what to write.
+//! Checks the collector's URL and says what to write instead.
 
 use std::net::Ipv6Addr;
 
@@ -14,11 +14,11 @@ pub(crate) enum UrlFault {
     NoHost,
     /// Its host is neither a name nor an address.
     Host(String),
-    /// It says no port. Without one it would mean 80 or 443, where no collector listens.
+    /// It has no port. The default would be 80 or 443, where no collector listens.
     NoPort,
-    /// What it says is no port.
+    /// Its port is not a number from 1 to 65535.
     Port(String),
-    /// It goes on after host and port with more than a path.
+    /// More than a path follows host and port, beginning with this character.
     Rest(char),
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn check(url: &str) -> Result<(), UrlFault> {
         return Err(UrlFault::Rest(strange));
     }
     let (host, port) = match authority.rsplit_once(':') {
-        // Of an IPv6 address without a port, the colon is its own.
+        // In an IPv6 address without a port, the last colon belongs to the address.
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
@@ -70,7 +70,7 @@ fn is_host(host: &str) -> bool {
 }
 
 impl UrlFault {
-    /// What is wrong with this URL and what to write, after the key's name.
+    /// Says what is wrong with `url` and what to write; follows the key's name in a message.
     pub(super) fn said_of(&self, url: &str) -> String {
         let tls = url.starts_with("https://");
         let port = if tls { 8621 } else { 8620 };

@@ -63,7 +63,7 @@ fn families_must_agree() {
         let error = found(host, None, family).unwrap_err();
         assert!(error.contains(said), "{error}");
     }
-    // An unspecified source asks for its family alone.
+    // An unspecified source selects only its family.
     assert!(found("10.0.0.1", Some("0.0.0.0"), ANY).is_ok());
     assert!(found("10.0.0.1", Some("::"), ANY).is_err());
 }
@@ -86,7 +86,7 @@ fn a_link_local_address_needs_its_interface() {
         let error = found(bad, None, ANY).unwrap_err();
         assert!(error.contains(said), "{bad}: {error}");
     }
-    // What is no address is a name.
+    // Anything that is not an address is a name.
     for name in ["server", "server:8620", "fe80", "[x]:862"] {
         assert_eq!(literal(name).unwrap(), None, "{name}");
     }

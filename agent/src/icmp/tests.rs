@@ -20,7 +20,7 @@ fn quoting(source: &str, target: &str) -> Vec<u8> {
     packet
 }
 
-/// A family without sockets: what matters here is who hears what.
+/// Registers a listener without sockets: the test is about who hears what.
 fn listen(listeners: &Arc<Mutex<Listeners>>, flows: QuotedFlows) -> Listening {
     let inbox = Arc::new(Inbox::default());
     let mut all = locked(listeners);
@@ -58,7 +58,7 @@ fn of_a_thousand_sessions_each_hears_its_own() {
     let listeners = Arc::default();
     let ears: Vec<Listening> = (0..1_000).map(|i| listen(&listeners, session(i))).collect();
     for i in 0..1_000_u16 {
-        // Each flow, the first and the last among them.
+        // The first and the last flow of each session.
         for flow in [0, 7] {
             let port = 40_000 + 8 * i + flow;
             hear(
@@ -67,7 +67,7 @@ fn of_a_thousand_sessions_each_hears_its_own() {
             );
         }
     }
-    // To other hosts and ports, and what is no ICMP error at all.
+    // Other hosts and ports, and a packet that is not an ICMP error.
     hear(&listeners, &quoting("10.1.11.11:40000", "10.17.11.132:862"));
     hear(&listeners, &quoting("10.1.11.10:40000", "10.17.11.133:862"));
     hear(&listeners, &quoting("10.1.11.10:40000", "10.17.11.132:863"));

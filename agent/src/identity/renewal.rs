@@ -12,14 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
-/// How often the clock and the file are looked at.
+/// How often the clock and the identity file are checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// When to renew a certificate. Time comes in with every question.
+/// When to renew a certificate. The caller passes in the current time.
 ///
-/// The first try is at two thirds of the certificate's life, later by up to a twelfth, so
-/// that agents that joined together do not come back together; a try that failed is
-/// followed by another after a fiftieth, at most an hour.
+/// The first try is after two thirds of the certificate's life, plus up to a twelfth of it as
+/// jitter, so that agents that joined together do not renew together. After a failed try the next
+/// one follows after a fiftieth of the life, at least 500 ms and at most an hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewalSchedule {
     due: Wall,
@@ -28,7 +28,8 @@ pub struct RenewalSchedule {
 }
 
 impl RenewalSchedule {
-    /// For a certificate that is valid from `made` to `expires`; `seed` decides the jitter.
+    /// Returns the schedule for a certificate valid from `made` to `expires`; `seed` sets the
+    /// jitter.
     pub fn new(made: Wall, expires: Wall, seed: u64) -> Self {
         let life = (expires - made).max(Span::ZERO);
         let share = i64::try_from(spread(seed) >> 54).unwrap_or(0);
@@ -49,18 +50,18 @@ impl RenewalSchedule {
         now >= self.due
     }
 
-    /// A try failed.
+    /// Schedules the next try after a failed one.
     pub fn failed(&mut self, now: Wall) {
         self.due = now + self.again;
     }
 
-    /// Whether the certificate has expired: no try can succeed.
+    /// Whether the certificate has expired, so that no try can succeed.
     pub fn is_over(&self, now: Wall) -> bool {
         now >= self.expires
     }
 }
 
-/// Why a renewal came to nothing.
+/// Why a renewal failed.
 #[derive(Debug, thiserror::Error)]
 enum RenewalError {
     #[error(transparent)]
@@ -72,12 +73,12 @@ enum RenewalError {
     Overtaken,
 }
 
-/// Starts the thread that renews the identity in time, with a new key each time, and takes
-/// up one that `hopgap-agent join --again` wrote. `client` uses the new one from its next
-/// request on; what is under way goes on with the old one, which stays valid.
+/// Starts the thread that renews the identity in time, with a new key each time. The thread also
+/// adopts an identity that `hopgap-agent join --again` wrote. `client` uses the new identity from
+/// its next request on; requests under way keep the old one, which stays valid.
 ///
 /// # Errors
-/// When no thread can be had.
+/// When the thread cannot be started.
 pub fn keep_renewed(
     client: Client,
     store: IdentityStore,
@@ -102,14 +103,14 @@ struct Keeper {
     next: RenewalSchedule,
     /// What the file looked like when its identity was taken into use.
     seen: Look,
-    /// Why a new identity is not taken up and why the one in use is not renewed, as it was
-    /// said last: it would be said again at every look.
+    /// The last messages on why a new identity was not adopted and why the current one was not
+    /// renewed. They are kept so that the same message is not logged at every look.
     not_taken_up: Option<String>,
     not_renewed: Option<String>,
 }
 
 impl Keeper {
-    /// Of an identity that was loaded from the store and is in use.
+    /// Keeps `identity`, which was loaded from `store` and is in use.
     fn new(client: Client, store: IdentityStore, identity: &Identity) -> Self {
         Self {
             next: schedule(&client, identity),
@@ -157,8 +158,9 @@ impl Keeper {
         }
     }
 
-    /// Takes up what somebody wrote beside the agent. What stands in the way may pass: it
-    /// is tried again at every look, and what is in use stays in use and is renewed.
+    /// Adopts an identity that somebody else wrote. If that fails, it is tried again at every
+    /// look, and the current identity stays in use and is renewed. Returns whether it was
+    /// adopted.
     fn take_up(&mut self) -> bool {
         let look = self.store.look();
         let taken = self
@@ -191,7 +193,7 @@ impl Keeper {
         let key = NewKey::make()?;
         let certified = self.client.renew(&key.request)?;
         let identity = key.certified(certified)?;
-        // On the disk before it is used.
+        // Save it before using it.
         let look = self.store.save_over(&identity, before)?;
         self.seen = look.ok_or(RenewalError::Overtaken)?;
         self.client.adopt(&identity)?;
@@ -199,7 +201,7 @@ impl Keeper {
     }
 }
 
-/// Says `why`, unless that is what was said last.
+/// Passes `why` to `say`, unless it equals the last message.
 fn once(last: &mut Option<String>, why: String, say: impl FnOnce(&str)) {
     if last.as_ref() != Some(&why) {
         say(&why);

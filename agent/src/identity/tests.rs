@@ -43,7 +43,7 @@ fn an_identity_is_kept_whole_and_closed_to_others() {
     let answer = certified(&key.key);
     let identity = key.certified(answer).unwrap();
     assert!(!format!("{identity:?}").contains("KEY"));
-    // What a crash left behind is not written into.
+    // A file left by a crash is not written into.
     std::fs::write(dir.0.join("identity/identity.new"), "old").unwrap();
     store.save(&identity).unwrap();
     let file = dir.0.join("identity/identity.json");

@@ -1,7 +1,7 @@
 use super::{Choice, Counts, Reaction, choose, told};
 use std::net::{SocketAddr, UdpSocket};
 
-/// Answers every packet with itself, for as long as the test runs.
+/// Echoes every packet, for as long as the test runs.
 fn reflector() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -31,7 +31,7 @@ fn a_certificate_is_renewed_at_two_thirds_of_its_life_and_not_by_all_at_once() {
 fn what_fails_is_tried_again_until_the_end() {
     let mut schedule = RenewalSchedule::new(at(0), at(90), 7);
     assert!(!schedule.is_due(at(59)));
-    // The collector is away for four weeks: no try is far from the next.
+    // The collector is down for four weeks: tries stay close together.
     let (mut now, mut tries) = (at(0), 0);
     while now < at(90) {
         if schedule.is_due(now) {
@@ -63,7 +63,7 @@ fn made(store: &IdentityStore) -> Identity {
     key.certified(answer).unwrap()
 }
 
-/// A keeper of an identity that is in use, with a collector that does not answer.
+/// A keeper of an identity in use, with a collector that does not answer.
 fn keeper(store: &IdentityStore, identity: &Identity) -> Keeper {
     let agent = identity.agent.clone();
     let client = Client::with_identity("https://127.0.0.1:1", identity, agent, RunId(1)).unwrap();
@@ -92,7 +92,7 @@ fn an_identity_that_cannot_be_read_at_first_is_taken_up_once_it_can() {
             .as_ref()
             .is_some_and(|said| said.contains("chmod 600"))
     );
-    // As the message says.
+    // Do what the message says.
     mode(0o600);
     keeper.turn(Wall::ZERO);
     assert_eq!((keeper.seen, keeper.not_taken_up), (store.look(), None));
@@ -105,7 +105,7 @@ fn a_renewal_does_not_write_over_an_identity_that_came_meanwhile() {
     let first = made(&store);
     store.save(&first).unwrap();
     let before = store.look();
-    // The renewal is under way while `join --again` writes.
+    // `join --again` writes while the renewal is under way.
     let joined = made(&store);
     store.save(&joined).unwrap();
     let renewed = made(&store);
@@ -114,7 +114,7 @@ fn a_renewal_does_not_write_over_an_identity_that_came_meanwhile() {
         store.load().unwrap().certificate_pem(),
         joined.certificate_pem()
     );
-    // Without one it is written.
+    // Without a write meanwhile, the renewed identity is saved.
     let look = store.save_over(&renewed, store.look()).unwrap();
     assert!(look.is_some() && look == Some(store.look()));
     assert_eq!(
