@@ -1,5 +1,4 @@
-//! One account of each run, from records in any order and delivered any number
-//! of times.
+//! Builds one account of each run, from records in any order and delivered any number of times.
 //!
 //! The rules:
 //! - Records with the same flow and sequence number are one probe. Where some say
@@ -58,11 +57,11 @@ pub(crate) struct Sample {
     /// When it reached the reflector, on one of the reflector's clocks set on its wall
     /// clock; meaningless where it is not known to have reached it.
     pub(crate) arrival: Wall,
-    /// Which run of the reflector logged it, and when on that run's monotonic clock;
-    /// `None` where it is not in a log.
+    /// Number of the reflector's run that logged it, and when, on that run's monotonic clock;
+    /// `None` if no log has it.
     pub(crate) reflected: Option<(u32, Mono)>,
-    /// When its reply left, or was refused, on the same clock as `reflected`; `None` where
-    /// that is not on record.
+    /// When its reply left, or was refused, on the same clock as `reflected`; `None` if not on
+    /// record.
     pub(crate) departed: Option<Stamp>,
     /// Why the reflector's kernel refused the reply.
     pub(crate) reply_refused: Option<i32>,
@@ -110,9 +109,9 @@ pub(crate) struct Unsent {
     pub(crate) errno: i32,
 }
 
-/// Whether an `errno` says that the host had no way to the destination: ENETDOWN,
-/// ENETUNREACH and EHOSTUNREACH of Linux. Others (ENOBUFS, EPERM) tell of the host itself
-/// and nothing of the direction.
+/// Whether an `errno` says that the host had no route to the destination: ENETDOWN, ENETUNREACH
+/// and EHOSTUNREACH of Linux. Others (ENOBUFS, EPERM) concern the host itself and tell nothing of
+/// the direction.
 pub(crate) fn is_no_route(errno: i32) -> bool {
     matches!(errno, 100 | 101 | 113)
 }
@@ -124,13 +123,13 @@ pub(crate) struct FlowRun {
     pub(crate) samples: Vec<Sample>,
     /// Sends that the kernel refused: when, and with which `errno`.
     pub(crate) refused: Vec<(Mono, i32)>,
-    /// Those of them that were refused for want of a route, in the order of time.
+    /// The sends among them that were refused for lack of a route, in the order of time.
     pub(crate) no_route: Vec<Unsent>,
     /// Refused sequence numbers that no other probe used, in increasing order.
     pub(crate) refused_orders: Vec<i64>,
     /// Slots left out: when the first was due, and how many.
     pub(crate) skipped: Vec<(Mono, u32)>,
-    /// Losses whose number, but not whose place, is known for each direction.
+    /// Losses whose number in each direction is known, but not which probes they were.
     pub(crate) mixed: crate::loss::Mixed,
 }
 
@@ -149,11 +148,11 @@ pub(crate) struct Run {
     pub(crate) traces: Vec<Trace>,
     /// Its events, in the order of time.
     pub(crate) events: Vec<Event>,
-    /// The last instant that any of its records knows.
+    /// The latest instant in any of its records.
     pub(crate) end: Mono,
-    /// When the session was started, where that is on record.
+    /// When the session was started, if on record.
     pub(crate) started: Option<Mono>,
-    /// When the session was stopped in order.
+    /// When the session was stopped in order, if on record.
     pub(crate) stopped: Option<Mono>,
 }
 
@@ -166,7 +165,7 @@ pub(crate) struct Session<'a> {
     pub(crate) runs: Vec<Run>,
     /// What the reflector's own log covers.
     pub(crate) log: ReflectorLog,
-    /// What was asked for; `None` for all there is.
+    /// The requested stretch of UTC; `None` for everything.
     pub(crate) window: Option<(Wall, Wall)>,
 }
 
@@ -176,8 +175,8 @@ impl Session<'_> {
         matches!(self.plan.to, Destination::Agent(_))
     }
 
-    /// The flows of the plan and those that sent within the window, in order. What the plan had
-    /// more of before the window is none of it.
+    /// The flows of the plan and those that sent within the window, in order. Flows that the plan
+    /// had only before the window are left out.
     pub(crate) fn flow_indices(&self) -> Vec<u8> {
         let mut flows: Vec<u8> = (0..self.plan.flows).collect();
         let sent = |flow: &FlowRun| !flow.samples.is_empty() || !flow.refused.is_empty();
@@ -188,8 +187,8 @@ impl Session<'_> {
         flows
     }
 
-    /// From when to when a flow can be asked about: a flow that the plan has no more was asked
-    /// to send up to its last probe at most.
+    /// Returns the stretch for which a flow is judged: a flow that the plan no longer has ends
+    /// with its last probe.
     pub(crate) fn asked_of(&self, flow: u8, (from, to): (Wall, Wall)) -> (Wall, Wall) {
         if flow < self.plan.flows {
             return (from, to);
@@ -206,7 +205,7 @@ impl Session<'_> {
         self.plan.source_port.saturating_add(u16::from(flow))
     }
 
-    /// The far end's name, or its address where it is no agent.
+    /// The far end's name, or its address if it is not an agent.
     pub(crate) fn to_name(&self) -> String {
         match &self.plan.to {
             Destination::Agent(name) => name.to_string(),
@@ -297,14 +296,14 @@ fn keep_window(run: &mut Run, interval: Span, from: Wall, to: Wall) {
         flow.mixed.retain(within);
     }
     run.traces.retain(|t| within(t.started));
-    // An event that tells of a stretch may be told after its end, and outside of the window.
+    // An event about a stretch may be recorded after its end, outside the window.
     run.events.retain(|e| {
         let (since, at) = stretch_of(e, timeline);
         within(e.at) || (since <= to && from <= at && since < at)
     });
 }
 
-/// When what an event of a sender tells of began and ended.
+/// Returns the stretch that a sender's event is about.
 pub(crate) fn stretch_of(event: &Event, timeline: &Timeline) -> (Wall, Wall) {
     let at = timeline.utc(event.at);
     match event.kind {
@@ -313,7 +312,8 @@ pub(crate) fn stretch_of(event: &Event, timeline: &Timeline) -> (Wall, Wall) {
         | EventKind::AddressTranslated { since, .. } => (timeline.utc(since), at),
         EventKind::StrayReplies { .. } => (at - TOLD_WITHIN, at),
         EventKind::BlocksLost { from, to, .. } => {
-            // By the wall clock, as far off as it was when this was told.
+            // These are wall-clock times: correct them by the clock's error when this was
+            // recorded.
             let behind = at - timeline.wall(event.at);
             (from.map_or(Wall::MIN, |from| from + behind), to + behind)
         }
@@ -321,11 +321,11 @@ pub(crate) fn stretch_of(event: &Event, timeline: &Timeline) -> (Wall, Wall) {
     }
 }
 
-/// A sender tells of stray replies once a second.
+/// A sender reports stray replies once a second.
 const TOLD_WITHIN: Span = Span::from_secs(1);
 
-/// Of slots left out from an instant on, those that were due within a window: when the first
-/// of these was, and how many.
+/// Returns which of the skipped slots were due within a window: how long after `first` the first
+/// of these was due, and how many there were.
 fn slots_within(
     (first, slots): (Wall, u32),
     interval: Span,
@@ -360,8 +360,8 @@ fn sender_runs(id: RunId, agent: &AgentName, parts: &[&SenderRun]) -> Vec<Run> {
         .map(|e| e.at)
         .collect();
     starts.dedup();
-    // One more than there are starts: a stretch of time that was read may begin within
-    // a run, and an agent has things to say before.
+    // One more than there are starts: the records may begin in the middle of a run, and an agent
+    // may record events before its first start.
     let mut runs: Vec<Records> = (0..=starts.len()).map(|_| Records::default()).collect();
     let place = |at: Mono| starts.partition_point(|start| *start <= at);
     for probe in parts.iter().flat_map(|p| &p.probes) {
@@ -405,7 +405,7 @@ struct Records {
     events: Vec<Event>,
 }
 
-/// `known_to`: an instant at which the run was still known to go on, or to be over.
+/// `known_to` is an instant at which the run is known to go on, or to be over.
 fn sender_run(
     (id, agent): (RunId, &AgentName),
     timeline: Timeline,
@@ -466,7 +466,7 @@ fn clocks<'a>(pairs: impl Iterator<Item = &'a ClockPair>, events: &[Event]) -> V
         .collect()
 }
 
-/// A set of records, in one order.
+/// Sorts records by time and removes duplicates.
 fn merged<'a, T>(records: impl Iterator<Item = &'a T>) -> Vec<T>
 where
     T: WhenOf + Ord + Clone + 'a,
@@ -493,8 +493,8 @@ impl WhenOf for Trace {
     }
 }
 
-/// Two sends of one sequence number this far apart are two probes: the number
-/// wrapped. At 1 kHz it wraps after 49 days; no reply is a day late.
+/// Sends of one sequence number at least this far apart are two probes: the number wrapped. At 1
+/// kHz it wraps after 49 days, and no reply is a day late.
 const WRAPPED: Span = Span::from_secs(86_400);
 
 fn flow_run(mut probes: Vec<Probe>) -> FlowRun {
@@ -527,7 +527,7 @@ fn flow_run(mut probes: Vec<Probe>) -> FlowRun {
         };
         match flow.samples.last_mut() {
             Some(last) if last.seq == probe.seq.0 && probe.sent.at - last.sent < WRAPPED => {
-                // What the program said of its send is no better than the kernel's word.
+                // A program's stamp of the send must not replace the kernel's.
                 let kernels = probe.sent.source != StampSource::User;
                 if kernels || !by_kernel {
                     (last.sent, by_kernel) = (probe.sent.at, kernels);
@@ -600,9 +600,8 @@ fn add_reply(sample: &mut Sample, reply: &Reply) {
 }
 
 impl Sample {
-    /// A residence as far as it can be true: a reflector whose clock was stepped between
-    /// its two stamps, or that lies, must not make a round trip negative. Then the whole
-    /// time counts.
+    /// Returns the residence if it is possible, else zero: a reflector that lies, or whose clock
+    /// was stepped between its two stamps, must not make a round trip negative.
     fn possible(&self, residence: Span) -> Span {
         let total = self.received - self.sent;
         if residence.is_negative() || residence > total {
@@ -623,7 +622,7 @@ fn unwrap_sequence(flow: &mut FlowRun, refused: &mut [(u32, Mono)]) {
         previous = sample.seq;
         sample.order = order;
     }
-    // A refused number is placed by its neighbour in time.
+    // Place a refused number by its neighbour in time.
     refused.sort_unstable_by_key(|(seq, at)| (*at, *seq));
     for &(seq, at) in refused.iter() {
         let next = flow.samples.partition_point(|s| s.sent <= at);
@@ -633,7 +632,7 @@ fn unwrap_sequence(flow: &mut FlowRun, refused: &mut [(u32, Mono)]) {
         };
         flow.refused_orders.push(order);
     }
-    // Stamps of two kinds may invert two close sends; numbers do not.
+    // Kernel and program stamps may invert two close sends; numbers do not.
     flow.samples.sort_by_key(|s| (s.order, s.sent));
     let samples = &flow.samples;
     flow.refused_orders

@@ -1,10 +1,10 @@
-//! What the kernel of a host took in while a program on it stood still.
+//! Finds what a host's kernel received and sent while a program on it stood still.
 //!
-//! A stopped or starved program takes nothing in, but its kernel goes on and stamps what
-//! arrives; a host that is frozen as a whole stamps nothing. One session may have lost
-//! everything meanwhile, on its way, and cannot tell the two apart; what came to the same host
-//! for any other session or flow, probe or reply, can. What it sent meanwhile, from another
-//! thread, shows that it was not frozen either.
+//! A stopped or starved program receives nothing, but its kernel still stamps what arrives; a
+//! host that is frozen as a whole stamps nothing. One session cannot tell the two apart, as it
+//! may have lost everything on the way meanwhile. Packets that arrived at the same host for any
+//! other session or flow, probes or replies, can. Packets that another thread sent meanwhile also
+//! show that the host was not frozen.
 
 use super::stalls::STALL;
 use crate::input::{Input, SessionRecords};
@@ -13,13 +13,13 @@ use hopgap_proto::record::{AgentName, Event, EventKind, ProbeFate, RunId, Stamp,
 use hopgap_proto::time::Mono;
 use std::collections::BTreeMap;
 
-/// A process: its monotonic clock is one.
+/// A process, which has one monotonic clock.
 type Process<'a> = (RunId, &'a AgentName);
 
 /// A stretch on a process's monotonic clock.
 pub(crate) type Stretch = (Mono, Mono);
 
-/// What the kernel of each host told while a process on it stood still.
+/// Signs of life of each host while a process on it stood still.
 #[derive(Debug, Default)]
 pub(super) struct SignsOfLife<'a>(BTreeMap<Process<'a>, Signs>);
 
@@ -28,7 +28,7 @@ pub(super) struct SignsOfLife<'a>(BTreeMap<Process<'a>, Signs>);
 pub(super) struct Signs {
     /// When something arrived.
     pub(super) arrived: Vec<Mono>,
-    /// When something left: a program ran.
+    /// When something left, so that a program ran.
     pub(super) left: Vec<Mono>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> SignsOfLife<'a> {
             return heard;
         }
         let mut take = |process: Process<'a>, stamp: Stamp, arrived: bool| {
-            // What the program stamped says when it went on, and no more.
+            // A program's stamp only says when the program went on.
             if stamp.source != StampSource::User
                 && let Some(stalls) = stalls.get(&process)
                 && stalls.hold(stamp.at)
@@ -84,7 +84,7 @@ impl<'a> SignsOfLife<'a> {
         heard
     }
 
-    /// Those of one process, in the order of time.
+    /// The signs of one process, in the order of time.
     pub(super) fn by(&self, run: RunId, agent: &'a AgentName) -> Option<&Signs> {
         self.0.get(&(run, agent))
     }

@@ -1,17 +1,15 @@
-//! The reflector's own log joined to the sender's account.
+//! Joins the reflector's log to the sender's account.
 //!
-//! Sequence numbers restart with each run of the sender, so a reception belongs to
-//! the probe of its flow and number whose *expected* arrival is nearest. What is
-//! expected comes from the reflector's wall clock in replies to other probes sent
-//! close by; only a run without a single reply is placed by the two hosts' wall
-//! clocks, with a wider tolerance. The reflector's wall clock is taken without its steps
-//! throughout ([`Steady`]).
+//! Sequence numbers restart with each run of the sender, so a reception belongs to the probe of
+//! its flow and number whose *expected* arrival is nearest. The expected arrival comes from the
+//! reflector's wall clock in replies to other probes sent close by. Only a run without any reply
+//! is placed by the two hosts' wall clocks, with a wider tolerance. The reflector's wall clock is
+//! used without its steps throughout ([`Steady`]).
 //!
-//! A probe that is not in the log is known to be lost on the way out only where the
-//! log is known to be there: between the reflector run's first and last evidence.
-//! Blocks of receptions are shipped when they are full, so after the last reception
-//! the log is taken to be complete only up to [`UNSHIPPED`] before the agent's last
-//! clock reading.
+//! A probe that is not in the log counts as lost on the way out only where the log is known to
+//! exist: between the first and last evidence of the reflector's run. Blocks of receptions are
+//! shipped when full, so after the last reception the log counts as complete only up to
+//! [`UNSHIPPED`] before the agent's last clock reading.
 
 use super::heard::SignsOfLife;
 use super::steady::Steady;
@@ -25,13 +23,13 @@ use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// An agent may hold a block of receptions for this long before it ships it (10 s by
-/// default, and some slack).
+/// Longest time an agent holds a block of receptions before it ships it (10 s by default, plus
+/// some slack).
 const UNSHIPPED: Span = Span::from_secs(12);
 
-/// A reception further from where its probe is expected belongs to another run. It may be
-/// late by as much as a queue holds back, but not early: a probe of a run that was killed,
-/// and took its records with it, must not be taken for one of the next.
+/// How far a reception may be from its probe's expected arrival; beyond that it belongs to
+/// another run. It may be as late as a queue can delay it, but not early: a probe of a killed run
+/// whose records are lost must not be taken for one of the next run.
 #[derive(Clone, Copy, Debug)]
 struct Tolerance {
     early: Span,
@@ -43,11 +41,11 @@ const TOLERANCE: Tolerance = Tolerance {
     late: Span::from_secs(10),
 };
 
-/// Where the arrival is the reflecting program's own time: late also by how long it stood
-/// still before it fetched the packet.
+/// Tolerance for lateness if the reflecting program stamped the arrival: includes how long the
+/// program stood still before it read the packet.
 const LATE_PROGRAM: Span = Span::from_secs(3_600);
 
-/// The same, where only the two hosts' wall clocks tell.
+/// The tolerance if only the two hosts' wall clocks place a run.
 const TOLERANCE_BY_WALL_CLOCKS: Tolerance = Tolerance {
     early: Span::from_secs(60),
     late: Span::from_secs(60),
@@ -66,19 +64,19 @@ impl Tolerance {
 /// A reflector reports what it dropped once a second; it may wake late.
 const REPORTED_WITHIN: Span = Span::from_millis(1_500);
 
-/// Where a probe was expected is known about this well, while its path stays.
+/// How well an expected arrival is known while the path stays the same.
 const NEAR: Span = Span::from_millis(20);
 
-/// A reflector that ends answers on for so long after the end that it tells, at the most.
+/// Longest time that a reflector still answers after the end that it records.
 const ENDS_WITHIN: Span = Span::from_millis(200);
 
-/// One reply in this much time is enough to tell when the others were expected.
+/// Least time between two replies used to date the other probes of a flow.
 const ANCHOR_EVERY: Span = Span::from_millis(100);
 
 /// What the reflector's log says of an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
-    /// The log is there: what is not in it did not arrive.
+    /// The log exists: a probe that is not in it did not arrive.
     Covered,
     /// The reflecting agent did not run.
     NotRunning,
@@ -89,7 +87,7 @@ pub(crate) enum Coverage {
     Unknown,
 }
 
-/// An end of what was heard of the reflecting agent.
+/// Which end of the time between the agent's first and last sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
     /// Before the first sign of it.
@@ -98,35 +96,35 @@ pub(crate) enum Beyond {
     Last,
 }
 
-/// When the reflector's log is there.
+/// The reflector's log: what it recorded, and when it exists.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReflectorLog {
     /// Whether any run of the reflector is known.
     pub(crate) present: bool,
-    /// Stretches of the reflector's wall clock in which its log is there.
+    /// Stretches of the reflector's wall clock in which its log exists.
     covered: Stretches<Wall>,
     /// Stretches in which records were lost.
     holes: Stretches<Wall>,
     /// The first and the last sign of the reflecting agent, on its wall clock.
     pub(crate) heard: Option<(Wall, Wall)>,
-    /// Stretches between two runs of the agent, and after one that ended in order.
+    /// Stretches between two runs of the agent, and after a run that ended in order.
     not_running: Stretches<Wall>,
     /// When probes arrived that belong to no probe on record, on its wall clock.
     pub(crate) strays: Vec<Wall>,
     /// What the reflector's events say.
     pub(crate) events: Vec<LogEvent>,
-    /// When it held back how many packets, logged ones and others, for whatever reason.
+    /// When it held back how many packets, logged or not, for any reason.
     pub(crate) held_back: Vec<HeldBack>,
-    /// Other addresses than the plan's that its packets came from.
+    /// Addresses, other than the plan's, that its packets came from.
     pub(crate) translated: Vec<Translated>,
-    /// Steps of the reflector's wall clock: its time before, and by how much.
+    /// Steps of the reflector's wall clock: time before the step, and size.
     pub(crate) steps: Vec<(Wall, Span)>,
     /// When the reflecting host stood still.
     pub(crate) stalls: Stalls,
     /// The reflecting processes by the number in [`Sample::reflected`], each with its clocks.
     pub(crate) runs: Vec<(AgentName, RunId, Timeline)>,
-    /// Each reflecting process's first evidence, its monotonic zero, both on the steady wall
-    /// clock, and its number.
+    /// For each reflecting process its first evidence and its monotonic zero, both on the wall
+    /// clock without steps, and its number.
     begun: Vec<(Wall, Wall, u32)>,
     /// For each sender run, how its clock relates to the reflector's wall clock.
     anchors: Vec<Anchors>,
@@ -145,11 +143,11 @@ pub(crate) struct Translated {
 /// An event of the reflecting agent, on its wall clock.
 #[derive(Clone, Debug)]
 pub(crate) struct LogEvent {
-    /// What it tells of began here.
+    /// When the event's stretch began.
     pub(crate) since: Wall,
-    /// When it was told, or until when what it tells of went on.
+    /// When the event was recorded, or when its stretch ended.
     pub(crate) at: Wall,
-    /// What.
+    /// What happened.
     pub(crate) kind: EventKind,
 }
 
@@ -164,14 +162,13 @@ pub(crate) struct HeldBack {
     pub(crate) whose: PacketOwner,
 }
 
-/// What is known of packets that were held back.
+/// Whose packets were held back, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PacketOwner {
     /// The session's.
     Its,
-    /// They came from the session's host, but for what proves it: the session's, if the two
-    /// agents do not agree on its key or something on the way changes its packets, or
-    /// somebody else's.
+    /// They came from the session's host, but lack the proof. They are the session's, if the two
+    /// agents' keys differ or something on the way changes its packets; or else somebody else's.
     Perhaps,
 }
 
@@ -190,7 +187,7 @@ impl PacketOwner {
     }
 }
 
-/// What the runs of the reflecting agent tell of when their log is there.
+/// When the reflecting agent's log exists, has holes, or the agent did not run.
 #[derive(Debug, Default)]
 struct LogStretches {
     covered: Vec<(Wall, Wall)>,
@@ -221,8 +218,9 @@ impl<'a, 'p> Reflector<'a, 'p> {
     }
 }
 
-/// One arrival: sequence number, wall clock, TTL, the number of its reply where there was
-/// one; the reflector's run and its monotonic clock; when the reply left or was refused.
+/// One arrival: the sequence number, time on the wall clock and TTL; the number of the reply, if
+/// any; the reflector's run and the time on its monotonic clock; when the reply left, or why it
+/// was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrival {
     seq: u32,
@@ -285,7 +283,7 @@ impl ReflectorLog {
             log.stalls.add(s.arrival, s.arrival + s.stayed);
         }
         if let (false, Some((_, last))) = (log.present, &mut log.heard) {
-            // An agent that delivers no records at all has no more to say.
+            // Without any records of the agent, its last sign is unknown.
             *last = Wall::MAX;
         }
         for (flow, arrivals) in &mut arrivals {
@@ -318,8 +316,8 @@ impl ReflectorLog {
         self.heard = Some((from.min(first), to.max(last)));
     }
 
-    /// Adds one run of the reflector, of which `utc` dates the records; its first and last
-    /// evidence.
+    /// Adds one run of the reflector and returns its first and last evidence. `utc` dates its
+    /// records.
     fn add_run(
         &mut self,
         number: usize,
@@ -376,9 +374,10 @@ impl ReflectorLog {
                     let reach = UNSHIPPED * i64::from(blocks).saturating_add(1);
                     known.holes.push((at - reach, at + UNSHIPPED));
                 }
-                // Block by block it held what came up to so long before it was closed.
+                // Each block held what came up to `UNSHIPPED` before it was closed.
                 EventKind::BlocksLost { from, to, .. } => {
-                    // By the wall clock, as far off as it was when this was told.
+                    // These are wall-clock times: correct them by the clock's error when this was
+                    // recorded.
                     let behind = at - timeline.wall(event.at);
                     let from = from.map_or(Wall::MIN, |from| from + behind - UNSHIPPED);
                     known.holes.push((from, to + behind));
@@ -434,8 +433,8 @@ impl ReflectorLog {
             .extend(timeline.steps().map(|(at, by)| (timeline.utc(at), by)));
         let (begin, last) = (utc(begin), utc(last));
         known.covered.push((begin, utc(complete)));
-        // It ended in order, and its agent gave a last sign after it. Under a flood it answers on
-        // for a moment after the end that it tells.
+        // The run ended in order, and its agent gave a last sign after it. Under a flood it still
+        // answers for a moment after the recorded end.
         if stopped.is_some_and(|at| complete - at <= ENDS_WITHIN) {
             known.not_running.push((utc(complete), last));
         }
@@ -449,8 +448,8 @@ impl ReflectorLog {
             .map_or_else(|| timeline.utc(sent), |a| a.expected(timeline, sent).0)
     }
 
-    /// An instant of this log as it is shown, by the clock of the process that ran then: on
-    /// the reference, where that was placed on it.
+    /// Converts an instant of this log for display, by the clock of the process that ran then:
+    /// the reference clock, if the process was placed on it.
     pub(crate) fn shown(&self, at: Wall) -> Wall {
         let before = self.begun.iter().filter(|(begin, ..)| *begin <= at).max();
         let Some((_, zero, number)) = before.or(self.begun.iter().min()) else {
@@ -461,31 +460,31 @@ impl ReflectorLog {
     }
 
     /// When the reply to a probe left, on UTC, by the clock of the process that sent it; `None`
-    /// where no departure is on record.
+    /// if no departure is on record.
     pub(crate) fn left(&self, sample: &Sample) -> Option<Wall> {
         let ((number, _), left) = sample.reflected.zip(sample.departed)?;
         Some(self.timeline(number)?.utc(left.at))
     }
 
-    /// The clocks of the reflecting process of this number, where it told any reading.
+    /// The clocks of the reflecting process with this number; `None` without any reading.
     pub(crate) fn timeline(&self, number: u32) -> Option<&Timeline> {
         let (.., timeline) = self.runs.get(usize::try_from(number).ok()?)?;
         timeline.is_known().then_some(timeline)
     }
 
-    /// Returns the stretch of the log that an instant on the reflector's wall clock lies in: a
-    /// run's, or that of runs that touch.
+    /// Returns the index of the stretch of the log that holds an instant of the reflector's wall
+    /// clock. Runs that touch are one stretch.
     pub(crate) fn stretch(&self, at: Wall) -> Option<usize> {
         self.covered.position(at)
     }
 
-    /// The last instant of which the log is there.
+    /// The last instant for which the log exists.
     pub(crate) fn end(&self) -> Option<Wall> {
         self.covered.iter().map(|(_, to)| to).max()
     }
 
-    /// Returns which end of what was heard of the reflecting agent an instant lies beyond, or so
-    /// close to that nobody can tell; `None` well within.
+    /// Returns the end that `at` lies beyond, or too close to: the agent's first or last sign.
+    /// `None` if it is well between the two.
     pub(crate) fn beyond(&self, at: Wall) -> Option<Beyond> {
         let edge = self.edge();
         let Some((first, last)) = self.heard else {
@@ -499,14 +498,14 @@ impl ReflectorLog {
         }
     }
 
-    /// How far an instant at which a probe was expected may be off. A reply tells its arrival.
+    /// How far an expected arrival may be off; zero without a log.
     fn edge(&self) -> Span {
         if self.present { NEAR } else { Span::ZERO }
     }
 
-    /// Returns what the log says of a probe that is not in it and was expected at an instant on
-    /// the reflector's wall clock. The probe may have come up to [`NEAR`] earlier or later: near
-    /// an end of the log its absence proves nothing, and near a stretch without the agent either.
+    /// Returns what the log says of a probe that is not in it and was expected at `at`, on the
+    /// reflector's wall clock. The probe may have come up to [`NEAR`] earlier or later, so its
+    /// absence proves nothing near an end of the log or near a stretch without the agent.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
         let edge = self.edge();
         if self.beyond(at).is_some() {
@@ -544,7 +543,7 @@ impl Anchors {
         Self(anchors)
     }
 
-    /// When a probe was expected, and how far off that may be.
+    /// Returns when a probe was expected, and the tolerance of that.
     fn expected(&self, timeline: &Timeline, sent: Mono) -> (Wall, Tolerance) {
         let after = self.0.partition_point(|(at, _)| *at < sent);
         let near = [after.checked_sub(1), Some(after)]
@@ -559,10 +558,10 @@ impl Anchors {
     }
 }
 
-/// Gives each arrival to the nearest probe of its number; when those arrived that found none.
+/// Gives each arrival to the nearest probe of its number. Returns when the others arrived.
 fn assign(flow: u8, arrivals: &[Arrival], runs: &mut [Run], anchors: &[Anchors]) -> Vec<Wall> {
-    // Positions by number: the samples themselves are in the order of sending, in which
-    // a number may come again.
+    // Positions sorted by number: the samples themselves are in the order of sending, in which a
+    // number may come again.
     let index: Vec<Vec<(u32, usize)>> = runs
         .iter()
         .map(|run| {
@@ -631,7 +630,7 @@ fn note(sample: &mut Sample, arrival: &Arrival) {
         sample.departed = arrival.departed;
         sample.reply_refused = arrival.refused;
     }
-    // The reply that came is the one of its number, be it a copy's.
+    // The reply that came has this number, even if a copy provoked it.
     let (clock, arrived) = arrival.logged;
     let of_reply = sample.replied && arrival.number == Some(sample.reflector_seq);
     if of_reply

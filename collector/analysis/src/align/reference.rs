@@ -1,18 +1,18 @@
-//! All instants on one clock.
+//! Sets all instants on one clock.
 //!
-//! Hosts' wall clocks may be hours apart, so nothing that is compared across hosts is
-//! read from them. Their *monotonic* clocks are related twice:
+//! Hosts' wall clocks may be hours apart, so they are not used to compare instants across hosts.
+//! Two sources relate the hosts' *monotonic* clocks:
 //!
-//! - by every answered probe that the reflector's log has: no delay is negative, so with
-//!   T1 and T4 on the sender's monotonic clock and the arrival on the reflector's, the
-//!   difference of the two clocks lies between arrival − T1 − round trip and arrival − T1
-//!   (RFC 5905 section 10). All exchanges together narrow it;
-//! - by what agents and the collector tell each other of their clocks.
+//! - Every answered probe that is in the reflector's log. No delay is negative. So with T1 and T4
+//!   on the sender's monotonic clock and the arrival on the reflector's, the difference of the
+//!   two clocks lies between arrival − T1 − round trip and arrival − T1 (RFC 5905 section 10).
+//!   All exchanges together narrow it.
+//! - What agents and the collector tell each other of their clocks.
 //!
-//! The reference is the collector's clock, where agents told of it; markers and drills are
-//! on it. Else it is the clock of the first agent that sends, steps included. Where a
-//! host's own wall clock agrees with the reference within what is known, it is believed;
-//! where it contradicts it, its instants are set on the reference, and that is said.
+//! The reference is the collector's clock if agents told of it; markers and drills are on it.
+//! Otherwise it is the clock of the first agent that sends, steps included. If a host's own wall
+//! clock agrees with the reference within the known bounds, it is used. If it contradicts the
+//! reference, the host's instants are set on the reference, and a note says so.
 
 use super::{Session, Timeline};
 use crate::input::{ClockReading, EchoRecords, Input};
@@ -22,19 +22,19 @@ use hopgap_proto::record::{AgentName, RunId};
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
-/// Exchanges of this much time are looked at together.
+/// Exchanges within this much time are combined.
 const TOGETHER: Span = Span::from_secs(10);
 
-/// Reading two clocks is not done in one instant: less than this apart is no contradiction.
+/// Two clocks cannot be read in one instant: smaller differences are no contradiction.
 const NOISE: Span = Span::from_millis(1);
 
-/// Clocks that differ by less than this, beyond what is known, are not worth a word.
+/// A clock gets a note if it differs by at least this much beyond its bound.
 const WORTH_TELLING: Span = Span::from_millis(100);
 
-/// A process on a host: its monotonic clock is one.
+/// A process on a host, which has one monotonic clock.
 type Node<'a> = (&'a AgentName, RunId);
 
-/// From this instant of a clock on another clock is ahead of it by this much.
+/// Bounds on how far another clock is ahead of a clock from an instant on.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     from: Mono,
@@ -52,14 +52,14 @@ impl Ahead {
     }
 }
 
-/// How far the reference, or another clock, is ahead of a clock, in the order of time.
-/// The first reaches back for ever.
+/// How far the reference, or another clock, is ahead of a clock, in the order of time. The first
+/// entry also holds for all time before it.
 #[derive(Clone, Debug, Default)]
 struct Relation(Vec<Ahead>);
 
 impl Relation {
-    /// From what was seen at some instants, in any order. What agrees is one stretch;
-    /// where it contradicts what was before, a clock was suspended or drifted away.
+    /// Builds the relation from observations in any order. Observations that agree form one
+    /// stretch; a contradiction means that a clock was suspended or drifted away.
     fn of(mut seen: Vec<Ahead>) -> Self {
         seen.sort_by_key(|a| (a.from, a.low, a.high));
         let mut stretches: Vec<Ahead> = Vec::new();
@@ -84,8 +84,8 @@ impl Relation {
         self.0.iter().map(Ahead::width).max()
     }
 
-    /// The reference against a second clock, where `self` is the reference against a first
-    /// one and `second` the second against the first.
+    /// Returns the reference against a second clock; `self` is the reference against the first
+    /// clock, and `second` the second clock against the first.
     fn beyond(&self, second: &Self) -> Self {
         let mut starts: Vec<Mono> = self.0.iter().chain(&second.0).map(|a| a.from).collect();
         starts.sort_unstable();
@@ -101,7 +101,7 @@ impl Relation {
         Self(stretches.collect())
     }
 
-    /// The first clock against the second, where `self` is the second against the first.
+    /// Returns the first clock against the second; `self` is the second against the first.
     fn turned(&self) -> Self {
         let stretches = self.0.iter().map(|a| Ahead {
             from: a.from + a.middle(),
@@ -120,31 +120,32 @@ struct ClockRelations<'a> {
     pairs: BTreeMap<(Node<'a>, Node<'a>), Relation>,
     /// The collector's clock against a monotonic clock.
     told: BTreeMap<Node<'a>, Relation>,
-    /// The first that sends.
+    /// The first process that sends.
     first: Option<Node<'a>>,
 }
 
-/// Where clocks were set on the reference.
+/// Which clocks were set on the reference.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placed {
-    /// What is to be said of those that were not on it.
+    /// Notes on the clocks that were off.
     pub(crate) notes: Vec<Note>,
-    /// How far the reference is ahead of a run's monotonic clock from some instants on, where
-    /// its own wall clock contradicts the reference.
+    /// How far the reference is ahead of a run's monotonic clock, from each instant on; only for
+    /// runs whose own wall clock contradicts the reference.
     offsets: BTreeMap<(AgentName, RunId), Vec<(Mono, Span)>>,
-    /// How far such an agent's wall clock was ahead, at least and at most.
+    /// How far the wall clock of such an agent was ahead of the reference, at least and at most.
     ahead: BTreeMap<AgentName, (Span, Span)>,
 }
 
 impl Placed {
-    /// Shows UTC by the reference, where the run's own wall clock contradicts it.
+    /// Sets a timeline on the reference if the run's own wall clock contradicts it.
     pub(crate) fn set(&self, agent: &AgentName, run: RunId, timeline: &mut Timeline) {
         if let Some(offsets) = self.offsets.get(&(agent.clone(), run)) {
             timeline.set_on(offsets);
         }
     }
 
-    /// What an agent's wall clock showed from one time to another, on the reference: no less.
+    /// Returns a stretch of the reference that surely contains this stretch of an agent's wall
+    /// clock.
     pub(crate) fn on_reference(&self, agent: &AgentName, (from, to): (Wall, Wall)) -> (Wall, Wall) {
         let (low, high) = self.ahead.get(agent).copied().unwrap_or_default();
         (from - high, to - low)
@@ -202,16 +203,16 @@ pub(super) fn place(sessions: &mut [Session<'_>], input: &Input) -> Placed {
     placed
 }
 
-/// By how much a wall clock is ahead of the reference where the two contradict each other
-/// most, and how well that is known; `None` where they do not.
+/// Returns how far a wall clock is ahead of the reference where the two contradict each other
+/// most, and the bound of that; `None` without a contradiction.
 fn contradiction(own: &Timeline, reference: &Relation) -> Option<(Span, Span)> {
     differences(own, reference)
         .filter(|(ahead, bound)| ahead.abs() > *bound + NOISE)
         .max_by_key(|(ahead, bound)| (ahead.abs() - *bound, *ahead))
 }
 
-/// By how much a wall clock is ahead of the reference, and how well that is known, at all
-/// instants at which either may have changed.
+/// Returns how far a wall clock is ahead of the reference, and the bound of that, at each instant
+/// at which either may have changed.
 fn differences(own: &Timeline, reference: &Relation) -> impl Iterator<Item = (Span, Span)> {
     let ends = own.first_reading().into_iter().chain(own.last_reading());
     let instants = ends
@@ -253,7 +254,7 @@ impl<'a> ClockRelations<'a> {
                 exchanges(session, run, &mut seen);
             }
         }
-        // An agent may send nothing else.
+        // An agent may send nothing but echoes.
         for records in echoes {
             let own = known.own.entry((&records.agent, records.run));
             own.or_insert_with(|| Timeline::new(records.clocks.clone(), &[]));
@@ -281,7 +282,8 @@ impl<'a> ClockRelations<'a> {
         known
     }
 
-    /// The reference against every clock that can be related to it, and whose it is.
+    /// Returns the reference against every clock that it can be related to, and whose clock it
+    /// is.
     fn references(&self) -> (BTreeMap<Node<'a>, Relation>, ReferenceClock) {
         let best = self
             .told
@@ -303,7 +305,7 @@ impl<'a> ClockRelations<'a> {
             (None, None) => return (found, ReferenceClock::Collector),
         };
         self.spread(root, &mut found);
-        // Those that exchange nothing with the others: by what they told.
+        // Processes that exchange nothing with the others: use what they told.
         for (node, told) in &self.told {
             if !found.contains_key(node) {
                 found.insert(*node, told.clone());
@@ -313,7 +315,7 @@ impl<'a> ClockRelations<'a> {
         (found, of)
     }
 
-    /// From one process to all that it exchanges packets with, and on from these.
+    /// Extends the reference from one process to those that it exchanges packets with, and so on.
     fn spread(&self, root: Node<'a>, found: &mut BTreeMap<Node<'a>, Relation>) {
         let mut next = vec![root];
         while let Some(node) = next.pop() {
@@ -326,7 +328,7 @@ impl<'a> ClockRelations<'a> {
                     (false, true) => (*a, relation.turned()),
                     _ => continue,
                 };
-                // The session the other way round knows the same two clocks.
+                // The session in the other direction relates the same two clocks.
                 found.entry(other).or_insert_with(|| {
                     next.push(other);
                     reference.beyond(&second)
@@ -336,7 +338,7 @@ impl<'a> ClockRelations<'a> {
     }
 }
 
-/// A clock against the monotonic clock that it is read with.
+/// Returns a process's wall clock against its own monotonic clock.
 fn exactly(own: &Timeline) -> Relation {
     let stretches = own.offsets().map(|(from, offset)| Ahead {
         from,
@@ -346,7 +348,7 @@ fn exactly(own: &Timeline) -> Relation {
     Relation(stretches.collect())
 }
 
-/// What a run's exchanges say of the reflector's monotonic clock against the sender's.
+/// Collects what a run's exchanges say of the reflector's monotonic clock against the sender's.
 fn exchanges<'a>(
     session: &'a Session<'_>,
     run: &'a super::Run,
@@ -377,7 +379,7 @@ fn exchanges<'a>(
         let Some((agent, id, _)) = number.and_then(|n| session.log.runs.get(n)) else {
             continue;
         };
-        // A clock that was suspended among them contradicts itself.
+        // The bounds contradict each other if a clock was suspended meanwhile.
         if ahead.low <= ahead.high {
             let pair = ((&run.agent, run.id), (agent, *id));
             seen.entry(pair).or_default().push(ahead);

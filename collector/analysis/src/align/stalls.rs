@@ -1,32 +1,31 @@
-//! When the reflecting host stood still.
+//! Finds when the reflecting host stood still.
 //!
-//! Its own records tell: a packet that waited for its answer for long (turnaround), and a
-//! thread that did not look at its clock (`Stalled`). Its kernel may have gone on
-//! meanwhile and taken packets in until the queue was full, or the host as a whole stood
-//! still and took none.
+//! Its own records show it: a packet that waited long for its answer, or a thread that did not
+//! look at its clock (`Stalled`). Its kernel may have gone on and received packets until the
+//! queue was full, or the whole host may have stood still and received none.
 
 use hopgap_proto::time::{Span, Wall};
 
-/// A reflector that answers this late stood still. A busy host is late by tens of
+/// A reflector whose answer is at least this late stood still. A busy host is late by tens of
 /// milliseconds.
 pub(crate) const STALL: Span = Span::from_millis(500);
 
-/// What arrived this close to the edges of a stall arrived beside it: a program wakes so late,
-/// at the most, when the host is not frozen. What its kernel took in further within, the
-/// program did not look at, and so it was the program alone that stood still.
+/// An arrival this close to an edge of a stall does not count as within it: on a host that is not
+/// frozen, a program wakes at most this late. An arrival further within shows that the kernel
+/// went on and only the program stood still.
 const EDGE: Span = Span::from_millis(50);
 
-/// A stretch on the reflector's wall clock in which it stood still.
+/// A stretch of the reflector's wall clock in which it stood still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stall {
     /// Its last sign of life before.
     pub(crate) from: Wall,
     /// When it went on.
     pub(crate) to: Wall,
-    /// It slept for some of it: its own clocks say so.
+    /// Whether the host was suspended for part of it, by its own clocks.
     pub(crate) slept: bool,
-    /// Nothing is known to have reached it or left it in this part of the stall: the whole
-    /// host may have stood still, its kernel with it. `None` where its kernel went on.
+    /// The part in which nothing is known to have reached or left the host: all of it, with its
+    /// kernel, may have stood still. `None` if its kernel went on.
     pub(crate) deaf: Option<(Wall, Wall)>,
 }
 
@@ -35,14 +34,14 @@ pub(crate) struct Stall {
 pub(crate) struct Stalls(Vec<Stall>);
 
 impl Stalls {
-    /// It stood still from one instant to another, by one of its records.
+    /// Adds a stall that a record shows, if it lasted at least [`STALL`].
     pub(super) fn add(&mut self, from: Wall, to: Wall) {
         if to - from >= STALL {
             self.push(from, to, false);
         }
     }
 
-    /// It slept within this stretch, by its own clocks.
+    /// Adds a stretch in which the host was suspended, by its own clocks.
     pub(super) fn add_sleep(&mut self, from: Wall, to: Wall) {
         self.push(from, to, true);
     }
@@ -56,8 +55,8 @@ impl Stalls {
         });
     }
 
-    /// Puts together what tells of one stall; `arrivals` at that host, for whatever session and
-    /// flow, and what left it, are in the order of time.
+    /// Merges what overlaps into one stall and finds the deaf part of each. `arrivals` at that
+    /// host and what `left` it, of any session and flow, are in the order of time.
     pub(super) fn settle(&mut self, arrivals: &[Wall], left: &[Wall]) {
         self.0.sort_unstable_by_key(|s| (s.from, s.to));
         let mut merged: Vec<Stall> = Vec::new();
@@ -99,8 +98,8 @@ impl Stalls {
     }
 }
 
-/// The longest part of a stall in which nothing left the host. A thread that waits for packets
-/// looks at its clock ten times a second only; others tell better when they stood still.
+/// Returns the longest part of a stall in which nothing left the host. A thread that waits for
+/// packets looks at its clock only ten times a second; other threads date a stall better.
 fn silence(from: Wall, to: Wall, left: &[Wall]) -> (Wall, Wall) {
     let first = left.partition_point(|at| *at <= from);
     let within = left.get(first..).unwrap_or_default().iter();
@@ -158,7 +157,7 @@ mod tests {
         // Another thread sent until it stood still, and at once when it went on.
         stalls.settle(&beside, &[at(2_040), at(2_080), at(6_900)]);
         assert_eq!(stalls.0[0].deaf, Some((at(2_080), at(6_900))));
-        // What came to a program that had not looked for 60 ms came to a kernel that was awake.
+        // The program had not looked for 60 ms: the kernel that took this in was awake.
         stalls.settle(&[at(2_140)], &[at(2_080)]);
         assert_eq!(stalls.0[0].deaf, None);
     }

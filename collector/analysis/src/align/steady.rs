@@ -1,21 +1,20 @@
-//! The reflector's wall clock as it would show if it had never been stepped.
+//! The reflector's wall clock as it would read had it never been stepped.
 //!
-//! Arrivals are known twice: by the reflector's log, on its monotonic clock, and by its
-//! replies, on its wall clock. A wall clock that is stepped shows some times twice and
-//! others never, so that neither an order nor a length of time can be read from it. Its
-//! log says when it was stepped and by how much; here the steps are taken out again.
+//! Arrivals are recorded twice: in the reflector's log, on its monotonic clock, and in its
+//! replies, on its wall clock. A stepped wall clock shows some times twice and others never, so
+//! neither order nor duration can be read from it. The log says when the clock was stepped and by
+//! how much; this module takes the steps out.
 //!
-//! A reply does not say on which side of a step it was made, and close to a step set
-//! back its time fits on both. The sender's own clock tells: between sending and arrival
-//! there are milliseconds, before and after.
+//! A reply does not say on which side of a step it was made, and close to a step back its time
+//! fits both. The sender's own clock decides: only milliseconds lie between sending and arrival.
 
 use super::{Run, Timeline};
 use hopgap_proto::record::AgentName;
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::BTreeMap;
 
-/// From one reply to the next the way to the reflector does not change by more; what
-/// does is no time to follow.
+/// The delay to the reflector changes by less than this from one reply to the next; a larger
+/// change is not followed.
 const FOLLOWED: Span = Span::from_secs(1);
 
 /// The steps of the wall clocks that a session's reflector had, in the order of time.
@@ -23,12 +22,12 @@ const FOLLOWED: Span = Span::from_secs(1);
 pub(super) struct Steady {
     /// What the clock showed just before, and by how much it was stepped.
     steps: Vec<(Wall, Span)>,
-    /// What all steps of earlier runs of an agent were together.
+    /// For each run, the sum of all steps in earlier runs of its agent.
     carried: Vec<Span>,
 }
 
 impl Steady {
-    /// From the reflecting agents' runs, in the order of their starts.
+    /// Collects the steps of the reflecting agents' runs, given in the order of their starts.
     pub(super) fn of<'a>(runs: impl Iterator<Item = (&'a AgentName, &'a Timeline)>) -> Self {
         let mut steady = Self::default();
         let mut before: BTreeMap<&AgentName, Span> = BTreeMap::new();
@@ -43,13 +42,13 @@ impl Steady {
         steady
     }
 
-    /// An instant of the reflector's run of this number.
+    /// Converts an instant of the reflector's run of this number.
     pub(super) fn at(&self, run: usize, timeline: &Timeline, at: Mono) -> Wall {
         let carried = self.carried.get(run).copied().unwrap_or_default();
         timeline.unstepped(at) - carried
     }
 
-    /// Takes the steps out of what the replies to a sender's run say.
+    /// Takes the steps out of the arrivals in the replies to a sender's run.
     pub(super) fn correct(&self, run: &mut Run) {
         if self.steps.is_empty() {
             return;
@@ -71,7 +70,7 @@ impl Steady {
         }
     }
 
-    /// What a reading may be without the steps: before all of them, after the first…
+    /// Returns what a reading may be without the steps: before all of them, after the first…
     fn readings(&self, at: Wall) -> impl Iterator<Item = Wall> {
         let after = self.steps.iter().scan(at, |at, (_, by)| {
             *at -= *by;

@@ -1,4 +1,4 @@
-//! A run's monotonic clock set on UTC, steps of the wall clock respected.
+//! Converts a run's monotonic clock to UTC, respecting steps of the wall clock.
 
 use hopgap_proto::record::{Event, EventKind};
 use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
@@ -11,11 +11,11 @@ const NOISE: Span = Span::from_millis(1);
 /// A monotonic clock set on a wall clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timeline {
-    /// Never empty unless there was no reading; the first reaches back for ever.
+    /// Empty only without any reading; the first segment also holds for all time before it.
     segments: Vec<Segment>,
     last: Option<Mono>,
     first: Option<Mono>,
-    /// The reference clock instead, where the wall clock contradicts it.
+    /// The reference clock, used instead if the wall clock contradicts it.
     reference: Option<Vec<Segment>>,
 }
 
@@ -27,7 +27,7 @@ struct Segment {
 }
 
 impl Timeline {
-    /// From clock readings in any order and the run's events.
+    /// Builds the timeline from clock readings in any order and the run's events.
     pub(crate) fn new(mut pairs: Vec<ClockPair>, events: &[Event]) -> Self {
         pairs.sort_by_key(|p| (p.mono, p.wall));
         pairs.dedup();
@@ -40,11 +40,11 @@ impl Timeline {
         let mut previous = Mono::MIN;
         for pair in pairs {
             let begun = group.first().copied();
-            // Between the two readings the steps' own events say when they were.
+            // Events say when the clock was stepped between the two readings.
             let steps = within(&all_steps, previous, pair.mono);
             let difference = begun.map_or(Span::ZERO, |o| pair.offset() - o);
             let (between, last) = steps_to(difference, steps);
-            // What was stepped and stepped back between two readings shows in neither.
+            // A step that was undone before the next reading shows in neither reading.
             let was_stepped =
                 difference.abs() > NOISE || between.iter().any(|(_, by)| by.abs() > NOISE);
             if let Some(offset) = begun.filter(|_| was_stepped) {
@@ -73,8 +73,7 @@ impl Timeline {
         }
     }
 
-    /// `at` on UTC, by the reference clock where the wall clock was set on it, else by
-    /// the wall clock as it ran then.
+    /// `at` on UTC, by the reference clock if it was set, else by the wall clock as it ran then.
     pub(crate) fn utc(&self, at: Mono) -> Wall {
         let segments = self.reference.as_ref().unwrap_or(&self.segments);
         Wall::from_nanos(at.as_nanos()) + offset_at(segments, at).unwrap_or_default()
@@ -90,13 +89,13 @@ impl Timeline {
         offset_at(&self.segments, at)
     }
 
-    /// The same from each instant on at which it changed.
+    /// Each instant at which that offset changed, with the new offset.
     pub(super) fn offsets(&self) -> impl Iterator<Item = (Mono, Span)> {
         self.segments.iter().map(|s| (s.from, s.offset))
     }
 
-    /// Shows UTC by another clock from here on, which is so far ahead of the monotonic one
-    /// from these instants on.
+    /// Shows UTC by another clock from now on; `offsets` says how far it is ahead of the
+    /// monotonic clock, from each instant on.
     pub(super) fn set_on(&mut self, offsets: &[(Mono, Span)]) {
         let segments = offsets.iter().map(|(from, offset)| Segment {
             from: *from,
@@ -141,8 +140,8 @@ fn offset_at(segments: &[Segment], at: Mono) -> Option<Span> {
     Some(segment.offset)
 }
 
-/// The steps that are on record, in the order of time. They are few, and events of months
-/// are many: these are looked through once.
+/// Returns the recorded steps in the order of time. Steps are few but events of months are many,
+/// so the events are searched only once.
 fn stepped(events: &[Event]) -> Vec<(Mono, Span)> {
     let steps = events.iter().filter_map(|e| match e.kind {
         EventKind::ClockStepped(by) => Some((e.at, by)),
@@ -153,15 +152,15 @@ fn stepped(events: &[Event]) -> Vec<(Mono, Span)> {
     steps
 }
 
-/// Those after `from` and not after `to`.
+/// Returns the steps after `from` up to and including `to`.
 fn within(steps: &[(Mono, Span)], from: Mono, to: Mono) -> &[(Mono, Span)] {
     let until = |end: Mono| steps.partition_point(|(at, _)| *at <= end);
     steps.get(until(from)..until(to)).unwrap_or_default()
 }
 
-/// All steps between two readings, where they explain the difference of these, and when
-/// the last one was. Where they do not, some went unrecorded: none is believed but that
-/// the last one was when it says.
+/// Returns the steps between two readings, and when the last one was. If the steps do not add up
+/// to the readings' difference, some were not recorded: then only the time of the last one is
+/// used.
 fn steps_to(difference: Span, steps: &[(Mono, Span)]) -> (&[(Mono, Span)], Option<Mono>) {
     let sum: Span = steps.iter().map(|(_, by)| *by).sum();
     let last = steps.last().map(|(at, _)| *at);

@@ -55,7 +55,7 @@ fn a_late_answer_tells_of_a_stall_as_an_event_does() {
     assert!(heard.iter().all(within));
 }
 
-/// Another session in which the host itself sends: replies that came to it meanwhile.
+/// In another session the host itself sends and gets replies meanwhile.
 #[test]
 fn replies_to_the_hosts_own_probes_tell_too() {
     let mut input = world(&[line(&"x".repeat(600))]).input();
@@ -76,7 +76,7 @@ fn replies_to_the_hosts_own_probes_tell_too() {
     }
     input.sessions.push(back);
     assert_eq!(arrivals(&input, 2, "azure").len(), 100);
-    // What its program stamped, it stamped when it went on.
+    // A program's stamps are from when it went on.
     for probe in &mut input.sessions[1].sender[0].probes {
         if let ProbeFate::Answered(reply) = &mut probe.fate {
             reply.received.source = StampSource::User;

@@ -46,7 +46,7 @@ fn move_reflector(run: &mut ReflectorRun, mono: Span, wall: Span) {
     }
 }
 
-/// Both hosts send and reflect; the wall clock of `azure` is ahead by so much.
+/// Both hosts send and reflect; the wall clock of `azure` is ahead by `ahead`.
 fn both_ways(world: &World, ahead: Span) -> Input {
     let mut input = world.input();
     let mut back = world.input().sessions.remove(0);
@@ -56,7 +56,7 @@ fn both_ways(world: &World, ahead: Span) -> Input {
     plan.to = Destination::Agent("onprem".parse().unwrap());
     input.plan.sessions.push(plan);
 
-    // Of the two hosts' clocks the model knows only those of sender and reflector.
+    // The model knows only the clocks of sender and reflector.
     let to_azure = REFLECTOR_BEGIN - BEGIN;
     let out = &mut input.sessions[0];
     move_sender(&mut out.sender[0], Span::ZERO, Span::ZERO, ahead);
@@ -132,7 +132,7 @@ fn clocks_that_agree_are_believed_as_they_are() {
     let found = crate::analyse(&both_ways(&failover(), -SKEW));
     assert!(differences(&found).is_empty());
     assert_eq!(kinds(&found), [TransitionKind::Failover]);
-    // To the nanosecond: nothing was moved.
+    // Equal to the nanosecond: nothing was moved.
     assert_eq!(first_lost(&found, 0), first_lost(&found, 1));
 }
 
@@ -170,7 +170,7 @@ fn the_collectors_clock_goes_before_the_agents() {
     for note in notes {
         assert_eq!(note.reference, ReferenceClock::Collector);
         assert!((note.ahead_ns.0 - hours).abs() <= note.bound_ns.0);
-        // The other's clock is as well known as the exchanges with it tell.
+        // The exchanges between the two bound the other agent's clock.
         assert!(note.bound_ns.0 <= bound + Span::from_millis(4));
     }
 }
@@ -189,7 +189,7 @@ fn a_reading_that_allows_what_the_clock_shows_changes_nothing() {
     };
     assert_eq!(onprem.ahead_ns.0, Span::from_secs(3));
     assert_eq!(onprem.bound_ns.0, Span::from_millis(100));
-    // The other's is as far off, to within what their exchanges tell.
+    // The other agent's clock is as far off, within the bounds of the exchanges.
     let between = azure.bound_ns.0 - onprem.bound_ns.0;
     assert!((azure.ahead_ns.0 - Span::from_secs(3)).abs() <= between);
     assert!(between <= Span::from_millis(4), "{between}");

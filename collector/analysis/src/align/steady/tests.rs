@@ -48,7 +48,7 @@ fn step(input: &mut Input, after: Span, by: Span) {
     }
 }
 
-/// What is judged of losses, as text.
+/// Returns the judged losses as text.
 fn judged(input: &Input) -> String {
     let found = crate::analyse(input);
     let session = &found.sessions[0];
@@ -82,8 +82,8 @@ fn a_clock_set_back_within_an_outage_changes_no_direction() {
 
 #[test]
 fn without_a_certain_reply_the_first_is_taken_as_it_is() {
-    // Set back by more than has passed: every time after it was shown before, too, or
-    // would have been.
+    // Set back by more than has passed, so that every later time was shown before, too, or would
+    // have been.
     let plain = outages();
     let mut input = plain.clone();
     step(&mut input, Span::from_millis(1), Span::from_secs(-3600));
