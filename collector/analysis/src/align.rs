@@ -54,8 +54,8 @@ pub(crate) struct Sample {
     /// The reflector's residence by the reply's own stamps (T3 − T2): until the program
     /// answered. Zero where they cannot be true; meaningless without reply.
     pub(crate) stayed: Span,
-    /// When it reached the reflector, on one of the reflector's clocks set on its wall
-    /// clock; meaningless where it is not known to have reached it.
+    /// When it reached the reflector, on the reflector's wall clock without its steps;
+    /// meaningless unless it is known to have reached it.
     pub(crate) arrival: Wall,
     /// Number of the reflector's run that logged it, and when, on that run's monotonic clock;
     /// `None` if no log has it.

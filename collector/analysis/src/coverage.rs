@@ -1,38 +1,37 @@
-//! How much of the question was seen, direction by direction, and why the rest was not.
+//! Finds how much of the question was seen in each direction, and why the rest was not.
 //!
-//! **The question** is a stretch of UTC: a drill, or what a report was asked for. It is
-//! judged from its beginning to its end, however far the data reach.
+//! **The question** is a stretch of UTC: a drill, or the period that a report covers. It is
+//! judged from beginning to end, however far the data reach.
 //!
-//! **Seen.** An instant of a direction was seen where it lies between two probes of one flow
-//! that tell of this direction and left the host that it leaves at most the *grain* apart: any
+//! **Seen.** An instant of a direction was seen if it lies between two probes of one flow that
+//! tell of this direction and left the direction's first host at most the *grain* apart: any
 //! longer outage would have lost one of them. On the way out that is when the probes were sent;
-//! on the way back when their *replies* departed, by the kernel's stamps in the reflector's
-//! log. All flows of all sessions between two hosts, in whichever
-//! direction they probe, are put together: what one of them cannot know, another may. A
-//! loss of unknown direction was seen, too: it shows as an outage of unknown direction.
+//! on the way back it is when their *replies* departed, by the kernel's stamps in the reflector's
+//! log. All flows of all sessions between two hosts, in either probing direction, are combined:
+//! one of them may know what another cannot. A loss of unknown direction counts as seen, too: it
+//! shows as an outage of unknown direction.
 //!
-//! **A host that stands still** (stopped, starved, frozen) is no network, and nobody sees what
-//! it would have sent. Three things follow, each from the rule above and none by itself:
-//! - *Towards it* nothing is missing where its kernel took packets in meanwhile and the log
-//!   tells of them: they left their sender at that time, and arrived. Where nothing shows that
-//!   it took any in, what is missing was the path's fault or the host's, and is not seen.
-//! - *From it* nothing was seen: the replies to all that waited leave at once when it goes on,
-//!   and say nothing of the time before; nor does it send probes of its own. That they came
-//!   late, however late, is no loss, and no evidence for a time at which they had not left.
-//! - Only what still left this host proves the direction meanwhile: probes of a session whose
-//!   thread went on, another process, another flow.
+//! **A host that stands still** (stopped, starved, frozen) is not a network fault, and nobody
+//! sees what it would have sent. Three things follow from the rule above:
+//! - *Towards it*, nothing is missing where its kernel received packets meanwhile and the log has
+//!   them: they left their sender at that time and arrived. If nothing shows that the kernel
+//!   received any, either the path or the host may be at fault, and the time is not seen.
+//! - *From it*, nothing was seen. Replies to all waiting probes leave at once when it goes on, so
+//!   they say nothing of the time before, and it sends no probes of its own. Late replies,
+//!   however late, are no loss, but also no evidence for a time before they left.
+//! - Only packets that still left this host prove the direction meanwhile: probes of a session
+//!   whose thread went on, of another process or of another flow.
 //!
-//! So a stall that is longer than the objective leaves the verdict undecided, because an outage
-//! of that length could have hidden in it.
+//! So a stall longer than the objective leaves the verdict undecided, because an outage of that
+//! length could have hidden in it.
 //!
-//! **The grain** is as many intervals as an outage may have good probes in it and one more,
-//! and at least 100 ms (or the objective, where that is less): a shorter gap is the
-//! scheduler's, and hides nothing that anybody asks for.
+//! **The grain** is one interval more than the number of good probes that an outage may contain,
+//! and at least 100 ms (or the objective, if that is less): shorter gaps come from the scheduler
+//! and hide nothing that matters.
 //!
-//! **Why not.** Between two points of a flow (a probe, a refused send, an edge of the
-//! question) that are further apart, and at probes that tell nothing, `cause` says why.
-//! Where several flows give different causes, the first in the order of [`MissingCause`] is
-//! told.
+//! **Why not.** `cause` gives the reason for each pair of points of a flow (a probe, a refused
+//! send, an edge of the question) that are further apart, and for probes that tell nothing. If
+//! several flows give different causes, the first in the order of [`MissingCause`] is shown.
 
 mod awaited;
 mod cause;
@@ -71,7 +70,7 @@ pub(crate) struct UnseenFlow {
     pub(crate) missing: Missing,
 }
 
-/// How much of `question` was seen.
+/// Finds how much of `question` was seen.
 pub(crate) fn find(
     input: &Input,
     placed: &Placed,
@@ -133,13 +132,13 @@ fn window((from, to): Stretch) -> Window {
     }
 }
 
-/// How far apart two probes may be for what lies between them to be seen.
+/// Returns how far apart two probes may be so that the time between them counts as seen.
 fn grain(session: &Session<'_>, objective: &Objective) -> Span {
     let probing = session.plan.interval * i64::from(objective.min_good).saturating_add(1);
     probing.max(LEAST_GRAIN.min(objective.outage))
 }
 
-/// The longest stretch of one flow without a probe that tells anything.
+/// Finds the longest stretch of one flow without a probe that tells anything.
 fn unseen_in(
     session: &Session<'_>,
     flow: u8,
@@ -163,7 +162,7 @@ fn unseen_in(
     })
 }
 
-/// One direction between two hosts in the making.
+/// The coverage of one direction between two hosts, while it is built.
 struct Building<'a> {
     from: String,
     to: String,
@@ -204,7 +203,7 @@ impl<'a> Building<'a> {
 
     fn finish(self, question: Stretch) -> DirectionCoverage {
         let seen = Stretches::of(self.view.seen);
-        // Replies that left after the question tell of what was before them.
+        // Replies that left after the question's end tell of the time before.
         let seen_until = seen.last().map(|(_, to)| Utc(to.min(question.1)));
         let gaps = complement(&seen, question, self.grain);
         let asked = (question.1 - question.0).max(Span::ZERO);
@@ -239,8 +238,8 @@ fn ppm(part: Span, whole: Span, all: bool) -> u32 {
     u32::try_from(ppm).unwrap_or_default().min(MILLION - 1)
 }
 
-/// What of the question lies in none of the stretches, where it is longer than `grain`. A
-/// question without any is missing as a whole, however short it is.
+/// Returns the parts of the question outside all stretches that are longer than `grain`. Without
+/// any stretch, returns the whole question, however short.
 fn complement(seen: &Stretches<Wall>, (from, to): Stretch, grain: Span) -> Vec<Stretch> {
     if seen.is_empty() {
         return vec![(from, to.max(from))];

@@ -1,35 +1,33 @@
-//! What became of each probe, and in which direction it was lost.
+//! Decides what became of each probe, and in which direction it was lost.
 //!
 //! - Answered later than the session's timeout: late, not lost (RFC 7680).
-//! - Unanswered, and sent less than a timeout before the run's last evidence: pending.
-//!   Not so where the session was stopped in order after it: a stopped sender waits out
-//!   the timeout of its last probes before it records them as unanswered.
-//! - Unanswered and in the reflector's log: lost on the way back, or, where the
-//!   reflector sent no reply, dropped by its policy, which is not loss.
-//! - Unanswered and not in the log: lost on the way out, but only where the log is
-//!   known to be there. An answered probe that the log lacks shows a hole in the log:
-//!   the losses beside it have no direction by the log. While the reflecting agent is
-//!   known not to have run there is no data, and that is not loss either; nor is there
-//!   before the first sign of it and after the last: an agent that is not there answers
-//!   nothing on any path, and one whose records are still on their way will tell.
-//! - A reflector under flood logs only some of the probes that its rate limit holds back
-//!   and counts the rest. Probes that are not in the log while it limited its rate, and
-//!   that are no more than it counted, were held back: not loss.
-//! - The same holds for what it turned away for another reason, where that many can have
-//!   been the session's own: two agents that do not agree on a key are no outage.
-//! - The same holds for what a host's own kernel threw away after it had arrived, because
-//!   the agent did not fetch it in time: its count and its time are known. Of the sender's
-//!   replies that is no data.
-//! - What came while the reflecting host stood still, as its own records tell, is no data
-//!   where nothing shows that it was heard. What it answered when it went on is late.
-//! - Replies that came while the sender's host slept (suspended, as its clocks tell) are no
-//!   data either: it heard nothing.
-//! - What the log leaves open is decided by the reflector's counter: between two
-//!   consecutive answered probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the
-//!   way back and (s2 − s1) − (r2 − r1) on the way out. A gap that is all of one
-//!   direction gives each of its probes that direction; a mixed gap gives counts and no
-//!   positions; a counter that went back, a negative term or a stateless reflector
-//!   gives nothing.
+//! - Unanswered, and sent less than a timeout before the run's last evidence: pending, unless the
+//!   session was stopped in order after it. A stopped sender waits out the timeout of its last
+//!   probes before it records them as unanswered.
+//! - Unanswered and in the reflector's log: lost on the way back. If the reflector sent no reply,
+//!   its policy dropped the probe, which is not loss.
+//! - Unanswered and not in the log: lost on the way out, but only where the log is known to
+//!   exist. An answered probe that the log lacks shows a hole in the log; losses beside it get no
+//!   direction from the log. While the reflecting agent is known not to have run, there is no
+//!   data, which is not loss either. The same holds before its first sign and after its last: an
+//!   absent agent answers on no path, and records still under way will tell.
+//! - A reflector under flood logs only some of the probes that its rate limit holds back and
+//!   counts the rest. Probes missing from the log while it limited its rate were held back, not
+//!   lost, if they are no more than it counted.
+//! - The same holds for packets rejected for another reason, if that many can have been the
+//!   session's own: two agents with different keys are no outage.
+//! - The same holds for packets that a host's own kernel dropped after arrival, because the agent
+//!   did not fetch them in time: their count and time are known. Dropped replies to the sender
+//!   are no data.
+//! - Packets that came while the reflecting host stood still, by its own records, are no data
+//!   unless something shows that it received them. What it answered when it went on is late.
+//! - Replies that came while the sender's host was suspended, by its clocks, are no data either:
+//!   it received nothing.
+//! - The reflector's counter decides what the log leaves open: between two consecutive answered
+//!   probes (s1, r1) and (s2, r2), (r2 − r1) − 1 were lost on the way back and (s2 − s1) − (r2 −
+//!   r1) on the way out. If all losses of a gap have one direction, each probe gets that
+//!   direction; a mixed gap gives counts and no positions. A counter that went back, a negative
+//!   term or a stateless reflector gives nothing.
 
 use crate::align::{
     Coverage, FlowRun, HeldBack, Logged, PacketOwner, ReflectorLog, Run, STALL, Sample, Session,
@@ -54,7 +52,7 @@ pub(crate) enum Fate {
     LostReverse,
     /// Lost, direction unknown.
     LostUnknown,
-    /// Not answered by the reflector's policy, although it arrived.
+    /// It arrived, but the reflector's policy left it unanswered.
     Dropped,
     /// Sent while the reflecting agent did not run, or beyond what is known of it.
     NoData,
@@ -63,7 +61,7 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
-    /// Whether it was lost, in whatever direction.
+    /// Whether it was lost, in any or an unknown direction.
     pub(crate) fn is_lost(self) -> bool {
         matches!(
             self,
@@ -77,7 +75,7 @@ impl Fate {
     }
 }
 
-/// Losses of gaps in which both directions lost probes: how many each, not which.
+/// Gaps in which both directions lost probes: how many in each, not which.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mixed(Vec<MixedGap>);
 
@@ -95,8 +93,8 @@ impl Mixed {
     }
 }
 
-/// A reply this much earlier than one that was sent before it is not out of order: a
-/// clock was stepped.
+/// A reply that is earlier by this much than that of an earlier probe is not reordered: a clock
+/// was stepped.
 const STEPPED: Span = Span::from_secs(1);
 
 /// A reply that comes at all nearly always comes within this time.
@@ -150,8 +148,8 @@ fn residence(sample: &Sample) -> Option<Span> {
     Some(left.at - arrived)
 }
 
-/// Probes whose replies left when the sender did not listen any more, because the
-/// reflector stood still: nobody knows what became of them.
+/// Marks probes whose replies left only when the sender no longer listened, because the reflector
+/// stood still: their fate is unknown.
 fn not_waited_for(samples: &mut [Sample], until: Mono) {
     for s in samples.iter_mut().filter(|s| s.fate == Fate::LostReverse) {
         if residence(s).is_some_and(|stayed| stayed >= STALL && s.sent + stayed >= until) {
@@ -160,12 +158,11 @@ fn not_waited_for(samples: &mut [Sample], until: Mono) {
     }
 }
 
-/// Probes that came while the reflecting host stood still and that are not known to have
-/// arrived. Where its log is there and something arrived meanwhile, for whatever session,
-/// what is missing was lost on the way (or in its queue, which is counted). Where nothing
-/// arrived at the host between the edges of the stall, and nothing left it, the host as a whole
-/// may have stood still; and where there is no log nobody counted what its queue had no room
-/// for.
+/// Marks probes that came while the reflecting host stood still and are not known to have
+/// arrived. If its log exists and something arrived meanwhile, for any session, the missing
+/// probes were lost on the way (or in its queue, which is counted). If nothing arrived or left
+/// between the edges of the stall, the whole host may have stood still. Without a log, nobody
+/// counted the packets for which its queue had no room.
 fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
     let timeline = &run.timeline;
     for s in run.flows.values_mut().flat_map(|f| &mut f.samples) {
@@ -181,7 +178,7 @@ fn stood_still(run: &mut Run, index: usize, log: &ReflectorLog) {
     }
 }
 
-/// Probes whose replies came, if they came, while the sender's host slept and heard nothing.
+/// Marks probes whose replies would have come while the sender's host slept and received nothing.
 fn slept(run: &mut Run) {
     let told = run.events.iter().filter_map(|event| match event.kind {
         EventKind::Suspended { since, .. } => Some((since - REPLY_WITHIN, event.at)),
@@ -199,7 +196,7 @@ fn slept(run: &mut Run) {
     }
 }
 
-/// Probes whose replies the sender's own kernel threw away.
+/// Marks probes whose replies the sender's own kernel dropped.
 fn overflowed(run: &mut Run) {
     let mut told: BTreeMap<u8, Vec<Overflow>> = BTreeMap::new();
     for event in &run.events {
@@ -223,10 +220,10 @@ fn overflowed(run: &mut Run) {
     }
 }
 
-/// Of one flow.
+/// The same for one flow.
 fn overflowed_in(flow: &mut FlowRun, overflows: Vec<Overflow>) {
-    // When the reply to each lost probe left: a reflector that stood still lets the replies of
-    // minutes leave at once.
+    // When the reply to each lost probe left: after a stall, the replies to minutes of probes
+    // leave at once.
     let lost = flow
         .samples
         .iter()
@@ -236,7 +233,7 @@ fn overflowed_in(flow: &mut FlowRun, overflows: Vec<Overflow>) {
         .map(|(i, s)| (s.sent + residence(s).unwrap_or_default(), i))
         .collect();
     left.sort_unstable();
-    // Both places only move forward, so each reply is looked at once.
+    // Both indices only move forward, so each reply is looked at once.
     let (mut first, mut end) = (0, 0);
     for overflow in overflows {
         let from = overflow.since - REPLY_WITHIN;
@@ -259,19 +256,20 @@ fn overflowed_in(flow: &mut FlowRun, overflows: Vec<Overflow>) {
     }
 }
 
-/// What a socket of the sender had no room for.
+/// Packets for which a socket of the sender had no room.
 #[derive(Clone, Copy, Debug)]
 struct Overflow {
-    /// The last arrival before.
+    /// The last arrival before the overflow.
     since: Mono,
-    /// When it was told.
+    /// When it was reported.
     to: Mono,
     /// How many there were.
     count: u64,
 }
 
 impl Overflow {
-    /// In the order of time. Puts those together that overlap: overflows of one socket never do.
+    /// Sorts overflows by time and merges those that overlap, as overflows of one socket never
+    /// do.
     fn merged(mut all: Vec<Self>) -> Vec<Self> {
         all.sort_unstable_by_key(|o| (o.since, o.to));
         let mut merged: Vec<Self> = Vec::new();
@@ -288,7 +286,7 @@ impl Overflow {
     }
 }
 
-/// Probes that the reflecting host held back without logging each.
+/// Marks probes that the reflecting host held back without logging each.
 fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
     for whose in [PacketOwner::Its, PacketOwner::Perhaps] {
         let stretches: Vec<&HeldBack> = log.held_back.iter().filter(|h| h.whose == whose).collect();
@@ -298,12 +296,12 @@ fn held_back(run: &mut Run, index: usize, log: &ReflectorLog) {
     }
 }
 
-/// Of the stretches of one kind.
+/// The same for stretches of one kind.
 fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&HeldBack]) {
     let timeline = &run.timeline;
     let first = FirstOf::of(stretches.iter().map(|held| held.span));
     let stretch = |s: &Sample| first.holding(log.expected(index, timeline, s.sent));
-    // Of each: probes that were sent, and that the reflector was silent about.
+    // For each stretch: how many probes were sent, and how many of them are in no log.
     let mut sums = vec![(0_u64, 0_u64); stretches.len()];
     let mut unlogged: Vec<(u8, usize, usize)> = Vec::new();
     for (flow, records) in &run.flows {
@@ -329,7 +327,7 @@ fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&H
         if let Some(sample) = sample
             && was_held.get(stretch) == Some(&true)
         {
-            // What a host had no room for while it stood still is nobody's decision.
+            // Drops of a host that stood still are nobody's decision.
             let at = log.expected(index, &run.timeline, sample.sent);
             sample.fate = match log.stalls.at(at) {
                 Some(_) => Fate::NoData,
@@ -340,10 +338,10 @@ fn held_back_in(run: &mut Run, index: usize, log: &ReflectorLog, stretches: &[&H
 }
 
 impl HeldBack {
-    /// Whether the packets that it counts are the `silent` ones of `sent` probes. What may
-    /// be somebody else's is so only where it is no more than the session can have sent,
-    /// its traceroutes and the edges of the stretch allowed for: a flood of forged packets
-    /// must not excuse an outage.
+    /// Whether the counted packets are the `silent` ones of `sent` probes. Packets that may be
+    /// somebody else's count only if they are no more than the session can have sent, with
+    /// allowance for its traceroutes and the edges of the stretch: a flood of forged packets must
+    /// not excuse an outage.
     fn accounts_for(&self, sent: u64, silent: u64) -> bool {
         let edges = self.count.div_ceil(20);
         match self.whose {
@@ -353,7 +351,7 @@ impl HeldBack {
     }
 }
 
-/// What the sender and the reflector's log know at once; losses are left unknown.
+/// Judges a probe by its sender and the log's entry alone; leaves losses unknown.
 fn by_the_sender(sample: &Sample, timeout: Span, waited: bool) -> Fate {
     if sample.replied {
         if sample.received - sample.sent > timeout {
@@ -372,13 +370,13 @@ fn by_the_sender(sample: &Sample, timeout: Span, waited: bool) -> Fate {
     }
 }
 
-/// Losses on the way out, where the log is known to be there.
+/// Finds losses on the way out where the log is known to exist.
 fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: &Timeline) {
     if !samples.iter().any(|s| s.fate == Fate::LostUnknown) {
         return;
     }
-    // From both sides: whether the nearest probe that certainly arrived is in the log. What
-    // one run of the reflecting agent did not deliver says nothing of the next run's log.
+    // Look from both sides whether the log has the nearest probe that certainly arrived. What one
+    // run of the reflecting agent did not deliver says nothing of the next run's log.
     let stretches: Vec<Option<usize>> = samples
         .iter()
         .map(|s| log.stretch(log.expected(run, timeline, s.sent)))
@@ -417,7 +415,7 @@ fn hole_beside(s: &Sample, so_far: bool) -> bool {
     }
 }
 
-/// Losses that are still unknown, by the reflector's counter.
+/// Gives directions to the remaining losses by the reflector's counter.
 fn by_the_counter(flow: &mut FlowRun) {
     let mut before: Option<usize> = None;
     for i in 0..flow.samples.len() {
@@ -468,8 +466,8 @@ fn settle_gap(flow: &mut FlowRun, a: usize, b: usize) {
     }
     let forward = sent - counted - count(Fate::LostForward);
     let reverse = counted - 1 - count(Fate::LostReverse);
-    // Probes without any record make the sum larger than the losses on record: then
-    // only a gap of one direction says anything of those that are known.
+    // Probes without any record make the sum larger than the recorded losses. Then only a gap of
+    // one direction tells something about the recorded ones.
     let direction = match (forward, reverse) {
         (1.., 0) => Some(Fate::LostForward),
         (0, 1..) => Some(Fate::LostReverse),
@@ -545,7 +543,7 @@ pub(crate) fn count(flow: &FlowRun) -> Counts {
         c.reordered_reverse += u64::from(s.reordered_reverse);
     }
     for gap in &flow.mixed.0 {
-        // A window may have cut the gap: never count more than it left.
+        // A window may have cut the gap: count at most what it left.
         let forward = gap.forward.min(c.lost_unknown);
         let reverse = gap.reverse.min(c.lost_unknown - forward);
         c.lost_unknown -= forward + reverse;

@@ -1,40 +1,38 @@
 //! Outages: loss of connectivity in one direction of one flow.
 //!
-//! **Evidence.** Each direction is judged by the probes that tell something of it.
-//! Forward: a probe that is known to have reached the reflector is good (answered, or
-//! logged there although the reply was lost or held back by policy), one lost on the way
-//! out is lost. Reverse: only probes that reached the reflector count; answered is good,
-//! lost on the way back is lost; one lost on the way out tells nothing of the way back.
-//! Losses of unknown direction are judged on their own, against the answered probes.
+//! **Evidence.** Each direction is judged by the probes that tell something of it. Forward: a
+//! probe that is known to have reached the reflector is good (answered, or logged there although
+//! the reply was lost or held back by policy); one lost on the way out is lost. Reverse: only
+//! probes that reached the reflector count; answered is good, lost on the way back is lost, and
+//! one lost on the way out tells nothing. Losses of unknown direction are judged separately,
+//! against the answered probes.
 //!
-//! **Which losses are an outage.** A loss period (RFC 3357) is a run of lost probes
-//! without a good one between, in the order in which the probes were sent. Only loss periods of at least `min_lost` probes make an
-//! outage, and two of them are one outage when fewer than `min_good` good probes lie
-//! between them; shorter loss periods between the two belong to it. Shorter loss periods
-//! beside an outage never do, however close: with 1 % of random loss one outage in ten
-//! has such a loss within five probes of one of its ends, and if those were merged,
-//! background loss would silently stretch every tenth outage. They stay listed as
-//! background loss, and a transition's remarks name those that lie close.
+//! **Which losses are an outage.** A loss period (RFC 3357) is a run of lost probes without a
+//! good one between, in the order of sending. Only loss periods of at least `min_lost` probes
+//! make an outage. Two of them are one outage if fewer than `min_good` good probes lie between
+//! them; shorter loss periods between the two belong to it. Shorter loss periods beside an outage
+//! never belong to it, however close: with 1 % of random loss, one outage in ten has such a loss
+//! within five probes of one of its ends, and merging those would silently stretch every tenth
+//! outage. They stay listed as background loss, and a transition's remarks name those that lie
+//! close.
+//! **Bounds.** S is the instant at which a probe or reply left the direction's first host. If the
+//! probes a..b were lost, the outage lasted at least S_b − S_a and at most S of the next good one
+//! − S of the last good one. On the way out S is when the *probe* was sent, by the sender's
+//! clock. On the way back it is when the *reply* departed, by the reflector's clock: after a
+//! queue on the way out, or a stall of the reflector, seconds of probes leave again within
+//! milliseconds. If the reflector's log does not say when replies departed (a foreign reflector,
+//! records of old versions), the probes' send times are used, and the lower bound is reduced by
+//! as much as the residence varies between the good ones beside the outage. See [`timed`].
+//! Replies may leave in another order than their probes: the last good one is the last that left
+//! before any of the lost ones, the next good one the first that left after all of them.
 //!
-//! **Bounds.** From the instants S at which the lost ones a..b left the host that this
-//! direction leaves, the outage lasted at least S_b − S_a and at most S of the next good
-//! one − S of the last good one. On the way out that is when the *probes* were sent, by the
-//! sender's clock. On the way back it is when the *replies* departed, by the reflector's: a
-//! queue on the way out, or a reflector that stood still, lets probes of seconds leave
-//! again in milliseconds. Where the reflector's log does not say when they departed (a
-//! foreign reflector, records of old versions), the probes' send times stand for it, and
-//! the lower bound is less by as much as the residence varies between the good ones beside
-//! the outage. See [`timed`]. Replies may leave in another order than their probes: the last
-//! good one is the last that left before any of the lost ones, the next good one the first
-//! that left after all of them.
+//! If nothing tells of the direction for more than `min_good` intervals (the sender slept, or the
+//! other direction failed, too), that time is left out of the lower bound: nobody knows whether
+//! this direction was up.
 //!
-//! Where nothing tells anything of the direction for more than `min_good` intervals (the
-//! sender slept, or the other direction had failed too) the time is left out of the lower
-//! bound: nobody knows whether this direction was up meanwhile.
-//!
-//! **Refused sends.** A send that the host's own kernel refuses for want of a route is no
-//! lost packet, yet it proves that the direction had no path at that instant: it is evidence
-//! as a loss is, in the bounds and for what is an outage, and is counted apart.
+//! **Refused sends.** A send that the host's own kernel refuses for lack of a route is not a lost
+//! packet, but proves that the direction had no path at that instant. It counts as evidence like
+//! a loss, both for the bounds and for what is an outage, and is counted separately.
 
 mod timed;
 
@@ -46,9 +44,9 @@ use hopgap_proto::plan::Objective;
 use hopgap_proto::time::{Mono, Span};
 use timed::{Delivery, Seen};
 
-/// A reply that leaves this soon after its probe was sent left when it was sent, as far as
-/// reports name instants. Later ones (a queue on the way out, a reflector that stood still) are
-/// named by their own departure.
+/// A reply that leaves within this time of its probe's sending is reported with the send time.
+/// Later ones (after a queue on the way out, or a stall of the reflector) are reported with their
+/// own departure.
 const SOON: Span = Span::from_millis(100);
 
 /// What one flow of one run lost in one direction.
@@ -60,8 +58,8 @@ pub(crate) struct Losses {
     pub(crate) background: Vec<LossPeriod>,
 }
 
-/// What a probe says of a direction: `Some(true)` where it made it, `None` where it
-/// says nothing.
+/// Returns what a probe says of a direction: `Some(true)` if it got through, `Some(false)` if
+/// not, `None` if it says nothing.
 pub(crate) fn evidence(fate: Fate, direction: Direction) -> Option<bool> {
     match (direction, fate) {
         (_, Fate::Answered | Fate::Late) => Some(true),
@@ -73,18 +71,18 @@ pub(crate) fn evidence(fate: Fate, direction: Direction) -> Option<bool> {
     }
 }
 
-/// A loss period, by positions among what tells of the direction. Which probes it has is
-/// told in the order in which they were sent (RFC 3357); replies may leave in another.
+/// A loss period, by positions in the evidence for the direction. Its probes are given in the
+/// order of sending (RFC 3357); replies may leave in another.
 #[derive(Clone, Copy, Debug)]
 struct Period {
-    /// Of those that did not make it, lost or refused, the ones that left first and last.
+    /// The first and the last to leave among those that were lost or refused.
     first: usize,
     last: usize,
-    /// The lost ones whose probes were sent first and last; `None` where all were refused.
+    /// The lost ones whose probes were sent first and last; `None` if all were refused.
     lost_between: Option<(usize, usize)>,
     lost: u64,
     refused: u64,
-    /// Good ones since the beginning, to count those between two periods.
+    /// Good ones since the beginning; used to count those between two periods.
     goods: u64,
 }
 
@@ -101,7 +99,7 @@ pub(crate) fn find(
     let min_lost = u64::from(objective.min_lost.max(1));
     let min_good = u64::from(objective.min_good);
 
-    // Groups of period indices: first and last are long, those between may be short.
+    // Groups of period indices: the first and last are long, those between may be short.
     let mut groups: Vec<(usize, usize)> = Vec::new();
     for (i, period) in periods.iter().enumerate() {
         if period.lost + period.refused < min_lost {
@@ -144,13 +142,13 @@ pub(crate) fn find(
     losses
 }
 
-/// What tells of one direction of one flow.
+/// The evidence for one direction of one flow.
 struct Line<'a> {
     run: &'a Run,
     flow: &'a FlowRun,
     direction: Direction,
     seen: &'a [Seen],
-    /// A gap of more is time of which nobody knows anything.
+    /// A longer gap is time of which nothing is known.
     unseen: Span,
 }
 
@@ -172,7 +170,7 @@ impl Line<'_> {
         Utc(self.run.timeline.utc(seen.sent) + later)
     }
 
-    /// As RFC 3357 has it: of lost probes only.
+    /// Returns the loss period of RFC 3357, which has lost probes only.
     fn loss_period(&self, period: &Period) -> Option<LossPeriod> {
         let (first, last) = period.lost_between?;
         Some(LossPeriod {
@@ -249,12 +247,12 @@ impl Line<'_> {
                 at_least += b.at - a.at;
             }
         }
-        // The first may have left a little later than it is known to have been ready.
+        // The first may have left a little after it was ready.
         let late = inner.first().map_or(Span::ZERO, |s| s.latest - s.at);
         (at_least - late - timed::bunched(inner, before, after)).max(Span::ZERO)
     }
 
-    /// What is known of why it failed.
+    /// Returns why the direction failed, as far as is known.
     fn cause(&self, first: usize, last: usize) -> Option<OutageCause> {
         let refusals = self.seen.get(first..=last)?.iter();
         let mut refusals = refusals.filter(|s| matches!(s.said, Delivery::Refused(_)));
@@ -272,7 +270,7 @@ impl Line<'_> {
     }
 }
 
-/// The positions of what tells of a direction, in the order in which the probes were sent.
+/// Returns the positions in the evidence in the order in which the probes were sent.
 fn as_sent(seen: &[Seen]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..seen.len()).collect();
     order.sort_by_key(|i| seen.get(*i).map(|s| (s.sent, s.seq)));

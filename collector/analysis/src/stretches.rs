@@ -1,5 +1,5 @@
-//! Stretches of time that are put together where they touch or overlap, so that however many
-//! records tell of them, asking about an instant stays cheap.
+//! Merges stretches of time that touch or overlap, so that a query stays cheap however many
+//! records there are.
 
 use hopgap_proto::time::Span;
 use std::collections::BTreeSet;
@@ -17,8 +17,7 @@ impl<T> Default for Stretches<T> {
 }
 
 impl<T: Ord + Copy> Stretches<T> {
-    /// Puts stretches together, in whatever order they come; one that ends before it begins
-    /// is none.
+    /// Merges stretches given in any order and ignores those that end before they begin.
     pub(crate) fn of(mut all: Vec<(T, T)>) -> Self {
         all.retain(|(from, to)| from <= to);
         all.sort_unstable();
@@ -42,7 +41,7 @@ impl<T: Ord + Copy> Stretches<T> {
         self.position(at).is_some()
     }
 
-    /// The place of the stretch that an instant lies in.
+    /// The index of the stretch that holds an instant.
     pub(crate) fn position(&self, at: T) -> Option<usize> {
         let after = self.0.partition_point(|(from, _)| *from <= at);
         let last = after.checked_sub(1)?;
@@ -70,19 +69,19 @@ impl<T> Stretches<T>
 where
     T: Ord + Copy + Add<Span, Output = T> + Sub<Span, Output = T>,
 {
-    /// Whether an instant that is known to `by` may lie in one of them.
+    /// Whether an instant known to within `by` may lie in one of them.
     pub(crate) fn may_hold(&self, at: T, by: Span) -> bool {
         self.overlap(at - by, at + by)
     }
 
-    /// Whether an instant that is known to `by` lies in one of them for certain.
+    /// Whether an instant known to within `by` certainly lies in one of them.
     pub(crate) fn surely_hold(&self, at: T, by: Span) -> bool {
         let begin = self.position(at - by);
         begin.is_some() && begin == self.position(at + by)
     }
 }
 
-/// Finds the first of many stretches that an instant lies in, by their order and not by time.
+/// Finds which stretch that holds an instant comes first in the given order, not in time.
 /// Stretches may overlap; both ends belong to a stretch.
 #[derive(Clone, Debug)]
 pub(crate) struct FirstOf<T> {
@@ -113,7 +112,7 @@ impl<T: Ord + Copy> FirstOf<T> {
         Self { steps }
     }
 
-    /// The place of the first stretch that an instant lies in.
+    /// The index of the first stretch that holds an instant.
     pub(crate) fn holding(&self, at: T) -> Option<usize> {
         let after = self.steps.partition_point(|(step, _)| *step < (at, true));
         self.steps.get(after.checked_sub(1)?)?.1

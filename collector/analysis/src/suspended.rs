@@ -1,13 +1,13 @@
-//! Hosts that slept.
+//! Corrects the clocks of hosts that were suspended.
 //!
-//! While a host is suspended `CLOCK_MONOTONIC` stands still, so that what was sent before and
-//! after it seem to lie side by side; its wall clock jumps ahead when it wakes. The agent tells
-//! of it (`Suspended`) by `CLOCK_BOOTTIME`, which goes on. Here every instant of such a process
-//! is set on a clock that went on as well, and the jump is taken out of the steps of its wall
-//! clock. What remains is a host that stood still for a while, and is treated as that.
+//! While a host is suspended, `CLOCK_MONOTONIC` stands still, so that packets sent before and
+//! after seem close together; its wall clock jumps ahead when it wakes. The agent reports the
+//! sleep (`Suspended`) by `CLOCK_BOOTTIME`, which goes on. This module sets every instant of such
+//! a process on a clock that goes on as well, and takes the jump out of the wall clock's steps.
+//! The result is treated like a host that stood still for a while.
 //!
-//! Each thread of the agent tells of the same sleep by itself. It was one: after the last
-//! instant at which any of them was still awake.
+//! Each thread of the agent reports the same sleep. It counts as one, after the last instant at
+//! which any thread was still awake.
 
 use crate::input::Input;
 use hopgap_proto::record::{
@@ -16,17 +16,17 @@ use hopgap_proto::record::{
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 
-/// The wall clock is seen to have jumped this soon after a host woke.
+/// How soon after a host woke the jump of its wall clock is seen.
 const SEEN_WITHIN: Span = Span::from_secs(20);
 
 /// A sleep of one process's host: after this instant, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sleep {
     after: Mono,
-    /// All threads had told of it by then, on the clock that stood still.
+    /// When the first thread reported it, on the clock that stood still.
     told: Mono,
     lasted: Span,
-    /// All sleeps up to this one together, with it.
+    /// The sum of all sleeps up to and including this one.
     total: Span,
 }
 
@@ -34,7 +34,7 @@ struct Sleep {
 #[derive(Clone, Debug, Default)]
 struct Sleeps(Vec<Sleep>);
 
-/// The same input with all instants on clocks that did not stand still; `None` where no host
+/// Returns the input with all instants on clocks that did not stand still; `None` if no host
 /// slept.
 pub(crate) fn awake(input: &Input) -> Option<Input> {
     let sleeps = all(input);
@@ -74,7 +74,7 @@ pub(crate) fn awake(input: &Input) -> Option<Input> {
     Some(input)
 }
 
-/// By process, from the events of all sessions.
+/// Collects the sleeps by process, from the events of all sessions.
 fn all(input: &Input) -> BTreeMap<(RunId, AgentName), Sleeps> {
     let mut told: BTreeMap<(RunId, &AgentName), Vec<Sleep>> = BTreeMap::new();
     let mut take = |run: RunId, agent, events: &[Event]| {
@@ -108,7 +108,7 @@ impl Sleeps {
         let mut sleeps: Vec<Sleep> = Vec::new();
         for next in told {
             match sleeps.last_mut() {
-                // Between the same two instants it slept once.
+                // Reports that overlap are one sleep.
                 Some(last) if next.after <= last.told => {
                     last.after = next.after;
                     last.told = last.told.min(next.told).max(last.after);
@@ -125,7 +125,7 @@ impl Sleeps {
         Self(sleeps)
     }
 
-    /// An instant on the clock that went on.
+    /// Converts an instant to the clock that went on.
     fn awake(&self, at: Mono) -> Mono {
         let before = self.0.partition_point(|s| s.after < at);
         let last = before.checked_sub(1).and_then(|i| self.0.get(i));
@@ -164,7 +164,7 @@ impl Sleeps {
             | EventKind::NotRunning { since: at, .. }
             | EventKind::Suspended { since: at, .. } => *at = self.awake(*at),
             EventKind::PathMtu(found) => found.since = self.awake(found.since),
-            // The jump of the wall clock against the clock that stood still is none.
+            // A jump of the wall clock against the clock that stood still is not a step.
             EventKind::ClockStepped(by) => *by = *by - self.jump(told, *by),
             EventKind::SessionStarted
             | EventKind::SessionStopped
@@ -182,13 +182,13 @@ impl Sleeps {
         }
     }
 
-    /// How much of a step of the wall clock that was seen then is a sleep.
+    /// Returns how much of a step of the wall clock, seen at `seen`, comes from a sleep.
     fn jump(&self, seen: Mono, by: Span) -> Span {
         let before = self.0.partition_point(|s| s.after <= seen);
         let last = before.checked_sub(1).and_then(|i| self.0.get(i));
         let sleep = last.filter(|s| seen - s.after <= SEEN_WITHIN);
         sleep.map_or(Span::ZERO, |s| {
-            // The step may have been corrected meanwhile, too; that remains.
+            // The clock may have been corrected at the same time; that part remains.
             if by * 2 > s.lasted {
                 s.lasted
             } else {

@@ -1,9 +1,9 @@
-//! Whose records are in, and whose are still to come.
+//! Finds whose records have arrived and whose are still to come.
 //!
-//! An agent keeps records in a block until it closes it, and delivers blocks in order. What
-//! it recorded of a session before it closed a block of that session and kind is in with
-//! that block; what it recorded [`HELD`] before it closed any other block is in, too. A
-//! probe is recorded at the latest when its timeout is over.
+//! An agent keeps records in a block until it closes it, and delivers blocks in order. When a
+//! block of a session and kind arrives, all earlier records of that session and kind have
+//! arrived. When any other block arrives, so have all records made [`HELD`] before it was closed.
+//! A probe is recorded when its timeout is over, at the latest.
 
 use super::Stretch;
 use crate::align::Session;
@@ -14,22 +14,22 @@ use hopgap_proto::plan::Destination;
 use hopgap_proto::record::EventKind;
 use hopgap_proto::time::{Span, Wall};
 
-/// An agent closes a block that is this old (10 s by default, and some slack).
+/// Age at which an agent closes a block (10 s by default, plus some slack).
 const HELD: Span = Span::from_secs(12);
 
-/// What arrives at all nearly always arrives within this time.
+/// A packet that arrives at all nearly always arrives within this time.
 const ARRIVES_WITHIN: Span = Span::from_secs(1);
 
-/// From the time that a block is closed at its latest until it is here.
+/// Longest expected time from closing a block to its arrival.
 const DELIVERED_WITHIN: Span = Span::from_secs(12);
 
-/// An agent that was heard of so lately delivers, as far as is known.
+/// An agent last heard of within this time is taken to be delivering.
 const LATELY: Span = Span::from_secs(45);
 
-/// An agent that ends delivers its last records for so long.
+/// How long an ending agent delivers its last records.
 const STOPPING: Span = Span::from_secs(30);
 
-/// An agent whose last sign is older than this before the question was not there.
+/// An agent whose last sign is this long before the question was not there.
 const BESIDE: Span = Span::from_secs(120);
 
 /// Both ends of a session.
@@ -45,12 +45,13 @@ pub(super) struct EndState {
     pub(super) agent: String,
     session: String,
     end: SessionEnd,
-    /// It ended in order then, by its own clock, and that is the last of its records.
+    /// When it ended in order, by its own clock, if that is the last of its records.
     stopped: Option<Wall>,
-    /// All of its records are here, as far as is known; a foreign reflector makes none.
+    /// Whether all of its records have arrived, as far as is known; a foreign reflector makes
+    /// none.
     is_in: bool,
     known: Option<End>,
-    /// Records are wanted up to here.
+    /// Records are needed up to here.
     wanted: Wall,
     question: Stretch,
     asked_at: Option<Wall>,
@@ -103,36 +104,36 @@ fn sender_stopped(session: &Session<'_>) -> Option<Wall> {
     Some(last.timeline.utc(last.stopped?))
 }
 
-/// When the reflector ended in order, where nothing was heard of it later.
+/// When the reflector ended in order, if nothing was heard of it later.
 fn reflector_stopped(session: &Session<'_>) -> Option<Wall> {
     let stopped = session.log.events.iter();
     let stopped = stopped.filter(|e| e.kind == EventKind::ReflectorStopped);
     let stopped = stopped.map(|e| e.at).max()?;
     let (_, last) = session.log.heard?;
-    // Both are on the log's own clock; others compare it with the reference.
+    // Both are on the log's own clock; callers compare the result with the reference.
     (stopped + ARRIVES_WITHIN >= last).then(|| session.log.shown(stopped))
 }
 
 impl EndState {
-    /// Whether it ended in order: an agent that is heard of afterwards began anew.
+    /// Whether it ended in order. An agent heard of afterwards has started again.
     pub(super) fn has_stopped(&self) -> bool {
         let heard = self.known.as_ref().and_then(|k| k.heard);
         self.stopped
             .is_some_and(|at| heard.is_none_or(|heard| heard - at <= STOPPING))
     }
 
-    /// Whether all of its records that concern the question are here, as far as is known.
+    /// Whether all of its records for the question have arrived, as far as is known.
     pub(super) fn is_in(&self) -> bool {
         self.is_in
     }
 
-    /// Whether records are still to come: it was there, and is not known to have ended.
+    /// Whether records are still to come: the agent was there and is not known to have ended.
     pub(super) fn is_awaited(&self) -> bool {
         if self.has_stopped() || self.is_in() {
             return false;
         }
         let Some(known) = &self.known else {
-            // Nobody says how far its records are in: they end, and that is all.
+            // It is not known how far its records have arrived.
             return true;
         };
         let last = known.until.max(known.heard);

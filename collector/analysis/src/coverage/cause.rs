@@ -12,7 +12,7 @@ use hopgap_proto::record::{AgentName, Event, EventKind};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
-/// A cause, cheap to copy; [`MissingCause`] is what is shown of it, in the same order.
+/// A cause that is cheap to copy; shown as [`MissingCause`], with the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause<'a> {
     SendsRefused(&'a str, i32),
@@ -61,7 +61,7 @@ pub(super) struct Blind<'a> {
 pub(super) struct LostRecords(BTreeMap<String, Stretches<Wall>>);
 
 impl LostRecords {
-    /// From all events, whenever they were told: losses are told after the fact.
+    /// Collects losses from all events, as losses are reported after the fact.
     pub(super) fn of(input: &Input, placed: &Placed) -> Self {
         let mut lost = BTreeMap::new();
         for session in &input.sessions {
@@ -90,14 +90,14 @@ fn take_lost(
     for event in events {
         if let EventKind::BlocksLost { from, to, .. } = event.kind {
             let (begin, to) = placed.on_reference(agent, (from.unwrap_or(to), to));
-            // Nothing may be known of its beginning.
+            // The beginning may be unknown.
             let from = from.map_or(Wall::MIN, |_| begin);
             lost.entry(agent.to_string()).or_default().push((from, to));
         }
     }
 }
 
-/// All that the causes of one session are found by.
+/// What is needed to find the causes of one session.
 pub(super) struct Causes<'a, 's> {
     pub(super) session: &'a Session<'s>,
     pub(super) question: Stretch,
@@ -128,12 +128,12 @@ impl<'a, 's> Causes<'a, 's> {
         self.ends.reflector.agent.as_str()
     }
 
-    /// Sends that the kernel refused.
+    /// Cause of sends that the kernel refused.
     pub(super) fn refused(&self, errno: i32) -> Cause<'a> {
         Cause::SendsRefused(self.sender(), errno)
     }
 
-    /// A probe that left and tells nothing of the direction asked for.
+    /// Cause of a probe that left but tells nothing of the direction.
     pub(super) fn of_probe(
         &self,
         index: usize,
@@ -144,7 +144,7 @@ impl<'a, 's> Causes<'a, 's> {
         match sample.fate {
             Fate::Pending => Cause::NotDelivered(self.sender()),
             Fate::NoData => self.unheard(index, run, sample),
-            // Whatever became of it: nothing left a host that stood still.
+            // Whatever became of the probe, nothing left a host that stood still.
             _ if tells == Tells::Reverse && self.stall_at(index, run, sample).is_some() => {
                 Cause::HostStalled(self.reflector())
             }
@@ -157,8 +157,7 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// A reply that left long after its probe was sent: it tells of then, and of nothing
-    /// between.
+    /// Cause of a reply that left long after its probe was sent: it tells of that instant only.
     pub(super) fn late(&self, stayed: bool) -> Cause<'a> {
         if stayed {
             Cause::HostStalled(self.reflector())
@@ -167,24 +166,24 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// The stall of the reflecting host in which a probe came, or was to come.
+    /// Returns the stall of the reflecting host in which a probe arrived or was expected.
     fn stall_at(&self, index: usize, run: &Run, sample: &Sample) -> Option<(Wall, &Stall)> {
         let log = &self.session.log;
         let at = log.expected(index, &run.timeline, sample.sent);
         Some((at, log.stalls.at(at)?))
     }
 
-    /// How long a reply of which no departure is on record was held by a stall.
+    /// How long a stall held a reply whose departure is not on record.
     pub(super) fn held(&self, index: usize, run: &Run, sample: &Sample) -> Span {
         let stall = self.stall_at(index, run, sample);
         stall.map_or(Span::ZERO, |(at, stall)| stall.to - at)
     }
 
-    /// A probe that nothing is known of, because its reflector did not say.
+    /// Cause of a probe whose fate is unknown because its reflector did not report it.
     fn unheard(&self, index: usize, run: &Run, sample: &Sample) -> Cause<'a> {
         let log = &self.session.log;
         let at = log.expected(index, &run.timeline, sample.sent);
-        // A host that stood still, and what it answered when nobody waited any more.
+        // The host stood still, or answered only when nobody waited any more.
         if log.stalls.at(at).is_some() || sample.departed.is_some() {
             return Cause::HostStalled(self.reflector());
         }
@@ -192,12 +191,12 @@ impl<'a, 's> Causes<'a, 's> {
             (Some(Beyond::First), _) => Cause::AgentNotHeard(self.reflector()),
             (Some(Beyond::Last), _) => self.silent(SessionEnd::Reflector),
             (None, Coverage::NotRunning) => Cause::AgentNotRunning(self.reflector()),
-            // What remains is what the sender's own host threw away.
+            // The remaining replies were dropped by the sender's own host.
             _ => Cause::HostStalled(self.sender()),
         }
     }
 
-    /// After the last sign of one end.
+    /// Cause of the time after the last sign of one end.
     fn silent(&self, end: SessionEnd) -> Cause<'a> {
         let end = self.ends.of_end(end);
         let agent = end.agent.as_str();
@@ -210,7 +209,7 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// Before the first point of a flow.
+    /// Cause of the time before the first point of a flow.
     pub(super) fn before(&self, run: &Run) -> Cause<'a> {
         let agent = self.sender();
         let at = run.started.map(|at| run.timeline.utc(at));
@@ -223,7 +222,7 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// Between two points of a flow with nothing between.
+    /// Cause of the time between two neighbouring points of a flow.
     pub(super) fn between(&self, a: &Point<'a>, b: &Point<'a>, records: &FlowRun) -> Cause<'a> {
         let agent = self.sender();
         if a.run != b.run {
@@ -236,7 +235,7 @@ impl<'a, 's> Causes<'a, 's> {
         if let (None, Some(cause), None) = (a.order, b.cause, b.order) {
             return cause;
         }
-        // Numbers of which there is no record: they were sent, and the record was lost.
+        // Numbers without a record: the probes were sent but the records were lost.
         let numbers = a.order.zip(b.order).map_or(0, |(a, b)| b.saturating_sub(a));
         let interval = self.session.plan.interval.as_nanos().max(1);
         let slots = (b.sent - a.sent).as_nanos() / interval;
@@ -250,7 +249,7 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// After the last point of a flow.
+    /// Cause of the time after the last point of a flow.
     pub(super) fn after(&self, last: &Point<'a>) -> Cause<'a> {
         let run = self.session.runs.get(last.run);
         let stopped = run
@@ -265,7 +264,7 @@ impl<'a, 's> Causes<'a, 's> {
         }
     }
 
-    /// In a flow without any point.
+    /// Cause for a flow without any point.
     pub(super) fn never(&self, flow: u8) -> Cause<'a> {
         let agent = self.sender();
         let runs = &self.session.runs;
@@ -285,7 +284,7 @@ impl<'a, 's> Causes<'a, 's> {
     }
 }
 
-/// The gaps with their causes, cut where the cause changes.
+/// Returns the gaps with their causes, cut where the cause changes.
 pub(super) fn told<'a>(gaps: &[Stretch], blind: Vec<Blind<'a>>, grain: Span) -> Vec<Missing> {
     // Edges of the blind stretches, in the order of time: at each, a cause begins or ends.
     let mut edges: Vec<(Wall, bool, Cause<'a>)> = Vec::with_capacity(blind.len() * 2);
@@ -330,8 +329,7 @@ pub(super) fn told<'a>(gaps: &[Stretch], blind: Vec<Blind<'a>>, grain: Span) -> 
     missing
 }
 
-/// Adds a part; one that is shorter than the grain, or of the same cause, belongs to the one
-/// before.
+/// Adds a part. A part shorter than the grain, or with the same cause, extends the one before.
 fn push<'a>(parts: &mut Vec<Blind<'a>>, from: Wall, to: Wall, cause: Cause<'a>, grain: Span) {
     if from >= to {
         return;

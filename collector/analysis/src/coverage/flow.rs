@@ -1,12 +1,11 @@
-//! What one flow tells of a direction, and when.
+//! Finds what one flow tells of a direction, and for which instants.
 //!
-//! On the way out a probe tells of the instant at which it was sent. On the way back it tells
-//! of the instant at which its *reply* left, by the reflector's clock: a reflector that stood
-//! still lets the probes of minutes leave again in milliseconds, and what was sent meanwhile
-//! tells nothing of the way back at that time. Where no departure is on record (a foreign
-//! reflector, no log) it is the probe's sending and what the reply says of its stay; a reply
-//! that took [`STALL`] longer than the flow's others and does not say why may have left at
-//! any time of it, and counts as if it had left at its end.
+//! On the way out a probe tells of the instant at which it was sent. On the way back it tells of
+//! the instant at which its *reply* left, by the reflector's clock: after a stall the replies to
+//! minutes of probes leave within milliseconds and tell nothing of the way back during the stall.
+//! If no departure is on record (a foreign reflector, no log), the time is the probe's sending
+//! plus the residence that the reply states. A reply that took [`STALL`] longer than the flow's
+//! others without saying why may have left at any time; it counts as if it had left at the end.
 
 use super::Stretch;
 use super::cause::{Blind, Cause, Causes};
@@ -28,10 +27,10 @@ pub(super) enum Tells {
 }
 
 impl Tells {
-    /// Whether a probe of this fate tells. A loss of unknown direction does: it shows.
+    /// Whether a probe of this fate tells something. A loss of unknown direction does: it shows.
     fn by(self, sample: &Sample) -> bool {
         let fate = sample.fate;
-        // A reply that was refused for want of a route tells that the way back was down.
+        // A reply refused for lack of a route tells that the way back was down.
         if self == Self::Reverse && sample.reply_refused.is_some_and(is_no_route) {
             return true;
         }
@@ -43,7 +42,8 @@ impl Tells {
         fate == Fate::LostUnknown || evidence(fate, direction).is_some()
     }
 
-    /// Whether a send refused for this `errno` tells: without a route the way out is down.
+    /// Whether a send refused with this `errno` tells something: without a route the way out is
+    /// down.
     fn by_refusal(self, errno: i32) -> bool {
         self != Self::Reverse && is_no_route(errno)
     }
@@ -100,16 +100,16 @@ pub(super) struct Point<'a> {
     left: (ClockOf, Mono),
     /// The same on UTC.
     pub(super) at: Wall,
-    /// How long it stayed at the reflector before it left; nothing on the way out.
+    /// How long it stayed at the reflector before it left; zero on the way out.
     stayed: Span,
     /// The number of the probe; `None` for a send that was refused.
     pub(super) order: Option<i64>,
-    /// Why it tells nothing; `None` where it tells.
+    /// Why it tells nothing; `None` if it tells something.
     pub(super) cause: Option<Cause<'a>>,
 }
 
 impl Point<'_> {
-    /// The time to a later one: on one clock where both are on the same.
+    /// The time to a later point, on their common clock if they have one, else on UTC.
     fn until(&self, later: &Self) -> Span {
         let ((clock, left), (of_later, later_left)) = (self.left, later.left);
         if clock == of_later {
@@ -120,7 +120,7 @@ impl Point<'_> {
     }
 }
 
-/// What one flow tells, two probes at most `grain` apart.
+/// Returns what one flow shows; two probes at most `grain` apart see the time between them.
 pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: Span) -> View<'a> {
     let (from, to) = causes.question;
     let mut view = View::default();
@@ -130,8 +130,8 @@ pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: S
         let Some(records) = run.flows.get(&flow) else {
             continue;
         };
-        // From the beginning of the question to the first: what was sent before it is not
-        // looked at, so the time that the way out takes is no gap.
+        // Time from the question's beginning to the first point. Earlier probes are not looked
+        // at, so the travel time of the way out is no gap.
         let waited = |first: &Point<'a>| run.timeline.utc(first.sent) - from + first.stayed;
         for point in points(causes, index, run, records, tells, grain) {
             match &previous {
@@ -175,7 +175,7 @@ pub(super) fn walk<'a>(causes: &Causes<'a, '_>, flow: u8, tells: Tells, grain: S
     view
 }
 
-/// The probes and the refused sends of a flow in one run, in the order in which they, or
+/// Returns the probes and refused sends of a flow in one run, in the order in which they, or
 /// their replies, left.
 fn points<'a, 'c>(
     causes: &'c Causes<'a, '_>,
@@ -196,8 +196,9 @@ where
     let mut all: Vec<Point<'a>> = points.filter(|p| p.cause.is_some()).collect();
     for sample in records.samples.iter().filter(|s| tells.by(s)) {
         let reply = departed(causes, index, run, sample, usual);
-        // It tells nothing of the time before it left, although its probe was on its way. By
-        // half the grain already, so that no gap is left up to the first that left.
+        // A reply that left late tells nothing of the time before, although its probe was under
+        // way. Half the grain already counts as late, so that no gap is left up to the first that
+        // left.
         let stayed = reply.stayed > grain / 2;
         let sent = run.timeline.utc(sample.sent);
         if stayed || reply.at - sent > usual + grain / 2 {
@@ -214,7 +215,7 @@ where
     Box::new(all.into_iter())
 }
 
-/// In the order of sending, each when it was sent.
+/// Returns the points in the order of sending, dated by their sending.
 fn as_sent<'a, 'c>(
     causes: &'c Causes<'a, '_>,
     index: usize,

@@ -1,13 +1,11 @@
-//! When each probe or reply left the host that a direction leaves.
+//! Dates when each probe or reply left the direction's first host.
 //!
-//! All instants of one line are on one clock, so that their differences are lengths of
-//! time: the sender's, on which probes were sent. Departures of replies are on the clock of
-//! the reflector's run; they are moved by one constant for each run, which no difference
-//! feels.
-//!
-//! A departure by the kernel is exact. One by the program was read just before its send
-//! call: the reply left then or later, by [`PREEMPTED`] at most, and before the next reply
-//! of the flow that the kernel stamped.
+//! All instants of one line are on one clock, so that their differences are durations. Probes are
+//! on the sender's clock. Departures of replies are on the clock of the reflector's run, moved by
+//! one constant for each run, which does not change differences.
+//! A departure stamped by the kernel is exact. A program reads its clock just before the send
+//! call: the reply left then or up to [`PREEMPTED`] later, and before the flow's next reply that
+//! the kernel stamped.
 
 use super::evidence;
 use crate::align::{FlowRun, ReflectorLog, Run, Sample, is_no_route};
@@ -16,18 +14,18 @@ use hopgap_proto::record::StampSource;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 
-/// A program that has read its clock may wait so long for the processor before its send
-/// call is made (seen on machines with all cores busy).
+/// Longest time that a program may wait for the processor between reading its clock and the send
+/// call (seen on machines with all cores busy).
 const PREEMPTED: Span = Span::from_millis(20);
 
-/// What is said of a direction.
+/// What a probe or reply says of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// It made it.
     Good,
     /// It was lost.
     Lost,
-    /// The host's own kernel had no route for it, by this `errno`.
+    /// The host's own kernel had no route for it; the value is the `errno`.
     Refused(i32),
 }
 
@@ -38,19 +36,19 @@ pub(super) struct Seen {
     pub(super) seq: u32,
     /// When the probe was sent.
     pub(super) sent: Mono,
-    /// When it left in this direction, at the earliest.
+    /// The earliest time that it left in this direction.
     pub(super) at: Mono,
-    /// And at the latest.
+    /// The latest time that it left.
     pub(super) latest: Mono,
     pub(super) said: Delivery,
     /// How much later than the probe it left, on UTC.
     pub(super) later: Span,
-    /// `at` is only the probe's send time; the reflector's residence comes on top, where
-    /// a reply tells it.
+    /// Set if `at` is only the probe's send time: the residence to add, as far as a reply tells
+    /// it.
     pub(super) undated: Option<Span>,
 }
 
-/// Everything that tells of a direction of a flow, in the order in which it left.
+/// Returns all evidence for a direction of a flow, in the order in which it left.
 pub(super) fn line(
     run: &Run,
     flow: &FlowRun,
@@ -118,8 +116,8 @@ fn sent(sample: &Sample, said: Delivery) -> Seen {
 struct Clocks(BTreeMap<u32, Span>);
 
 impl Clocks {
-    /// An instant of a reflector's run; `arrival` is when the first of its probes reached
-    /// it, which was sent at `sent`.
+    /// Moves an instant of a reflector's run to the line's clock. `arrival` is when the first of
+    /// its probes, sent at `sent`, reached it.
     fn moved(&mut self, run: u32, at: Mono, arrival: Mono, sent: Mono) -> Mono {
         at - *self.0.entry(run).or_insert(arrival - sent)
     }
@@ -152,7 +150,7 @@ fn departed(sample: &Sample, said: Delivery, clocks: &mut Clocks) -> Seen {
     }
 }
 
-/// How much later than its probe was sent a reply left.
+/// Returns how long after its probe's sending a reply left.
 fn later(run: &Run, sample: &Sample, log: &ReflectorLog) -> Span {
     match log.left(sample) {
         Some(left) => left - run.timeline.utc(sample.sent),
@@ -161,7 +159,7 @@ fn later(run: &Run, sample: &Sample, log: &ReflectorLog) -> Span {
     }
 }
 
-/// Replies leave one after the other: none later than the next one that is dated better.
+/// Limits `latest` by that of the next dated reply, as replies leave one after the other.
 fn before_the_next(line: &mut [Seen]) {
     let mut next: Option<Mono> = None;
     for seen in line.iter_mut().rev().filter(|s| s.undated.is_none()) {
@@ -172,8 +170,8 @@ fn before_the_next(line: &mut [Seen]) {
     }
 }
 
-/// By how much the lost ones may have been bunched before they left again, where only the
-/// probes' send times are known: as far as the residence of the good ones beside them tells.
+/// Returns by how much the lost ones may have been bunched together when they left, if only the
+/// probes' send times are known: how much the residence of the good ones beside them varies.
 pub(super) fn bunched(lost: &[Seen], before: Option<&Seen>, after: Option<&Seen>) -> Span {
     if lost.iter().all(|s| s.undated.is_none()) {
         return Span::ZERO;
