@@ -7,6 +7,7 @@
 //! give up everything. `run` opens sockets whenever the plan changes, so it keeps those of the
 //! three that it was given and gives up the rest: even if started as root, it cannot read other
 //! users' files.
+//!
 //! Root's user id is a right, too: it opens files that root owns. `measure`, `reflect` and
 //! `trace`, which need no more files, become the user who called `sudo`, or nobody. `run` keeps
 //! its user, who owns its spool and its key.

@@ -1,4 +1,4 @@
-//! What the reader must know before believing the rest.
+//! Caveats: what the reader must know before trusting the findings.
 
 mod asked;
 mod session;

@@ -1,4 +1,4 @@
-//! Whole seconds over columns of probes, without a record for each.
+//! Computes whole seconds from columns of probes, without a record for each.
 //!
 //! For long stretches of time, where only loss and latency per second are wanted: the
 //! store decodes its blocks into columns, and rows are never built.

@@ -1,4 +1,4 @@
-//! What analysis works on.
+//! The input of the analysis.
 
 use crate::findings::{Marker, SessionEnd};
 use hopgap_proto::plan::Plan;
@@ -12,8 +12,8 @@ use hopgap_proto::time::{ClockPair, Mono, Span, Wall};
 pub struct Input {
     /// The plan in force: sessions, named paths, objective.
     pub plan: Plan,
-    /// The question: what was sent within is judged, from its beginning to its end, and
-    /// what is missing of it is told. `None` asks for what the data hold.
+    /// The question: probes sent within it are judged, and what is missing of it is reported.
+    /// `None` asks for all data.
     pub window: Option<(Wall, Wall)>,
     /// One entry for each session; sessions without records are reported as 'no data'.
     pub sessions: Vec<SessionRecords>,
@@ -21,8 +21,7 @@ pub struct Input {
     pub markers: Vec<Marker>,
     /// ICMP echo of targets without an agent.
     pub echoes: Vec<EchoRecords>,
-    /// How far the records of each end of each session are in; empty where all that will
-    /// ever come is here.
+    /// How far the records of each end of each session have arrived; empty if no more will come.
     pub ends: Vec<End>,
     /// When the question was asked, on the collector's clock.
     pub asked_at: Option<Wall>,
@@ -30,21 +29,21 @@ pub struct Input {
     pub clocks: Vec<ClockReading>,
 }
 
-/// How far the records of one end of a session are in.
+/// How far the records of one end of a session have arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// The session.
     pub session: SessionName,
     /// Which end.
     pub end: SessionEnd,
-    /// What this end recorded until then, on the collector's clock, is in; `None` where
-    /// nothing is.
+    /// All that this end recorded until then, on the collector's clock, has arrived; `None` if
+    /// nothing has.
     pub until: Option<Wall>,
     /// When its agent was last heard of, on the collector's clock.
     pub heard: Option<Wall>,
 }
 
-/// The collector's clock, as it answered an agent, beside the agent's own.
+/// A reading of the collector's clock from an answer to an agent, beside the agent's own clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockReading {
     /// The agent.
@@ -53,9 +52,9 @@ pub struct ClockReading {
     pub run: RunId,
     /// An instant on the agent's monotonic clock.
     pub at: Mono,
-    /// The collector's wall clock showed this then, at least.
+    /// The earliest that the collector's wall clock showed then.
     pub earliest: Wall,
-    /// And this at most.
+    /// The latest that it showed.
     pub latest: Wall,
 }
 
@@ -66,8 +65,8 @@ pub struct SessionRecords {
     pub session: SessionName,
     /// The Session-Sender's account, a run each.
     pub sender: Vec<SenderRun>,
-    /// The Session-Reflector's own log, a run each; empty where the reflector is not
-    /// one of ours, and then the direction of a loss comes from its counter alone.
+    /// The Session-Reflector's own log, a run each; empty if the reflector is not an agent, and
+    /// then only its counter gives the direction of a loss.
     pub reflector: Vec<ReflectorRun>,
 }
 
@@ -118,18 +117,18 @@ pub struct EchoRecords {
     pub echoes: Vec<Echo>,
 }
 
-/// What arrives at all nearly always arrives within this time.
+/// A packet that arrives at all nearly always arrives within this time.
 const ARRIVES_WITHIN: Span = Span::from_secs(1);
 
 impl End {
-    /// Whether all that this end recorded of a question that ends at `to` is in. A probe is
-    /// recorded at the latest when its timeout is over, an arrival when it comes.
+    /// Whether all records of this end for a question that ends at `to` have arrived. A probe is
+    /// recorded when its timeout is over, at the latest; an arrival when it comes.
     pub fn is_in(&self, plan: &Plan, to: Wall) -> bool {
         self.until
             .is_some_and(|until| until >= self.wanted(plan, to))
     }
 
-    /// Up to when its records are wanted for a question that ends at `to`.
+    /// Up to when its records are needed for a question that ends at `to`.
     pub(crate) fn wanted(&self, plan: &Plan, to: Wall) -> Wall {
         let timeout = plan.session(&self.session).map(|s| s.timeout);
         match self.end {

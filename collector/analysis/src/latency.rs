@@ -5,14 +5,14 @@ use crate::loss::len;
 use crate::schema::Nanos;
 use hopgap_proto::time::Span;
 
-/// The distribution of `values`, which are put in another order; `None` without any.
+/// Returns the distribution of `values`, which it reorders; `None` without any.
 ///
 /// The p-quantile is the smallest value that at least a share p of the values do
 /// not exceed (nearest rank): always a value that was measured.
 pub(crate) fn of(values: &mut [Span]) -> Option<Latency> {
     let min = values.iter().min().copied()?;
     let max = values.iter().max().copied()?;
-    // From the right: what lies left of one quantile holds all the lower ones.
+    // From the right: the values left of one quantile include all lower quantiles.
     let n = values.len();
     let (p999, left) = nearest_rank(values, n, 999)?;
     let (p99, left) = nearest_rank(left, n, 990)?;
@@ -29,7 +29,7 @@ pub(crate) fn of(values: &mut [Span]) -> Option<Latency> {
     })
 }
 
-/// The quantile of so many thousandths, by nearest rank; `None` without values.
+/// Returns the quantile of `thousandths`, by nearest rank; `None` without values.
 pub(crate) fn quantile(values: &mut [Span], thousandths: usize) -> Option<Span> {
     let n = values.len();
     nearest_rank(values, n, thousandths).map(|(value, _)| value)

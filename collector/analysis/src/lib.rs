@@ -5,9 +5,9 @@
 //! pure function of its [`Input`]: the same records in any order, delivered
 //! once or more, give the same [`Findings`].
 //!
-//! The records' way: `align` makes one account of each run and joins the reflector's
-//! log to it, `loss` decides what became of each probe, `path` which way it went,
-//! `outage` what that means for a flow; `drill` sees all flows and sessions together.
+//! The steps: `align` makes one account of each run and joins the reflector's log to it, `loss`
+//! decides what became of each probe, `path` finds which way it went, `outage` finds each flow's
+//! outages, and `drill` looks at all flows and sessions together.
 #![forbid(unsafe_code)]
 
 mod align;
@@ -45,8 +45,8 @@ use hopgap_proto::time::Wall;
 
 /// Finds everything that a report shows.
 ///
-/// Deterministic: the order of the records, and how often each was delivered, make no
-/// difference. Any input is answered, a damaged one with caveats; nothing panics.
+/// Deterministic: neither the order of the records nor repeated delivery matters. Never panics:
+/// damaged input gives caveats.
 pub fn analyse(input: &Input) -> Findings {
     match suspended::awake(input) {
         Some(awake) => find(&awake),
@@ -107,7 +107,7 @@ fn find(input: &Input) -> Findings {
     }
 }
 
-/// What people noted within the window, in the order of time.
+/// Returns the markers within the window, in the order of time.
 fn markers(input: &Input) -> Vec<Marker> {
     let mut markers: Vec<Marker> = input
         .markers
@@ -124,8 +124,8 @@ fn markers(input: &Input) -> Vec<Marker> {
     markers
 }
 
-/// From the first to the last thing that was sent, or was to be: where a session's start or
-/// end is on record, from there or to there.
+/// Returns the time from the first to the last send, made or due. Recorded starts and ends of
+/// sessions extend it.
 fn extent(sessions: &[align::Session<'_>]) -> Option<(Wall, Wall)> {
     let sent = || {
         sessions.iter().flat_map(|s| &s.runs).flat_map(|run| {

@@ -1,19 +1,19 @@
-//! One-way delays with their bound, without synchronised clocks.
+//! Computes one-way delays with their bound, without synchronised clocks.
 //!
 //! An exchange with the stamps T1 (sent), T2 (received there), T3 (sent back) and T4
 //! (received here) bounds the offset θ of the reflector's clock against the sender's:
-//! no delay is negative, so T3 − T4 ≤ θ ≤ T2 − T1. Both clocks are monotonic: steps of
-//! either wall clock do not touch them. They drift apart by at most [`DRIFT`], so that
-//! every exchange bounds the offset at every other, a little wider the further it lies
-//! away. What all of them together allow is the bound.
+//! no delay is negative, so T3 − T4 ≤ θ ≤ T2 − T1. Both clocks are monotonic, so steps of the
+//! wall clocks do not matter. The clocks drift apart by at most [`DRIFT`], so every exchange also
+//! bounds the offset at every other one, less tightly the further away it is. All exchanges
+//! together give the bound.
 //!
-//! The bound is about half of the shortest round trip that was seen in the last
-//! minutes: no method can tell a constant asymmetry from an offset of the clocks. It is
-//! held across a change of path, because clocks do not change when routes do; a failover
-//! that makes one direction longer is seen as that, and not as a clock that was stepped.
+//! The bound is about half of the shortest round trip in the last minutes: no method can tell a
+//! constant asymmetry from an offset of the clocks. It is kept across a change of path, because
+//! clocks do not change when routes do: a failover that makes one direction longer shows as that,
+//! and not as a step of a clock.
 //!
-//! Where the exchanges contradict each other a clock was stepped, suspended or
-//! drifted faster; then they are judged in two parts, each by itself.
+//! If exchanges contradict each other, a clock was stepped, suspended or drifted faster; then
+//! they are judged in two separate parts.
 //!
 //! Sources: RFC 7679 (delay, and that it is stated with its error), RFC 5905 section 10
 //! (the clock filter's correctness interval).
@@ -23,15 +23,14 @@ use crate::loss::Fate;
 use hopgap_proto::time::{Mono, Span};
 use std::collections::BTreeMap;
 
-/// How fast two hosts' clocks drift apart, as one part in this many: 100 ppm. Crystals
-/// keep 50 ppm; a clock that is being slewed harder shows as a contradiction.
+/// Fastest drift of two hosts' clocks, as one part in this many: 100 ppm. Crystals keep 50 ppm; a
+/// clock that is slewed harder shows as a contradiction.
 const DRIFT: i64 = 10_000;
 
-/// A stay of less than this on a longer path does not change what is taken for the
-/// offset.
+/// A shorter stay than this on a longer path does not change the estimated offset.
 const HOLD: Span = Span::from_secs(600);
 
-/// Bringing the kernel's stamps to the monotonic clocks costs this much on each host.
+/// Error, on each host, of converting the kernel's stamps to the monotonic clock.
 const STAMPS: Span = Span::from_micros(1);
 
 /// The one-way delays of one answered probe.
@@ -41,11 +40,11 @@ pub(crate) struct OneWay {
     pub(crate) forward: Span,
     /// From reflector to sender.
     pub(crate) reverse: Span,
-    /// Both are true to within this much, in opposite directions.
+    /// Error bound of both delays, with opposite signs.
     pub(crate) bound: Span,
 }
 
-/// What one exchange says.
+/// The stamps of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     /// When the probe was sent.
@@ -54,14 +53,14 @@ pub(crate) struct Exchange {
     pub(crate) clock: u32,
     /// T2 − T1.
     pub(crate) out: Span,
-    /// Round trip without the reflector's residence, which ends when the kernel says that
-    /// the reply left, where it does: T3 is read before the program waits for the processor.
+    /// Round trip without the reflector's residence. The residence ends when the kernel says that
+    /// the reply left, if it does: T3 is read before the program waits for the processor.
     pub(crate) round_trip: Span,
 }
 
 impl Exchange {
-    /// What a sample says; `None` without a reply and an entry in the reflector's log.
-    /// A late reply says it as well.
+    /// Returns a sample's exchange; `None` without a reply or without an entry in the reflector's
+    /// log. A late reply counts as well.
     fn of(sample: &Sample) -> Option<Self> {
         let answered = matches!(sample.fate, Fate::Answered | Fate::Late);
         let (clock, arrived) = sample.reflected?;
@@ -94,7 +93,7 @@ impl Offset {
         }
     }
 
-    /// What this and `other` allow at this instant; `None` where they contradict.
+    /// Returns what this and `other` both allow at this instant; `None` if they contradict.
     fn with(self, other: Self) -> Option<Self> {
         let drift = (self.at - other.at).abs() / DRIFT;
         let both = Self {
@@ -106,9 +105,9 @@ impl Offset {
     }
 }
 
-/// The one-way delays of a run's probes, by flow and in the order of its samples; `None`
-/// for those that were not answered, or of which no reflector's log tells. `time_unit` is
-/// what the session's stamps are rounded to.
+/// Returns the one-way delays of a run's probes, by flow and in the order of its samples; `None`
+/// for probes that were not answered or that no reflector's log has. `time_unit` is what the
+/// session's stamps are rounded to.
 pub(crate) fn of(run: &Run, time_unit: Span) -> BTreeMap<u8, Vec<Option<OneWay>>> {
     let mut exchanges: Vec<(u8, usize, Exchange)> = Vec::new();
     let mut found: BTreeMap<u8, Vec<Option<OneWay>>> = BTreeMap::new();
@@ -128,10 +127,10 @@ pub(crate) fn of(run: &Run, time_unit: Span) -> BTreeMap<u8, Vec<Option<OneWay>>
     found
 }
 
-/// The delays of exchanges in the order of sending, of which every stamp's difference is
-/// true to within `error`.
+/// Returns the delays of exchanges in the order of sending; each stamp difference is accurate to
+/// within `error`.
 pub(crate) fn delays(exchanges: &[Exchange], error: Span) -> Vec<OneWay> {
-    // From the past, then from the future; where they contradict, a new part begins.
+    // Narrow from the past, then from the future; a contradiction begins a new part.
     let mut offsets: Vec<(Offset, bool)> = Vec::with_capacity(exchanges.len());
     let mut previous: Option<(Offset, u32)> = None;
     for exchange in exchanges {
@@ -170,9 +169,9 @@ fn part(offsets: &[(Offset, bool)]) -> Option<usize> {
     Some(next.map_or(offsets.len(), |i| i + 1))
 }
 
-/// Where within its bounds the offset is taken to be: in the middle of the quickest
-/// exchanges, which queued least, and on a line between two of them. So a change of
-/// one direction's delay shows as that, and not half in each direction.
+/// Estimates the offset within its bounds: in the middle of the quickest exchanges, which queued
+/// least, and on a line between two of them. So a change of one direction's delay shows as that,
+/// not half in each direction.
 fn estimate(
     exchanges: &[Exchange],
     offsets: &[(Offset, bool)],
@@ -215,8 +214,8 @@ fn between(a: (Mono, Span), b: (Mono, Span), at: Mono) -> Span {
     a.1 + Span::from_nanos(i64::try_from(rise).unwrap_or(0))
 }
 
-/// The quickest exchange of each second, where it is about as quick as the quickest of
-/// the minutes around: when it was, and the offset in its middle.
+/// Returns the quickest exchange of each second, if it is about as quick as the quickest of the
+/// minutes around: its time, and the offset in its middle.
 fn quickest(exchanges: &[Exchange]) -> Vec<(Mono, Span)> {
     let second = |e: &Exchange| e.sent.as_nanos().div_euclid(1_000_000_000);
     let minutes = |e: &Exchange| e.sent.as_nanos().div_euclid(HOLD.as_nanos());

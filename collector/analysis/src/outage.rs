@@ -15,6 +15,7 @@
 //! within five probes of one of its ends, and merging those would silently stretch every tenth
 //! outage. They stay listed as background loss, and a transition's remarks name those that lie
 //! close.
+//!
 //! **Bounds.** S is the instant at which a probe or reply left the direction's first host. If the
 //! probes a..b were lost, the outage lasted at least S_b − S_a and at most S of the next good one
 //! − S of the last good one. On the way out S is when the *probe* was sent, by the sender's

@@ -1,4 +1,4 @@
-//! Which path each probe took, in both directions.
+//! Finds which path each probe took, in both directions.
 //!
 //! **Hop counts date a change.** Every probe leaves with TTL 255, so its TTL at the
 //! reflector counts the routers between; the reply's TTL at the sender counts those of
@@ -6,27 +6,26 @@
 //! of probes with one hop count is an epoch; a micro-loop of a few probes is one too,
 //! without a name.
 //!
-//! **Traceroutes name an epoch.** Forward: the traceroutes of the flow's own 5-tuple
-//! that began in the epoch and found the target at its hop count. The first declared
-//! path that fits names it. A hop that stayed silent once is no evidence against a path:
-//! a traceroute that fits none has no say, and a path recognised by an address outranks
-//! one recognised by the hop count alone. Where traceroutes of one hop count name two
-//! paths one after the other, each twice in a row at least (one alone may be forged), the
-//! epoch is split: at the outage between them if there is
-//! exactly one, else only the two traceroutes bound the change, and the probes between
-//! belong to neither.
+//! **Traceroutes name an epoch.** Forward: these are the traceroutes of the flow's own 5-tuple
+//! that began in the epoch and found the target at its hop count. The first declared path that
+//! fits names the epoch. A hop that stayed silent once is no evidence against a path: a
+//! traceroute that fits no path is ignored, and a path recognised by an address outranks one
+//! recognised by the hop count alone. If traceroutes of one hop count name two paths one after
+//! the other, each at least twice in a row (a single one may be forged), the epoch is split: at
+//! the outage between them if there is exactly one; else only the two traceroutes bound the
+//! change, and the probes between belong to neither.
 //!
-//! **Observation before inference.** A device on the way may set TTLs. A hop count that no
-//! route has, or that contradicts the traceroutes that reached the target meanwhile, is
-//! no hop count: then the traceroutes alone say how far the target is, each change of
-//! path rests on two of them, and the way back over the same device has no hop count: it
-//! is the way out of the session in the other direction whose probes arrived meanwhile with
-//! the same TTL. That a TTL changed remains a change of path.
+//! **Observation before inference.** A device on the way may set TTLs. A TTL is not a hop count
+//! if no route has that count or if it contradicts the traceroutes that reached the target
+//! meanwhile. Then only traceroutes tell how far the target is, and each change of path needs two
+//! of them. The way back over the same device has no hop count either: its path is the way out of
+//! the session in the other direction whose probes arrived meanwhile with the same TTL. A changed
+//! TTL still means a changed path.
 //!
-//! **Without traceroutes** the hop count names the path if only one declared path has
-//! it. Nobody traces the way back on the probes' own 5-tuple, so where several paths have
-//! its hop count, the traceroutes of the session in the other direction decide if those of
-//! that time name only one of them. Otherwise the epoch has no name.
+//! **Without traceroutes** the hop count names the path if only one declared path has it. Nobody
+//! traces the way back on the probes' own 5-tuple. So if several paths have its hop count, the
+//! traceroutes of the session in the other direction decide, if those of that time name only one
+//! of them. Otherwise the epoch has no name.
 
 mod name;
 mod rewritten;
@@ -54,7 +53,7 @@ pub(crate) struct PathId(pub(crate) u16);
 pub(crate) struct Paths<'a>(pub(crate) &'a [PathPlan]);
 
 impl Paths<'_> {
-    /// The path of this place.
+    /// The path at this place.
     pub(crate) fn plan(&self, id: Option<PathId>) -> Option<&PathPlan> {
         self.0.get(usize::from(id?.0))
     }
@@ -64,7 +63,7 @@ impl Paths<'_> {
         self.plan(id).map(|p| p.name.to_string())
     }
 
-    /// The name of an epoch's path; where several fit, all their names.
+    /// The name of an epoch's path; if several fit, all their names.
     pub(crate) fn name_of(&self, epoch: &Epoch) -> Option<String> {
         self.name(epoch.path)
             .or_else(|| self.either(epoch.among.iter().copied()))
@@ -94,8 +93,7 @@ pub(crate) struct Epoch {
     pub(crate) run: usize,
     /// What the TTL of its packets says; `None` where they tell nothing.
     pub(crate) distance: Option<Distance>,
-    /// Number of the hop that the far end is: by the TTL, or by traceroutes where that is
-    /// no hop count.
+    /// Hop number of the far end: by the TTL, or by traceroutes if the TTL is not a hop count.
     pub(crate) hop: Option<u8>,
     /// Whether the TTL was set on the way, so that it is no hop count.
     pub(crate) rewritten: bool,
@@ -107,11 +105,11 @@ pub(crate) struct Epoch {
     pub(crate) probes: u64,
     /// The path.
     pub(crate) path: Option<PathId>,
-    /// Where it is not known: the declared paths that fit, two or more.
+    /// If the path is not known, the declared paths that fit, two or more.
     pub(crate) among: Vec<PathId>,
     /// How the path is known.
     pub(crate) named_by: NamedBy,
-    /// What the path is for: known also where several declared paths of one role fit.
+    /// The path's role, also known if several declared paths of one role fit.
     pub(crate) role: Option<PathRole>,
     /// What traceroutes saw.
     pub(crate) hops: Vec<Option<IpAddr>>,
@@ -122,7 +120,7 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    /// Whether traffic on `self` and `other` went different ways, as far as is known.
+    /// Whether `self` and `other` took different ways, as far as is known.
     pub(crate) fn differs(&self, other: &Self) -> bool {
         let ttl = self
             .distance
@@ -140,8 +138,8 @@ pub(crate) struct SessionEpochs {
     pub(crate) forward: BTreeMap<u8, Vec<Epoch>>,
     /// The way back.
     pub(crate) reverse: BTreeMap<u8, Vec<Epoch>>,
-    /// What replies' TTLs say that is no hop count, because they were set on the way; and
-    /// the TTLs.
+    /// Distances from replies' TTLs that are no hop counts, because the TTLs were set on the way;
+    /// with the TTLs.
     pub(crate) rewritten_back: BTreeMap<Distance, u8>,
 }
 
@@ -170,7 +168,7 @@ pub(crate) fn find(sessions: &mut [Session<'_>], plan: &Plan) -> Vec<SessionEpoc
     epochs
 }
 
-/// Takes TTLs that are no hop counts from the samples: nobody else reads them as such.
+/// Removes TTLs that are no hop counts from the samples, so that nobody reads them as such.
 fn forget_rewritten(session: &mut Session<'_>, epochs: &SessionEpochs) {
     if epochs.rewritten_back.is_empty() {
         return;
@@ -250,18 +248,18 @@ fn reflector(session: &Session<'_>) -> Reflector {
     }
 }
 
-/// The sender's hop number as a reply shows it.
+/// Returns the sender's hop number by a reply's TTL.
 pub(crate) fn way_back_hop(session: &Session<'_>, sample: &Sample) -> Option<u8> {
     way_back(session, sample)?.hop()
 }
 
-/// How far the sender is, as a reply shows it.
+/// Returns how far the sender is by a reply's TTL.
 fn way_back(session: &Session<'_>, sample: &Sample) -> Option<Distance> {
     hops::reverse(sample.reverse_ttl?, reflector(session))
 }
 
-/// Maximal runs of one distance. Where no probe of the flow tells one, the probes that
-/// made it are one epoch of unknown length.
+/// Returns the maximal runs of one distance. If no probe of the flow shows a distance, the probes
+/// that got through are one epoch of unknown distance.
 fn by_hops(
     index: usize,
     run: &Run,

@@ -1,14 +1,13 @@
-//! The path MTU by the pair of paths that packets took.
+//! Finds the path MTU for each pair of paths that packets took.
 //!
-//! A search belongs to a pair of paths when every probe that its flow sent meanwhile and
-//! that came back took it, and the ones before and after; one during which the path
-//! changed tells of no path. A size that came back is proven, one that did not may have been lost by
-//! chance: of a pair's two newest searches the larger result counts.
+//! A search belongs to a pair of paths if all answered probes of its flow took that pair, from
+//! the last one before the search to the first one after it; if the path changed meanwhile, the
+//! search is ignored. A size that came back is proven; one that did not may have been lost by
+//! chance. So the larger result of a pair's two newest searches counts.
 //!
-//! A size that came back passed both ways; that one did not come back tells no direction
-//! by itself. The reflector's log does: a size that arrived there, and whose reply did not
-//! come back, is limited on the way back. So do routers: each complains to the end that
-//! the packet came from.
+//! A size that came back passed both ways; one that did not gives no direction by itself. The
+//! reflector's log does: a size that arrived there, but whose reply did not come back, is limited
+//! on the way back. Routers do, too: each complains to the end that the packet came from.
 
 use crate::align::{FlowRun, Run, Sample, Session};
 use crate::findings::{DirectionLimit, DirectionMtu, MtuLimit, PathMtu};
@@ -22,15 +21,15 @@ use std::net::IpAddr;
 /// The hop count stands for a way back without a name.
 type Pair = (Option<PathId>, Option<PathId>, Option<u8>);
 
-/// The ends of a search are known at the reflector to this much.
+/// How well the ends of a search are known at the reflector.
 const NEAR: Span = Span::from_millis(500);
 
 /// A search, and what the reflector saw of it.
 struct Search {
     found: Found,
-    /// The largest size that arrived; `None` where its log tells none.
+    /// The largest size that arrived; `None` if the reflector's log tells none.
     arrived: Option<u16>,
-    /// The last router that complained to the reflector's host, and the MTU that it said.
+    /// The last router that complained to the reflector's host, and the MTU that it stated.
     complained: Option<(IpAddr, Option<u32>)>,
 }
 
@@ -100,7 +99,7 @@ fn of_pair(pair: Pair, searches: &[Search], paths: Paths<'_>) -> Option<PathMtu>
         router_mtu: mtu,
         ..known(DirectionLimit::Router)
     };
-    // Which sizes arrive does not depend on those that come back.
+    // Which sizes arrive does not depend on which come back.
     let arrived = searches.iter().filter_map(|s| s.arrived).max();
     let unknown = known(DirectionLimit::Unknown);
     let (out, back) = match counts.found.limit {
@@ -121,7 +120,7 @@ fn of_pair(pair: Pair, searches: &[Search], paths: Paths<'_>) -> Option<PathMtu>
             }
             (_, Some((from, mtu))) => (unknown, by_router(from, mtu)),
             (Some(_), None) => (known(DirectionLimit::Silent), unknown),
-            // The log does not tell of sizes, or there is none.
+            // The log has no sizes, or there is no log.
             (None, None) => (unknown.clone(), unknown),
         },
     };
@@ -146,14 +145,14 @@ fn of_pair(pair: Pair, searches: &[Search], paths: Paths<'_>) -> Option<PathMtu>
     })
 }
 
-/// The larger of the two newest; of equal ones the newest.
+/// Returns the larger of the two newest searches; if equal, the newest.
 fn newest(searches: &[Search]) -> Option<&Search> {
     let from = searches.len().saturating_sub(2);
     searches.get(from..)?.iter().max_by_key(|s| s.found.bytes)
 }
 
-/// The one pair of paths that a flow's answered probes took from the last one before
-/// `from` to the first one after `to`: a search may be over between two probes.
+/// Returns the only pair of paths that a flow's answered probes took, from the last one before
+/// `from` to the first one after `to`: a whole search may fit between two probes.
 fn pair(session: &Session<'_>, flow: &FlowRun, from: Mono, to: Mono) -> Option<Pair> {
     let answered = |s: &&Sample| s.fate == Fate::Answered;
     let first = flow.samples.partition_point(|s| s.sent < from);

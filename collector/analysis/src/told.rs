@@ -126,7 +126,7 @@ pub(crate) fn translations(session: &Session<'_>) -> Vec<Translation> {
         *entry = (entry.0.min(first), entry.1.max(last), packets);
     };
     for seen in &session.log.translated {
-        // What is judged ends with what was sent.
+        // The judged time ends with the last probe.
         if let Some((first, last)) = judged(session)
             && seen.first <= last
             && first <= seen.last
@@ -166,7 +166,8 @@ pub(crate) fn translations(session: &Session<'_>) -> Vec<Translation> {
         .collect()
 }
 
-/// From when to when what is judged was expected at the reflector, on its wall clock.
+/// Returns when the judged probes were expected at the reflector, first and last, on its wall
+/// clock.
 fn judged(session: &Session<'_>) -> Option<(Wall, Wall)> {
     let expected = session.runs.iter().enumerate().flat_map(|(i, run)| {
         let ends = run.flows.values().flat_map(|flow| {
@@ -216,7 +217,7 @@ fn told_by(run: &Run) -> impl Iterator<Item = Silent> {
     })
 }
 
-/// The same as findings.
+/// The same stretches as findings.
 pub(crate) fn not_running_findings(session: &Session<'_>) -> Vec<NotRunning> {
     let stretches = not_running(session).into_iter();
     stretches

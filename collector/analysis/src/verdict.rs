@@ -1,9 +1,9 @@
 //! The verdict against the objective.
 //!
-//! A true outage over the objective is missed, whatever else is missing. Met only where no
-//! such outage could hide: neither in what was not seen of a direction between two hosts nor
-//! in what was not seen of a single flow, whose path other flows need not take. A drill in
-//! which a failover was marked and nothing left its path has tested nothing.
+//! A proven outage over the objective misses it, whatever data are missing. The objective is met
+//! only if no such outage could hide: neither in the unseen time of a direction between two
+//! hosts, nor in that of a single flow, whose path other flows need not take. A drill in which a
+//! failover was marked but nothing left its path has tested nothing.
 
 use crate::align::Session;
 use crate::coverage::Seen;
@@ -19,11 +19,10 @@ use hopgap_proto::plan::Objective;
 use hopgap_proto::time::Span;
 use std::collections::BTreeSet;
 
-/// People press keys late, and hosts' clocks differ: a change this long before its marker
-/// still is the one that was marked.
+/// How long before its marker a change may lie: people press keys late, and hosts' clocks differ.
 const MARKED_LATE: Span = Span::from_secs(60);
 
-/// What a verdict is given on. Sessions, epochs and findings are parallel.
+/// What a verdict is based on. Sessions, epochs and findings are parallel.
 pub(crate) struct Case<'a> {
     pub(crate) sessions: &'a [Session<'a>],
     pub(crate) epochs: &'a [SessionEpochs],
@@ -34,7 +33,7 @@ pub(crate) struct Case<'a> {
     pub(crate) seen: &'a Seen,
 }
 
-/// Judges all outages of all sessions, and what was not seen.
+/// Judges all outages of all sessions and the unseen time.
 pub(crate) fn judge(case: &Case<'_>) -> Verdict {
     let outages = case.found.iter().flat_map(|s| &s.flows);
     let worst = worst(outages.flat_map(|f| &f.outages));
@@ -58,7 +57,7 @@ pub(crate) struct Worst {
     pub(crate) count: usize,
     /// The largest lower bound.
     pub(crate) at_least: Span,
-    /// The largest upper bound; `None` where one outage has none.
+    /// The largest upper bound; `None` if one outage has none.
     pub(crate) at_most: Option<Span>,
 }
 
@@ -141,8 +140,7 @@ fn unseen(case: &Case<'_>) -> Option<VerdictReason> {
     })
 }
 
-/// The longest stretch that was not seen, whatever its causes; that of its longest part is
-/// told.
+/// Returns the longest unseen stretch, whatever its causes, with the cause of its longest part.
 fn longest_missing(direction: &DirectionCoverage) -> Option<Missing> {
     let mut stretches: Vec<(Missing, Nanos)> = Vec::new();
     for part in &direction.missing {
@@ -162,8 +160,8 @@ fn longest_missing(direction: &DirectionCoverage) -> Option<Missing> {
     stretches.max_by_key(|m| m.lasted_ns)
 }
 
-/// A marked failover after which no flow was seen to leave its path. Where nobody could see
-/// a path, nothing is said.
+/// Returns a marked failover after which no flow left its path; `None` if nobody could see a
+/// path.
 fn nothing_moved(case: &Case<'_>) -> Option<VerdictReason> {
     let marked = case
         .markers

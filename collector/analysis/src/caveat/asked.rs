@@ -1,8 +1,8 @@
-//! What of a count belongs to the question.
+//! Decides which part of a count belongs to the question.
 //!
-//! Events count over stretches of time, and are told after their end. One whose stretch lies
-//! outside of what was asked for says nothing of it; of one that lies across an edge, nobody
-//! knows how much lies inside.
+//! Events count over stretches of time and are recorded after their end. An event whose stretch
+//! lies outside the question says nothing of it. If a stretch crosses an edge of the question, it
+//! is not known how much of the count lies inside.
 
 use super::counted;
 use crate::align::{Sample, Session};
@@ -41,9 +41,9 @@ impl Question {
 /// A count over stretches of time.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Of stretches that lie in the question as a whole.
+    /// Count of stretches that lie wholly in the question.
     inside: u64,
-    /// Of stretches that lie across an edge of it.
+    /// Count of stretches that cross an edge of the question.
     across: u64,
 }
 
@@ -60,8 +60,8 @@ impl Tally {
         }
     }
 
-    /// `3 packets`, `up to 5 packets`, `3 packets, and up to 5 more across …`; `None` where
-    /// there is nothing to tell.
+    /// `3 packets`, `up to 5 packets`, `3 packets, and up to 5 more across …`; `None` if there is
+    /// nothing to tell.
     pub(super) fn said(&self, one: &str, many: &str) -> Option<String> {
         match (self.inside, self.across) {
             (0, 0) => None,

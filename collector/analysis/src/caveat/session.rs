@@ -11,10 +11,10 @@ use hopgap_proto::record::{DropReason, EventKind, FlowIndex};
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
-/// A step below this is slewing seen through noisy readings, and no news.
+/// A smaller step is slewing seen through noisy readings.
 const STEP_WORTH_TELLING: Span = Span::from_millis(2);
 
-/// A pause is told when it is this many intervals long, and a second.
+/// A pause is reported if it is at least this many intervals and `PAUSE` long.
 const PAUSE_INTERVALS: i64 = 10;
 const PAUSE: Span = Span::from_secs(1);
 
@@ -48,7 +48,7 @@ pub(super) fn add(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<
     forged(session, found, out);
 }
 
-/// ICMP errors, and answers to traceroutes, that fit nothing which was sent.
+/// Reports ICMP errors and traceroute answers that match nothing sent.
 fn forged(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
     let name = &session.plan.name;
     for unfit in &found.unfit_icmp {
@@ -59,7 +59,7 @@ fn forged(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>)
     }
 }
 
-/// Each host's stalls: the longest, and how many there were.
+/// Reports each host's stalls: the longest, and their number.
 fn stalls(found: &SessionFindings, out: &mut Vec<String>) {
     for reflects in [false, true] {
         let stalls = || found.host_stalls.iter().filter(|s| s.reflects == reflects);
@@ -181,7 +181,7 @@ fn direction(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<Strin
     }
 }
 
-/// What is to be known of the wall clocks at both ends.
+/// Reports on the wall clocks at both ends.
 pub(super) fn clocks(session: &Session<'_>, out: &mut Vec<String>) {
     for run in &session.runs {
         clocks_of(session, run, out);
@@ -276,7 +276,7 @@ fn records_lost(agent: &str, blocks: &Tally, out: &mut Vec<String>) {
     }
 }
 
-/// Stretches in which a sender sent nothing and did not say that it skipped slots.
+/// Reports stretches in which a sender sent nothing without recording skipped slots.
 fn pauses(session: &Session<'_>, run: &Run, out: &mut Vec<String>) {
     let least = PAUSE.max(session.plan.interval * PAUSE_INTERVALS);
     let mut sends: Vec<_> = Vec::new();
@@ -322,7 +322,7 @@ fn refused(session: &Session<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// Sequence numbers of which there is no record at all.
+/// Reports sequence numbers without any record.
 fn unrecorded(session: &Session<'_>, out: &mut Vec<String>) {
     let mut missing = 0_u64;
     for flow in session.runs.iter().flat_map(|r| r.flows.values()) {
@@ -440,8 +440,8 @@ fn unlogged(session: &Session<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// Probes that went unanswered while the reflecting agent was not there, or is not known
-/// to have been.
+/// Reports probes that went unanswered while the reflecting agent was not running, or is not
+/// known to have been.
 fn no_data(session: &Session<'_>, found: &SessionFindings, out: &mut Vec<String>) {
     let (name, to, log) = (&session.plan.name, session.to_name(), &session.log);
     let (mut before, mut after, mut stalled) = (0, 0, 0_u64);

@@ -1,4 +1,4 @@
-//! Times that are the program's own and not the kernel's.
+//! Finds times that the program stamped instead of the kernel.
 
 use super::counted;
 use crate::align::{Placed, Timeline};
@@ -8,7 +8,7 @@ use hopgap_proto::time::Wall;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Fewer than one in this many are stamps that got lost, as happens anywhere.
+/// Fewer than one in this many are ordinary lost stamps.
 const WORTH_TELLING: u64 = 100;
 
 /// What was stamped.
@@ -22,7 +22,7 @@ enum What {
     ProbeArrived,
 }
 
-/// An agent of whose times of one kind so many are the program's own.
+/// How many of an agent's times of one kind the program stamped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnTimes {
     session: SessionName,
@@ -61,7 +61,7 @@ impl fmt::Display for OwnTimes {
     }
 }
 
-/// Whose times are not the kernel's, in the stretch that is judged.
+/// Finds agents whose times are not the kernel's, in the judged stretch.
 pub(super) fn find(input: &Input, placed: &Placed) -> Vec<OwnTimes> {
     input
         .sessions
@@ -117,7 +117,7 @@ fn of_session(
         .collect()
 }
 
-/// What of a run is judged; which side of its edges a probe falls is no matter here.
+/// The judged part of a run; whether a probe at its edge counts does not matter here.
 struct Within {
     window: Option<(Wall, Wall)>,
     timeline: Timeline,

@@ -3,6 +3,7 @@
 //! All instants of one line are on one clock, so that their differences are durations. Probes are
 //! on the sender's clock. Departures of replies are on the clock of the reflector's run, moved by
 //! one constant for each run, which does not change differences.
+//!
 //! A departure stamped by the kernel is exact. A program reads its clock just before the send
 //! call: the reply left then or up to [`PREEMPTED`] later, and before the flow's next reply that
 //! the kernel stamped.

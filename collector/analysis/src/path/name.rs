@@ -1,4 +1,4 @@
-//! Names for routes and hop counts.
+//! Names routes and hop counts.
 
 use super::{Epoch, PathId, Paths, SessionEpochs, samples_of};
 use crate::align::Session;
@@ -20,7 +20,7 @@ pub(crate) fn trace_addresses(trace: &Trace) -> BTreeSet<IpAddr> {
         .collect()
 }
 
-/// The first declared path that a route fits: every condition that is given holds.
+/// Returns the first declared path that a route fits: all conditions given for it hold.
 pub(crate) fn classify(
     paths: Paths<'_>,
     addresses: &BTreeSet<IpAddr>,
@@ -35,9 +35,9 @@ pub(crate) fn classify(
         .map(|(id, _)| id)
 }
 
-/// Names an epoch without a traceroute that names it.
+/// Names an epoch that no traceroute names.
 pub(super) fn by_hop_count(epoch: &mut Epoch, paths: Paths<'_>) {
-    // Where every hop answered, a path of which none did was not taken.
+    // If every hop answered, a path of which none answered was not taken.
     let routers = usize::from(epoch.hop.unwrap_or(0).saturating_sub(1));
     let all_answered = !epoch.hops.is_empty()
         && epoch
@@ -107,8 +107,8 @@ pub(super) fn name_reverse(
                     .iter()
                     .filter(|t| t.is_meanwhile(epoch))
                     .map(|t| t.path);
-                // That the way back is the way out is not taken for granted: each
-                // direction is hashed on its own.
+                // Do not assume that the way back equals the way out: each direction is hashed on
+                // its own.
                 let path = only(by_traces, &fitting);
                 if path.is_some() {
                     epoch.path = path;
@@ -121,9 +121,9 @@ pub(super) fn name_reverse(
     }
 }
 
-/// Names a way back on which TTLs are set by the ways out of the opposite sessions: the
-/// probes that arrived meanwhile with the same TTL passed the same device, and traceroutes
-/// say which way they went and how far it is.
+/// Names a way back on which TTLs are set, by the ways out of the opposite sessions: probes that
+/// arrived meanwhile with the same TTL passed the same device, and traceroutes tell their path
+/// and distance.
 fn by_the_same_ttl(epoch: &mut Epoch, traced: &[Traced], paths: Paths<'_>) {
     let same: Vec<&Traced> = traced
         .iter()
@@ -147,7 +147,7 @@ fn by_the_same_ttl(epoch: &mut Epoch, traced: &[Traced], paths: Paths<'_>) {
     }
 }
 
-/// The only one of `ids` that is among `fitting`.
+/// Returns the one of `ids` that is in `fitting`; `None` if there are none or several.
 fn only(ids: impl Iterator<Item = PathId>, fitting: &BTreeSet<PathId>) -> Option<PathId> {
     let found: BTreeSet<PathId> = ids.filter(|id| fitting.contains(id)).collect();
     match found.len() {

@@ -1,4 +1,4 @@
-//! TTLs that were set on the way, so that they count no routers.
+//! Finds TTLs that were set on the way, so that they count no routers.
 
 use super::{Epoch, SessionEpochs, sent_at};
 use crate::align::{Sample, Session};
@@ -9,8 +9,8 @@ use hopgap_proto::plan::Destination;
 use hopgap_proto::record::Trace;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many traceroutes that contradict a plausible hop count, and none that agrees, show
-/// that it is none: one may have missed an answer.
+/// How many traceroutes must contradict a plausible hop count, with none that agrees, to reject
+/// it: one alone may have missed an answer.
 const ROUNDS: u64 = 2;
 
 /// What traceroutes say of one distance.
@@ -20,8 +20,8 @@ struct Seen {
     contradict: u64,
 }
 
-/// The distances among a flow's epochs that are no hop counts, by the traceroutes that
-/// reached the target while their probes arrived.
+/// Returns the distances of a flow's epochs that are no hop counts, by the traceroutes that
+/// reached the target while the epochs' probes were sent.
 pub(super) fn find(epochs: &[Epoch], samples: &[Sample], traces: &[&Trace]) -> BTreeSet<Distance> {
     let mut seen: BTreeMap<Distance, Seen> = BTreeMap::new();
     for epoch in epochs {
@@ -43,7 +43,8 @@ pub(super) fn find(epochs: &[Epoch], samples: &[Sample], traces: &[&Trace]) -> B
             }
         }
     }
-    // Where none agrees with anything, one is enough: the device stands before the target.
+    // If no traceroute agrees with any distance, one is enough: the device stands before the
+    // target.
     let any_agrees = seen.values().any(|s| s.agree > 0);
     seen.into_iter()
         .filter(|(distance, seen)| match distance {
@@ -57,8 +58,8 @@ pub(super) fn find(epochs: &[Epoch], samples: &[Sample], traces: &[&Trace]) -> B
         .collect()
 }
 
-/// Doubts the hop counts of ways back: those that are none on the same way in the other
-/// session, and a way without any router where the way out has some.
+/// Rejects hop counts of ways back: those that are rejected on the same way in the other session,
+/// and a count of no routers if the way out has some.
 pub(super) fn doubt_reverse(sessions: &[Session<'_>], epochs: &mut [SessionEpochs]) {
     let rewritten: Vec<BTreeSet<Distance>> = epochs
         .iter()
@@ -96,7 +97,7 @@ pub(super) fn doubt_reverse(sessions: &[Session<'_>], epochs: &mut [SessionEpoch
     }
 }
 
-/// Whether the probes of one session go the way of the other's replies.
+/// Whether the probes of one session take the direction of the other's replies.
 fn are_opposite(a: &Session<'_>, b: &Session<'_>) -> bool {
     let goes = |from: &Session<'_>, to: &Session<'_>| matches!(&from.plan.to, Destination::Agent(name) if *name == to.plan.from);
     goes(a, b) && goes(b, a)
@@ -113,7 +114,7 @@ fn routers_on_the_way_out(session: &Session<'_>) -> bool {
     reached.peek().is_some() && reached.all(|at| at > 1)
 }
 
-/// What is to be said of TTLs that were set on the way.
+/// Returns the notes on TTLs that were set on the way.
 pub(crate) fn notes(sessions: &[Session<'_>], epochs: &[SessionEpochs]) -> Vec<Note> {
     let mut notes = Vec::new();
     for (session, epochs) in sessions.iter().zip(epochs) {
@@ -150,7 +151,7 @@ pub(crate) fn notes(sessions: &[Session<'_>], epochs: &[SessionEpochs]) -> Vec<N
     notes
 }
 
-/// The TTL with which a reply came that shows this distance.
+/// Returns the TTL of a reply that shows this distance.
 fn reply_ttl(session: &Session<'_>, distance: Distance) -> u8 {
     let flows = session.runs.iter().flat_map(|r| r.flows.values());
     flows
@@ -160,7 +161,7 @@ fn reply_ttl(session: &Session<'_>, distance: Distance) -> u8 {
         .unwrap_or_else(|| probe_ttl(distance))
 }
 
-/// The TTL with which a probe arrived that shows this distance.
+/// Returns the TTL on arrival of a probe that shows this distance.
 fn probe_ttl(distance: Distance) -> u8 {
     match distance {
         Distance::Implausible(ttl) => ttl,

@@ -1,5 +1,5 @@
-//! Traceroutes put to the epochs of the way out: names, hops, and changes of path that
-//! the hop count does not show.
+//! Assigns traceroutes to the epochs of the way out: names, hops, and changes of path that the
+//! hop count does not show.
 
 use super::name::{by_hop_count, classify, trace_addresses};
 use super::{Epoch, PathId, Paths, rewritten, sent_at, span};
@@ -17,7 +17,7 @@ use std::net::IpAddr;
 struct Opinion<'a> {
     trace: &'a Trace,
     path: Option<PathId>,
-    /// Where it reached the target, if that is what tells how far it is.
+    /// The hop at which it reached the target, if only traceroutes tell the distance.
     hop: Option<u8>,
 }
 
@@ -31,7 +31,7 @@ impl Opinion<'_> {
     }
 }
 
-/// What names are given by.
+/// What is needed to name epochs.
 struct Names<'a> {
     run: &'a Run,
     samples: &'a [Sample],
@@ -84,7 +84,7 @@ pub(super) fn by_traces(
             .take_while(|t| t.started < next_first)
             .filter(|t| match (t.reached_at, epoch.hop) {
                 (Some(at), Some(hop)) => at == hop,
-                // Where TTLs count no routers only time relates probes and traceroutes.
+                // If TTLs count no routers, only time relates probes and traceroutes.
                 _ => t.finished < next_first,
             })
             .collect();
@@ -185,7 +185,7 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
         })
         .collect();
     let by_address = |o: &Opinion<'_>| paths.plan(o.path).is_some_and(|p| !p.passes.is_empty());
-    // A silent router is no other path, at the same number of hops.
+    // At the same number of hops, a silent router does not make another path.
     let at: BTreeSet<Option<u8>> = opinions
         .iter()
         .filter(|o| by_address(o))
@@ -195,10 +195,10 @@ fn opinions<'a>(epoch: &Epoch, traces: &[&'a Trace], paths: Paths<'_>) -> Vec<Op
     opinions
 }
 
-/// The opinions that another round, or the hop count, confirms: one traceroute alone may be
-/// forged, or have met two paths. Where all of an epoch's agree, that the target stands at
-/// the epoch's hop count is as good as a second round; where they do not, every path among
-/// them has that hop count, and each needs two rounds in a row.
+/// Returns the opinions that another round or the hop count confirms: a single traceroute may be
+/// forged, or have met two paths. If all opinions of an epoch agree, the target at the epoch's
+/// hop count confirms them as well as a second round. If not, all paths among them have that hop
+/// count, and each needs two rounds in a row.
 fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'a>> {
     let agree = opinions.windows(2).all(|w| match w {
         [a, b] => a.agrees(b),
@@ -212,7 +212,7 @@ fn confirmed<'a>(epoch: &Epoch, mut opinions: Vec<Opinion<'a>>) -> Vec<Opinion<'
     for opinion in &opinions {
         *times.entry(opinion.says()).or_default() += 1;
     }
-    // What one traceroute says between others is not the end of what those say.
+    // One deviating traceroute does not end the series around it.
     if times.values().any(|n| *n > 1) {
         opinions.retain(|o| times.get(&o.says()).is_some_and(|n| *n > 1));
     }
@@ -231,15 +231,15 @@ struct Cut {
     dated_by_traces: bool,
 }
 
-/// So many times the interval of traceroutes may pass from one to the end of an outage
-/// between them, for it to be what changed the path.
+/// Most traceroute intervals between a traceroute and the end of an outage for that outage to be
+/// the change of path.
 const SOON: i64 = 2;
 
 impl Names<'_> {
-    /// Where between two traceroutes the path changed: at the outage between them, if there
-    /// is exactly one and neither of the two is far from it; else between the last probe
-    /// that the first one vouches for and the first that the second does. `None` where no
-    /// probe is left for what comes after.
+    /// Finds where the path changed between two traceroutes: at the outage between them if there
+    /// is exactly one and it is close to both; else between the last probe that the first one
+    /// covers and the first that the second one covers. `None` if no probe is left after the
+    /// change.
     fn cut(
         &self,
         (first, last): (usize, usize),
@@ -302,7 +302,7 @@ fn seen(samples: &[Sample], first: usize, last: usize) -> u64 {
     )
 }
 
-/// The address that most of the traceroutes saw at each hop, up to the target.
+/// Returns the address that most traceroutes saw at each hop, up to the target.
 fn hops(epoch: &Epoch, traces: &[&Trace]) -> Vec<Option<IpAddr>> {
     let tried = traces.iter().map(|t| t.hops.len()).max().unwrap_or(0);
     if tried == 0 {

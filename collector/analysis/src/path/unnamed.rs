@@ -1,4 +1,4 @@
-//! Routes that fit no declared path, and the lines of a plan that would name them.
+//! Finds routes that fit no declared path, and the plan lines that would name them.
 
 use super::{Epoch, SessionEpochs};
 use crate::align::Session;
@@ -8,7 +8,7 @@ use hopgap_proto::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// A route that was taken for less is a loop while routing converged.
+/// Least time on a route; a shorter stay is a loop while routing converged.
 const STAY: Span = Span::from_secs(1);
 
 /// What a path can be recognised by.
@@ -18,7 +18,7 @@ struct Mark {
     hop: Option<u8>,
 }
 
-/// What is known of a route that has no name.
+/// What is known of a route without a name.
 #[derive(Clone, Debug)]
 struct Seen<'a> {
     session: &'a Session<'a>,
@@ -29,7 +29,7 @@ struct Seen<'a> {
     probes: u64,
 }
 
-/// All of them, in the plan's order of sessions.
+/// Returns all unnamed routes, in the plan's order of sessions.
 pub(crate) fn find(
     sessions: &[Session<'_>],
     epochs: &[SessionEpochs],
@@ -73,7 +73,7 @@ fn is_unnamed(epoch: &Epoch) -> bool {
     epoch.path.is_none() && epoch.among.is_empty() && epoch.span.1 - epoch.span.0 >= STAY
 }
 
-/// The addresses on routes of other lengths or with names: they tell nothing apart.
+/// Returns the addresses on routes with names or of other lengths: these distinguish nothing.
 fn elsewhere(epochs: &SessionEpochs, than: &Epoch) -> BTreeSet<IpAddr> {
     let all = epochs.forward.values().flatten();
     all.filter(|e| e.hop != than.hop || e.path.is_some() || disjoint(e, than))
@@ -87,7 +87,7 @@ fn disjoint(a: &Epoch, b: &Epoch) -> bool {
     pairs.any(|(a, b)| a.is_some() && b.is_some() && a != b)
 }
 
-/// Where traffic begins it belongs, as far as anybody can tell.
+/// Returns `Primary` for the route on which traffic begins, as the best guess.
 fn role(epochs: &[Epoch], at: usize) -> PathRole {
     let same = |e: &Epoch| epochs.get(at).is_some_and(|own| !own.differs(e));
     let first = epochs.iter().find(|e| e.span.1 - e.span.0 >= STAY);
@@ -99,7 +99,7 @@ fn role(epochs: &[Epoch], at: usize) -> PathRole {
 }
 
 fn add<'a>(routes: &mut Vec<(Mark, Seen<'a>)>, mark: Mark, seen: Seen<'a>) {
-    // Of a way back only its length is known: the way out of that length has its name.
+    // Only the length of a way back is known: the way out of that length has its name.
     let known = routes.iter_mut().find(|(other, known)| {
         let same_way =
             known.session.plan.name == seen.session.plan.name && known.direction == seen.direction;
@@ -149,7 +149,7 @@ fn shown(routes: Vec<(Mark, Seen<'_>)>, plan: &Plan) -> Vec<UnnamedRoute> {
         .collect()
 }
 
-/// The lines of a plan; `None` where nothing is known that they could say.
+/// Returns the plan lines; `None` if too little is known for them.
 fn toml(name: &str, role: PathRole, mark: Mark) -> Option<String> {
     let (role, other) = match role {
         PathRole::Primary => ("primary", "backup"),
