@@ -1,29 +1,28 @@
 //! Changes of the network, seen over all sessions and flows together.
 //!
-//! **What is one transition.** Lasting changes of path decide: those of all sessions and
-//! flows that follow each other within the objective's `stable` time are one, until a
-//! flow comes back to where it was, or to the role that it had: there the next begins. A
-//! stay that is shorter than half a second, and that nobody announced, is a flicker. To
-//! a transition belong the outages of the flows that moved, what overlaps it, what was
-//! lost in the second before it, and what was lost after it before traffic was stable.
-//! Loss of connectivity beside that is a transition where no path changed; there, too,
-//! `stable` lies between one and the next. Background loss makes no transition. Outages
-//! that chance makes of a steady loss hold no two transitions together and date none.
+//! **What is one transition.** Lasting changes of path decide: the changes of all sessions and
+//! flows that follow each other within the objective's `stable` time are one transition, until a
+//! flow comes back to its former path or role, where the next one begins. A stay shorter than
+//! half a second that nobody announced is a flicker. A transition includes the outages of the
+//! flows that moved, what overlaps it, what was lost in the second before it, and what was lost
+//! after it before traffic was stable. Other loss of connectivity is a transition without a
+//! change of path; these, too, are at least `stable` apart. Background loss makes no transition.
+//! Chance outages from a steady loss neither hold two transitions together nor date one.
 //!
-//! **What kind.** Every flow that ended on another path than it began on has a vote, by
-//! the roles of the two paths. Without any such flow it is an interruption if
-//! connectivity was lost, else (traffic left its path and came back) a reroute.
+//! **What kind.** Every flow that ended on another path than it began on has a vote, by the roles
+//! of the two paths. Without such a flow it is an interruption if connectivity was lost, else a
+//! reroute (traffic left its path and came back).
 //!
-//! **Its instants** (RFC 6412): it started with the first probe that was lost or took a
-//! new path. It has recovered at the first good probe after the last of its outages and
-//! path changes, and after impaired probes (lost, late, duplicated, reordered) of a flow
-//! that follow within five intervals; but only if the data goes on for `stable` and five
-//! packets more. Where the next transition begins sooner, that is said.
+//! **Its instants** (RFC 6412): it started with the first probe that was lost or took a new path.
+//! It recovered at the first good probe after the last of its outages and path changes, and after
+//! impaired probes (lost, late, duplicated, reordered) of a flow that follow within five
+//! intervals, but only if the data continue for `stable` and five more packets. If the next
+//! transition begins sooner, a remark says so.
 //!
-//! **Its marker** is the last failover or failback marker before it that says what it is,
-//! else one that no other transition has (a note where there is none). People press keys
-//! late and hosts' clocks differ: a marker up to two seconds after its start is accepted
-//! too. A marker that nothing followed is told.
+//! **Its marker** is the last failover or failback marker before it that fits its kind, else one
+//! that no other transition has (a note if there is none).
+//! People press keys late and hosts' clocks differ, so a marker up to two seconds after its start
+//! is accepted, too. A marker that nothing followed is reported.
 
 mod announce;
 mod cluster;
@@ -46,7 +45,7 @@ use hopgap_proto::time::Span;
 use std::collections::BTreeMap;
 use steady::Steady;
 
-/// All that transitions are found in. Sessions, epochs and findings are parallel.
+/// The input for finding transitions. Sessions, epochs and findings are parallel.
 pub(crate) struct Scene<'a> {
     /// The sessions.
     pub(crate) sessions: &'a [Session<'a>],
@@ -62,7 +61,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) objective: &'a Objective,
 }
 
-/// Paths before and after, of one direction of one flow.
+/// The paths before and after, in one direction of one flow.
 struct Ends<'a> {
     before: Option<&'a Epoch>,
     after: Option<&'a Epoch>,
@@ -81,14 +80,14 @@ impl Ends<'_> {
 
 /// Packets that must pass unimpaired (RFC 6412).
 const PACKETS: i64 = 5;
-/// A change announced by a marker comes within this time.
+/// Longest time from a marker to the change that it announced.
 const ANNOUNCED: Span = Span::from_secs(300);
-/// A note is set beside a change that comes within this time.
+/// Longest time from a note to the change that it is shown with.
 const NOTED: Span = Span::from_secs(120);
-/// A marker may be this late.
+/// How late after the start a marker may be.
 const LATE_MARKER: Span = Span::from_secs(2);
 
-/// Transitions and what is to be said beside them.
+/// Transitions, and the notes beside them.
 pub(crate) struct Found {
     /// In the order of time.
     pub(crate) transitions: Vec<Transition>,

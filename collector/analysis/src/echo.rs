@@ -55,8 +55,8 @@ pub(crate) fn find(input: &Input, placed: &Placed) -> Vec<EchoFindings> {
         .collect()
 }
 
-/// ICMP errors that the agent's requests to the target provoked, by who sent them and
-/// what they said. Every session's records hold the agent's own events.
+/// Returns ICMP errors that the agent's requests to the target provoked, by sender and meaning.
+/// Every session's records hold the agent's own events.
 fn errors(
     input: &Input,
     placed: &Placed,
@@ -127,7 +127,7 @@ fn requests(input: &Input, placed: &Placed, parts: &[&EchoRecords]) -> Vec<Reque
         let mut timeline = Timeline::new(pairs, &[]);
         placed.set(agent, run, &mut timeline);
         let mut echoes: Vec<&Echo> = parts.iter().flat_map(|p| &p.echoes).collect();
-        // An answer sorts before silence, and the quickest before the others.
+        // Answers sort before silence, and quick answers before slow ones.
         let key = |e: &Echo| (e.sent.at, e.seq, e.round_trip.is_none(), e.round_trip);
         echoes.sort_by_key(|e| key(e));
         echoes.dedup_by_key(|e| (e.sent.at, e.seq));

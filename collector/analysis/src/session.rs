@@ -11,7 +11,7 @@ use hopgap_proto::plan::Objective;
 use hopgap_proto::time::Span;
 use std::collections::BTreeMap;
 
-/// Everything found of one session.
+/// Returns all findings of one session.
 pub(crate) fn find(
     session: &Session<'_>,
     epochs: &SessionEpochs,
@@ -104,7 +104,7 @@ fn find_flow(
 /// Round-trip latency by the pair of paths, in the plan's order of paths; probes whose
 /// path has no name come last.
 fn latencies(session: &Session<'_>, paths: Paths<'_>) -> Vec<PathLatency> {
-    /// The hop count stands for a way back without a name.
+    /// The hop count replaces the name of a way back without one.
     type Pair = (Option<PathId>, Option<PathId>, Option<u8>);
     let mut by_pair: BTreeMap<Pair, Values> = BTreeMap::new();
     for run in &session.runs {

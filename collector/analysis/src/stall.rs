@@ -6,7 +6,7 @@ use crate::schema::{Nanos, Utc};
 use hopgap_proto::record::EventKind;
 use hopgap_proto::time::Wall;
 
-/// Of both ends, as far as they touch the time in which the session sent; each dated by
+/// Returns the stalls of both ends that touch the time in which the session sent; each dated by
 /// its own wall clock.
 pub(crate) fn of(session: &Session<'_>) -> Vec<HostStall> {
     let mut found: Vec<HostStall> = Vec::new();

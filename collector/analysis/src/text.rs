@@ -26,7 +26,7 @@ use crate::schema::{Nanos, Utc};
 use hopgap_proto::time::Span;
 use jiff::Timestamp;
 
-/// What stands where a path has no name.
+/// Shown for a path without a name.
 pub const UNNAMED: &str = "(unnamed)";
 
 /// Time of day with milliseconds, cut and not rounded: `02:12:00.412`.
@@ -372,7 +372,7 @@ pub fn mtu_limit(of: &PathMtu) -> String {
     }
 }
 
-/// A path MTU by direction, where something tells it: `out 1500, back 1400`.
+/// A path MTU by direction, if known: `out 1500, back 1400`.
 pub fn mtu_directions(of: &PathMtu) -> Option<String> {
     let known = |d: &DirectionMtu| d.limit != DirectionLimit::Unknown;
     let way = |d: &DirectionMtu| match d.limit {
@@ -384,7 +384,7 @@ pub fn mtu_directions(of: &PathMtu) -> Option<String> {
         .then(|| format!("out {}, back {}", way(&of.out), way(&of.back)))
 }
 
-/// So many ICMP errors, or answers to traceroutes, that fit nothing, and what may be why.
+/// Says how many ICMP errors or traceroute answers match nothing sent, and a possible reason.
 pub fn unfit_icmp(what: UnfitIcmp, count: u64) -> String {
     let answers = plural(count, "traceroute answer", "traceroute answers");
     match what {

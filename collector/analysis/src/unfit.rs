@@ -1,4 +1,4 @@
-//! ICMP errors, and answers to traceroutes, that fit nothing which was sent.
+//! Counts ICMP errors and traceroute answers that match nothing sent.
 
 use crate::align::Session;
 use crate::findings::{UnfitIcmp, UnfitIcmpFinding};

@@ -17,7 +17,7 @@ fn said(input: &Input, words: &str) -> Option<String> {
     caveats.into_iter().find(|c| c.contains(words))
 }
 
-/// The reflector tells that long after the first probe what it did not answer.
+/// Adds the reflector's report of `count` unanswered packets, `after` the first probe.
 fn turned_away(input: &mut Input, after: Span, count: u32) {
     let log = &mut input.sessions[0].reflector[0];
     let at = log.receptions[0].received.at + after;
@@ -33,7 +33,7 @@ fn what_a_reflector_turned_away_at_another_time_is_not_told() {
     let mut input = first_of_many();
     turned_away(&mut input, Span::from_secs(20), 10_314);
     assert_eq!(said(&input, "did not answer"), None);
-    // Asked for the whole time, it is.
+    // It is reported if the whole time is asked for.
     input.window = None;
     assert!(said(&input, "did not answer 10314 packets").is_some());
 }
@@ -175,7 +175,7 @@ fn a_log_that_is_not_here_yet_lacks_no_probes() {
     assert_eq!(said(&input, "answered probes are not in"), None);
     let told = said(&input, "log is missing").unwrap();
     assert!(told.contains("still on their way"), "{told}");
-    // A hole within is one.
+    // A hole inside the log is reported.
     let log = &mut input.sessions[0].reflector[0];
     log.receptions.retain(|r| !(100..150).contains(&r.seq.0));
     assert!(said(&input, "50 answered probes are not in the reflector's log").is_some());

@@ -12,7 +12,7 @@ fn at(millis: i64) -> Wall {
     UTC + Span::from_millis(millis)
 }
 
-/// Asks for the time from the first probe to so long after it.
+/// Asks for the time from the first probe until this long after it.
 fn asked(input: &mut Input, millis: i64) {
     input.window = Some((UTC, at(millis)));
 }
@@ -45,7 +45,7 @@ fn stalled(agent: String) -> MissingCause {
     MissingCause::HostStalled { agent }
 }
 
-/// Both ends' records of the session are in up to these times.
+/// The records of both ends have arrived up to these times.
 fn ends(input: &mut Input, sender: Wall, reflector: Wall) {
     let end = |end, until: Wall| End {
         session: "out".parse().unwrap(),
@@ -162,14 +162,14 @@ fn what_a_cut_off_agent_has_not_delivered_is_awaited() {
         "{}",
         found.verdict.sentence
     );
-    // Nothing is said of what is not known.
+    // Unseen time is not reported as free of interruptions.
     assert!(found.transitions.is_empty());
     let said = crate::text::no_transition(&found.coverage);
     assert!(
         said.contains("not known") && !said.contains("no interruption"),
         "{said}"
     );
-    // Later all is there: the outage is one, and nothing is awaited.
+    // Later all records have arrived: there is one outage, and nothing is awaited.
     let mut later = World {
         tail: Span::from_secs(40),
         ..world
@@ -246,7 +246,7 @@ fn refused_sends_tell_of_the_way_out_and_not_of_the_way_back() {
     .input();
     asked(&mut input, 30_000);
     let found = crate::analyse(&input);
-    // That there was no route is known: an outage with bounds by the refusals.
+    // The missing route is known: an outage, bounded by the refusals.
     assert_eq!(share(&found, 0).2, 1_000_000);
     let [outage] = &found.sessions[0].flows[0].outages[..] else {
         panic!("{:?}", found.sessions[0].flows[0].outages)
@@ -425,7 +425,7 @@ fn a_marked_failover_in_which_nothing_moved_has_tested_nothing() {
         "{sentence}"
     );
     assert!(sentence.contains("expressroute-primary"), "{sentence}");
-    // Without the marker nothing was to be tested; a note is none.
+    // Without a failover marker nothing was to be tested; a note is not one.
     assert_eq!(world.analyse().verdict.result, VerdictResult::Met);
     let noted = world.mark(Span::from_secs(5), MarkerKind::Note);
     assert_eq!(noted.analyse().verdict.result, VerdictResult::Met);
@@ -498,7 +498,8 @@ fn seen_is_never_more_than_asked() {
     }
 }
 
-/// A world whose reflector stands still in these stretches, and the question of so long.
+/// Returns a world whose reflector stands still in these stretches, and a question of this
+/// length.
 fn stood_still(stalls: &[(i64, i64)], millis: i64) -> World {
     let stretches = stalls.iter();
     let stretches = stretches.map(|(a, b)| (Span::from_millis(*a), Span::from_millis(*b)));
@@ -641,14 +642,14 @@ fn without_a_log_the_replies_tell_how_long_they_stayed() {
     let [(lasted, cause)] = causes(&found, 1).try_into().unwrap();
     assert!((4_980..5_020).contains(&lasted), "{lasted}");
     assert_eq!(cause, stalled("10.17.11.132:862".to_owned()));
-    // One that stamps arrivals when its program gets to them does not say that it stayed.
+    // A reflector whose program stamps arrivals late does not say that the probe stayed there.
     for probe in &mut input.sessions[0].sender[0].probes {
         if let ProbeFate::Answered(reply) = &mut probe.fate {
             reply.reflector_received = reply.reflector_sent;
         }
     }
     let [(lasted, _)] = causes(&crate::analyse(&input), 1).try_into().unwrap();
-    // Half a second may be the path's.
+    // The path itself may take half a second.
     assert!((4_400..5_100).contains(&lasted), "{lasted}");
 }
 
@@ -683,7 +684,7 @@ fn a_reflector_whose_clock_is_hours_off_ended_when_it_ended() {
     };
     for hours in [0, -2, 2] {
         assert!(ended(hours, 13_000), "{hours}");
-        // It is heard of long after: it began anew.
+        // It is heard of long after, so it has started again.
         assert!(!ended(hours, 60_000), "{hours}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which marker announced which transition.
+//! Assigns markers to the transitions that they announced.
 
 use super::{ANNOUNCED, LATE_MARKER, NOTED, Scene};
 use crate::drill::cluster::Cluster;
@@ -7,13 +7,13 @@ use crate::note::{Note, UnfollowedMarker};
 use crate::schema::Utc;
 use hopgap_proto::time::{Span, Wall};
 
-/// The marker of each transition, and what is to be said of those that announced none.
+/// Returns the marker of each transition, and notes on the markers that announced none.
 pub(super) fn assign<'a>(
     scene: &Scene<'a>,
     clusters: &[(Cluster<'a>, TransitionKind)],
 ) -> (Vec<Option<&'a Marker>>, Vec<Note>) {
     let mut markers: Vec<Option<&Marker>> = vec![None; clusters.len()];
-    // A failover has the marker that says so, whatever was lost between the two.
+    // A failover gets the marker of its kind, whatever was lost between the two.
     let mut moved_before = Wall::MIN;
     for ((cluster, kind), place) in clusters.iter().zip(&mut markers) {
         if let Some(says) = announces(*kind) {
@@ -32,7 +32,7 @@ pub(super) fn assign<'a>(
         let is_free = |m: &&Marker| {
             cluster.not_before <= m.at.0 && !markers.iter().flatten().any(|used| used == m)
         };
-        // One that says the opposite of what came is not its own.
+        // A marker of the opposite kind does not fit.
         let fits = |m: &&Marker| {
             m.kind != MarkerKind::Note && announces(*kind).is_none_or(|says| says == m.kind)
         };
@@ -57,7 +57,7 @@ pub(super) fn assign<'a>(
     (markers, notes)
 }
 
-/// What a transition of this kind is announced by; `None`: by either.
+/// Returns the kind of marker that announces this kind of transition; `None`: either.
 fn announces(kind: TransitionKind) -> Option<MarkerKind> {
     match kind {
         TransitionKind::Failover => Some(MarkerKind::Failover),

@@ -1,4 +1,4 @@
-//! Which outages and path changes are one transition.
+//! Groups outages and path changes into transitions.
 
 use super::moves::{self, Group, Lane, Move};
 use super::steady::Steady;
@@ -7,7 +7,7 @@ use crate::align::Sample;
 use crate::findings::{Direction, MarkerKind, Outage};
 use hopgap_proto::time::{Span, Wall};
 
-/// What was lost so shortly before the first path change belongs to it.
+/// Loss within this time before the first path change belongs to the transition.
 const BEFORE: Span = Span::from_secs(1);
 
 /// Something that happened to one direction of one flow.
@@ -17,7 +17,7 @@ pub(super) struct Incident<'a> {
     pub(super) flow: u8,
     from: Wall,
     to: Wall,
-    /// The outage, or else it was a path change.
+    /// The outage; `None` for a path change.
     pub(super) outage: Option<&'a Outage>,
 }
 
@@ -25,9 +25,9 @@ pub(super) struct Incident<'a> {
 pub(super) struct Cluster<'a> {
     pub(super) incidents: Vec<Incident<'a>>,
     pub(super) started: Wall,
-    /// Of its last incident.
+    /// The end of its last incident.
     pub(super) end: Wall,
-    /// All good from here on, as far as the data goes.
+    /// When all was good again, as far as the data go.
     pub(super) settled: Wall,
     /// `settled`, if the data proves it.
     pub(super) recovered: Option<Wall>,
@@ -71,7 +71,7 @@ impl<'a> Cluster<'a> {
         self.changed.is_some()
     }
 
-    /// When the next transition begins so soon that nobody can say whether this one's
+    /// Returns when the next transition begins, if it is too soon to say whether this one's
     /// traffic would have stayed unimpaired.
     pub(super) fn cut_short(&self, stable: Span) -> Option<Wall> {
         let next = (self.not_after != Wall::MAX).then_some(self.not_after)?;
@@ -128,7 +128,7 @@ pub(super) fn find<'a>(scene: &Scene<'a>, steady: &Steady) -> Vec<Cluster<'a>> {
     let mut clusters: Vec<Cluster<'a>> = groups.iter().map(Cluster::of_moves).collect();
     let (mut rest, chance) = outages(scene, steady);
 
-    // With their own flow's change of path first, then what touches such a transition.
+    // First with their own flow's change of path, then with a transition that they touch.
     for (cluster, group) in clusters.iter_mut().zip(&groups) {
         let lanes = moves::lanes(group);
         rest.retain(|lost| {
@@ -161,7 +161,7 @@ pub(super) fn find<'a>(scene: &Scene<'a>, steady: &Steady) -> Vec<Cluster<'a>> {
     clusters
 }
 
-/// When the flow of an outage moved, in the direction of the outage.
+/// Returns when the flow of an outage moved, in the outage's direction.
 fn own_move(
     lanes: &std::collections::BTreeMap<Lane, (Wall, Wall)>,
     lost: &Lost<'_>,
@@ -174,7 +174,7 @@ fn own_move(
     }
 }
 
-/// Whether an outage was over before people announced the change that a group is.
+/// Whether an outage was over before somebody announced the changes of a group.
 fn is_of_before(scene: &Scene<'_>, group: &Group<'_>, lost: &Lost<'_>) -> bool {
     let by_traces = group.moves.iter().all(Move::dated_by_traces);
     let touches = group.begun <= lost.to() && !by_traces;
@@ -186,7 +186,7 @@ fn is_of_before(scene: &Scene<'_>, group: &Group<'_>, lost: &Lost<'_>) -> bool {
         })
 }
 
-/// All outages in the order of time, and apart those that a steady loss explains.
+/// Returns all outages in the order of time, and separately those that a steady loss explains.
 fn outages<'a>(scene: &Scene<'a>, steady: &Steady) -> (Vec<Lost<'a>>, Vec<Lost<'a>>) {
     let mut all: Vec<(Lost<'a>, bool)> = Vec::new();
     for (session, found) in scene.found.iter().enumerate() {
@@ -206,8 +206,8 @@ fn outages<'a>(scene: &Scene<'a>, steady: &Steady) -> (Vec<Lost<'a>>, Vec<Lost<'
     (outages(rest), outages(chance))
 }
 
-/// Flows that left their path for a moment: part of a transition that they touch, or one
-/// of their own.
+/// Adds flows that left their path for a moment: to a transition that they touch, or as one of
+/// their own.
 fn flickers<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>) {
     let mut changes: Vec<Incident<'a>> = Vec::new();
     for (session, epochs) in scene.epochs.iter().enumerate() {
@@ -253,7 +253,7 @@ fn flickers<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>) {
     }
 }
 
-/// From the end of the transition before to the first path change of the next.
+/// Returns the end of the transition before and the first path change of the next.
 fn bounds(clusters: &[Cluster<'_>], i: usize) -> (Wall, Wall) {
     let before = i.checked_sub(1).and_then(|i| clusters.get(i));
     let after = clusters.get(i + 1).and_then(|c| c.changed);
@@ -271,8 +271,7 @@ fn attach_close<'a>(
     not_before: Wall,
     rest: &mut Vec<Lost<'a>>,
 ) {
-    // From the last to the first: what was lost shortly before has begun shortly after
-    // something else was lost.
+    // From the last to the first, as a loss shortly before may chain to another one.
     let mut kept: Vec<Lost<'a>> = Vec::new();
     for lost in rest.drain(..).rev() {
         let close = lost.from() <= cluster.end
@@ -306,7 +305,7 @@ fn attach_following<'a>(
     });
 }
 
-/// Loss of connectivity that no lasting change of path came with.
+/// Adds losses of connectivity without a lasting change of path.
 fn interruptions<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>, rest: Vec<Lost<'a>>) {
     let stable = scene.objective.stable;
     let (moved, mut own): (Vec<_>, Vec<_>) = std::mem::take(clusters)
@@ -334,8 +333,8 @@ fn interruptions<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>, rest: V
     clusters.extend(own);
 }
 
-/// Outages that chance makes of a steady loss: they belong to a transition that they lie
-/// in and change nothing of it; else they are interruptions that end where it begins.
+/// Adds chance outages from a steady loss. One inside a transition belongs to it and changes
+/// nothing of it; the others are interruptions that end where a transition begins.
 fn by_chance<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>, chance: Vec<Lost<'a>>) {
     let stable = scene.objective.stable;
     let mut own: Vec<Cluster<'a>> = Vec::new();
@@ -364,7 +363,7 @@ fn by_chance<'a>(scene: &Scene<'a>, clusters: &mut Vec<Cluster<'a>>, chance: Vec
     clusters.extend(own);
 }
 
-/// Sets every transition beside its neighbours, and finds when it was over.
+/// Bounds every transition by its neighbours, and finds when it was over.
 fn place(scene: &Scene<'_>, steady: &Steady, clusters: &mut [Cluster<'_>]) {
     const NEXT: Span = Span::from_nanos(1);
     // A transition that begins while another has not ended takes over.
@@ -390,8 +389,8 @@ fn place(scene: &Scene<'_>, steady: &Steady, clusters: &mut [Cluster<'_>]) {
     }
 }
 
-/// The first good probe after the last incident and after impaired probes of a flow
-/// close behind. What a steady loss explains does not count.
+/// Returns the first good probe after the last incident and after impaired probes of a flow close
+/// behind. What a steady loss explains does not count.
 fn settled(scene: &Scene<'_>, steady: &Steady, cluster: &Cluster<'_>) -> Wall {
     let until = (cluster.end + scene.objective.stable).min(cluster.not_after);
     let mut settled = cluster.end;
@@ -421,7 +420,7 @@ fn settled(scene: &Scene<'_>, steady: &Steady, cluster: &Cluster<'_>) -> Wall {
     settled.min(cluster.not_after)
 }
 
-/// When it settled, if every session that took part was watched for long enough after.
+/// Returns when it settled, if every session that took part was observed long enough after it.
 fn recovered(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Option<Wall> {
     let goes_on = cluster
         .incidents

@@ -11,8 +11,8 @@ use hopgap_proto::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// So many traceroutes are looked through for one in which no hop was silent that names
-/// the path: a router's ICMP rate limit silences it for some.
+/// How many of the nearest traceroutes are searched for one that names the path: a router's ICMP
+/// rate limit keeps it silent in some.
 const LOOK_THROUGH: usize = 10;
 
 /// A traceroute and the run that it belongs to.
@@ -55,7 +55,7 @@ pub(super) fn tables(scene: &Scene<'_>, cluster: &Cluster<'_>) -> Vec<HopTable> 
     tables
 }
 
-/// What makes two routes the same: the path's name, or the answers where it has none.
+/// Returns what identifies a route: the path's name, or the answers if it has none.
 fn route_key(route: Option<&Route>) -> Vec<Option<String>> {
     match route {
         Some(Route {
@@ -127,7 +127,7 @@ fn table(
     })
 }
 
-/// The first that fits the path, among the nearest; else the nearest.
+/// Returns the first that fits the path among the nearest; else the nearest.
 fn pick<'t, 'r: 't>(
     mut nearest: impl Iterator<Item = &'t Taken<'r>> + Clone,
     path: Option<PathId>,
@@ -177,7 +177,7 @@ fn route_hop(hop: &Hop, target: IpAddr) -> RouteHop {
     for reply in &hop.replies {
         answers.entry(reply.from).or_default().push(reply);
     }
-    // Of several that answered, the one that answered most.
+    // If several answered, take the one that answered most.
     let most = answers
         .iter()
         .max_by_key(|(address, replies)| (replies.len(), core::cmp::Reverse(**address)));

@@ -1,4 +1,4 @@
-//! Lasting changes of path, and which of them are one transition.
+//! Finds lasting changes of path, and which of them are one transition.
 
 use super::{LATE_MARKER, Scene};
 use crate::findings::{Direction, MarkerKind};
@@ -7,7 +7,7 @@ use hopgap_proto::plan::PathRole;
 use hopgap_proto::time::{Span, Wall};
 use std::collections::BTreeMap;
 
-/// A flow that comes back sooner has not moved: routing flickered while it converged.
+/// Least stay on a path; a shorter one is routing that flickered while it converged.
 const DWELL: Span = Span::from_millis(500);
 
 /// One direction of one flow: the session's place, the direction, the flow.
@@ -32,7 +32,7 @@ pub(super) struct Move<'a> {
     new: &'a Epoch,
     /// The last probe that is known on the old path.
     pub(super) from: Wall,
-    /// The first probe that is known beside the old path.
+    /// The first probe known to be off the old path.
     pub(super) begun: Wall,
     /// The first probe of the stay on the new path.
     pub(super) done: Wall,
@@ -60,8 +60,8 @@ pub(super) struct Group<'a> {
     pub(super) done: Wall,
 }
 
-/// All moves, in groups: within `stable` of each other, and none of a flow that comes
-/// back to where it was before, or goes the other way than the others.
+/// Returns all moves in groups: within `stable` of each other, and without a flow that comes back
+/// to where it was before or goes the opposite way to the others.
 pub(super) fn groups<'a>(scene: &Scene<'a>) -> Vec<Group<'a>> {
     let mut moves: Vec<Move<'a>> = Vec::new();
     for (session, epochs) in scene.epochs.iter().enumerate() {
@@ -115,7 +115,7 @@ impl Group<'_> {
     }
 }
 
-/// The moves of one lane: from each stay to the next that is elsewhere.
+/// Returns the moves of one lane: from each stay to the next on another path.
 fn of<'a>(scene: &Scene<'_>, lane: Lane, epochs: &'a [Epoch], packets: Span) -> Vec<Move<'a>> {
     let stays: Vec<usize> = (0..epochs.len())
         .filter(|&i| {
@@ -153,7 +153,7 @@ fn of<'a>(scene: &Scene<'_>, lane: Lane, epochs: &'a [Epoch], packets: Span) -> 
     moves
 }
 
-/// Whether a flow stayed for long, or until it was told to leave.
+/// Whether a flow stayed long enough, or until a marker announced its leaving.
 fn is_stay(scene: &Scene<'_>, epoch: &Epoch, packets: Span) -> bool {
     let lasted = epoch.span.1 - epoch.span.0;
     let leaving = epoch.role.map(|role| match role {
@@ -168,7 +168,7 @@ fn is_stay(scene: &Scene<'_>, epoch: &Epoch, packets: Span) -> bool {
     lasted >= packets && (lasted >= DWELL || told())
 }
 
-/// By lane, from the last probe on its old path to the first on its last new one.
+/// Returns for each lane the last probe on its old path and the first on its last new one.
 pub(super) fn lanes(group: &Group<'_>) -> BTreeMap<Lane, (Wall, Wall)> {
     let mut lanes: BTreeMap<Lane, (Wall, Wall)> = BTreeMap::new();
     for m in &group.moves {

@@ -52,7 +52,7 @@ pub(super) fn all(
     remarks
 }
 
-/// How many flows moved, where not all did or the announcement said something else.
+/// Says how many flows moved, if not all did or the announcement said something else.
 fn share(
     kind: TransitionKind,
     marker: Option<&Marker>,
@@ -135,7 +135,7 @@ fn affected(d: &TransitionDirection, remarks: &mut Vec<String>) {
     ));
 }
 
-/// Where one direction of a session had outages and the other lost nothing.
+/// Says if one direction of a session had outages and the other lost nothing.
 fn spared(
     scene: &Scene<'_>,
     cluster: &Cluster<'_>,
@@ -166,8 +166,8 @@ fn spared(
     }
 }
 
-/// Where the new path carries larger or smaller packets than the old one: in this
-/// direction, as far as something tells it; of both together it is said once.
+/// Says if the new path carries larger or smaller packets than the old one, in this direction if
+/// known; a change of both directions together is said once.
 fn path_mtu(scene: &Scene<'_>, d: &TransitionDirection, remarks: &mut Vec<String>) {
     let session = scene.found.iter().find(|f| f.session == d.session);
     let Some(session) = session else { return };
@@ -264,7 +264,7 @@ fn reordered(d: &TransitionDirection, remarks: &mut Vec<String>) {
     }
 }
 
-/// Changes that only traceroutes date, and probes on routes that are no declared path.
+/// Reports changes that only traceroutes date, and probes on undeclared routes.
 fn paths(scene: &Scene<'_>, cluster: &Cluster<'_>, remarks: &mut Vec<String>) {
     let mut astray = 0_u64;
     let mut left_and_returned = 0_u64;

@@ -21,7 +21,7 @@ pub(super) fn is_impaired(s: &Sample) -> bool {
         || s.reordered_reverse
 }
 
-/// When the last probe was sent that tells anything.
+/// When the last probe that tells anything was sent.
 pub(super) fn last_evidence(session: &Session<'_>) -> Option<Wall> {
     session
         .runs
@@ -170,8 +170,8 @@ fn row(
     row
 }
 
-/// How many lost probes tell nothing of a direction, and the longest stretch with
-/// nothing else. A loss of unknown direction is told in a row of its own.
+/// Returns how many lost probes tell nothing of a direction, and the longest stretch of only
+/// these. Losses of unknown direction have a row of their own.
 fn untold(samples: &[Sample], direction: Direction) -> (u64, Span) {
     let (mut count, mut longest) = (0, Span::ZERO);
     if direction == Direction::Unknown {
@@ -193,7 +193,7 @@ fn untold(samples: &[Sample], direction: Direction) -> (u64, Span) {
     (count, longest)
 }
 
-/// Last probe on the old path and first on the new one, short flickers passed over.
+/// Returns the last probe on the old path and the first on the new one; skips short flickers.
 fn change(
     session: &Session<'_>,
     flow: u8,

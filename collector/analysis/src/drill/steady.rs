@@ -1,8 +1,8 @@
-//! Loss that goes on all the time, and the short outages that it explains.
+//! Finds loss that goes on all the time, and the short outages that it explains.
 //!
-//! A flow that loses 5 % of its probes loses three in a row every few seconds: by the
-//! objective that is an outage, but nothing happened then. What chance makes of the
-//! loss around it is no transition, and does not hold two transitions together.
+//! A flow that loses 5 % of its probes loses three in a row every few seconds: by the objective
+//! that is an outage, but nothing happened. An outage that chance explains by the loss around it
+//! is no transition, and does not hold two transitions together.
 
 use super::Scene;
 use crate::align::{Run, Session};
@@ -13,14 +13,14 @@ use crate::schema::Nanos;
 use hopgap_proto::time::{Mono, Span, Wall};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Loss this long before and after tells what is steady.
+/// How long before and after an outage the loss is measured.
 const AROUND: Span = Span::from_secs(30);
 
-/// So often, in the time that was looked at, chance may make such an outage for it to be
+/// Least number of such outages that chance must produce, in the time looked at, for one to be
 /// explained.
 const EXPECTED: f64 = 0.001;
 
-/// A flow that loses more than this, one in so many, loses steadily.
+/// A flow that loses more than one probe in this many loses steadily.
 const STEADY: u64 = 100;
 
 /// Which outages a steady loss explains.
@@ -28,9 +28,9 @@ const STEADY: u64 = 100;
 pub(super) struct Steady {
     /// By the session's place, the flow, and the outage's place in its findings.
     explained: BTreeSet<(usize, u8, usize)>,
-    /// Sessions and flows that have such outages, or lose steadily without.
+    /// Sessions and flows that have such outages, or lose steadily without any.
     flows: BTreeSet<(usize, u8)>,
-    /// What is to be said of it.
+    /// The notes on steady loss.
     pub(super) notes: Vec<Note>,
 }
 
@@ -49,7 +49,7 @@ impl Steady {
         steady
     }
 
-    /// Whether chance makes such an outage of the loss around it.
+    /// Whether chance explains an outage by the loss around it.
     pub(super) fn explains(&self, session: usize, flow: u8, outage: usize) -> bool {
         self.explained.contains(&(session, flow, outage))
     }
@@ -100,7 +100,7 @@ struct Losses<'a> {
     run: &'a Run,
     /// When each was sent, in the order of sending.
     sent: Vec<Mono>,
-    /// How many were lost up to each.
+    /// How many were lost up to and including each.
     lost: Vec<u64>,
 }
 
@@ -123,8 +123,8 @@ impl<'a> Losses<'a> {
         losses
     }
 
-    /// How many probes were sent around an outage, and how many of them were lost, both
-    /// without the outage's own.
+    /// Returns how many probes were sent around an outage and how many of them were lost, without
+    /// the outage's own.
     fn around(&self, outage: &Outage) -> (u64, u64) {
         let utc = |at: &Mono| self.run.timeline.utc(*at);
         let place = |at: Wall| self.sent.partition_point(|s| utc(s) < at);
@@ -146,7 +146,7 @@ impl<'a> Losses<'a> {
     }
 
     fn explain(&self, outage: &Outage, scene: &Scene<'_>) -> bool {
-        // Refused sends are no chance, and one that goes on may become anything.
+        // Refused sends are not chance, and an outage still going on may become anything.
         let is_whole = outage.last_good.is_some() && outage.first_good.is_some();
         if !is_whole || outage.refused > 0 || outage.loss_periods.is_empty() {
             return false;
@@ -166,7 +166,7 @@ impl<'a> Losses<'a> {
         expected >= EXPECTED
     }
 
-    /// Parts in a million that were lost around an outage.
+    /// Returns the loss around an outage in parts per million.
     fn ppm_around(&self, outage: &Outage) -> u32 {
         let (sent, lost) = self.around(outage);
         let ppm = lost.saturating_mul(1_000_000).checked_div(sent);

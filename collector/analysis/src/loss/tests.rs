@@ -210,7 +210,7 @@ fn what_the_agent_lost_of_an_earlier_time_is_no_data_of_that_time() {
     };
     assert_eq!(told(&mut input, Some(35), 40), (0, 0, 4));
     assert_eq!(told(&mut input, None, 40), (0, 0, 4));
-    // Of another time it excuses nothing.
+    // At another time it excuses nothing.
     assert_eq!(told(&mut input, Some(50), 60), (4, 0, 0));
 }
 
@@ -344,7 +344,7 @@ fn what_the_rate_limit_held_back_without_logging_it_is_no_loss() {
             .iter()
             .any(|c| c.contains("exceeded the reflector's rate"))
     );
-    // It counted fewer than are missing: some were lost, and nobody knows which.
+    // It counted fewer than are missing: some were lost, but it is unknown which.
     if let Some(event) = input.sessions[0].reflector[0].events.last_mut() {
         event.kind = hopgap_proto::record::EventKind::ReflectorDropped {
             reason: hopgap_proto::record::DropReason::RateLimited,
@@ -407,7 +407,7 @@ fn forged_packets_excuse_no_outage() {
         DropReason::Unprovisioned,
         DropReason::LoopGuard,
     ] {
-        // A flood, and a few packets of anybody.
+        // A flood, and a few packets that may be anybody's.
         for count in [60, 100_000] {
             let found = turned_away(&fates, reason, count);
             let c = &found.sessions[0].counts;
@@ -614,7 +614,7 @@ fn without_a_log_what_a_stalled_reflector_did_not_answer_is_no_data() {
     assert_eq!(lost(&counts(&lossy)), (300, 0, 0));
 }
 
-/// With its log, and its count of what its queue had no room for.
+/// With the reflector's log and its count of overflowed packets.
 #[test]
 fn a_full_queue_of_a_stalled_reflector_is_no_loss_of_the_path() {
     let fates = format!("{}{}{}", ".".repeat(400), "x".repeat(300), ".".repeat(300));
@@ -657,7 +657,7 @@ fn what_came_to_a_host_that_was_deaf_is_no_data() {
     assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
 }
 
-/// The same, but probes of another session came to it meanwhile: its kernel was awake.
+/// The same, but probes of another session arrived: its kernel was awake.
 #[test]
 fn what_a_host_heard_of_another_session_shows_that_it_was_not_deaf() {
     let fates = format!("{}{}{}", ".".repeat(300), "x".repeat(300), ".".repeat(300));
@@ -681,7 +681,7 @@ fn what_a_host_heard_of_another_session_shows_that_it_was_not_deaf() {
     input.sessions.push(records);
     let c = count(&input);
     assert_eq!((lost(&c), c.no_data), ((300, 0, 0), 0));
-    // What another process of another run heard tells nothing of this one.
+    // What another run's process received says nothing of this one.
     input.sessions[1].reflector[0].run = hopgap_proto::record::RunId(77);
     let c = count(&input);
     assert_eq!((lost(&c), c.no_data), ((0, 0, 0), 300));
@@ -798,7 +798,7 @@ fn what_came_between_the_reflectors_end_and_its_agents_is_no_data() {
 
 #[test]
 fn what_was_to_come_just_before_the_reflectors_end_is_no_data() {
-    // The path is never known to the millisecond: it may have come just after.
+    // The delay is never known to the millisecond: it may have come just after.
     let mut world = world(&[line(&format!("{}x", ".".repeat(100)))]);
     world.tail = Span::from_secs(3);
     let expected = reflector_at(world.interval, 100);
@@ -809,7 +809,7 @@ fn what_was_to_come_just_before_the_reflectors_end_is_no_data() {
     world.reflector_events.push(ended(Span::from_millis(15)));
     let found = counts(&world);
     assert_eq!((found.no_data, found.lost_forward), (1, 0), "{found:?}");
-    // One that was to come well before did not.
+    // A probe expected well before did not arrive.
     world.reflector_events = vec![ended(Span::from_millis(60))];
     let found = counts(&world);
     assert_eq!((found.no_data, found.lost_forward), (0, 1), "{found:?}");

@@ -167,7 +167,7 @@ fn ms(n: i64) -> Span {
     Span::from_millis(n)
 }
 
-/// That the bounds hold the truth, and are no wider than two slots need.
+/// Checks that the bounds include the truth, and are no wider than two slots need.
 fn bound(outage: &Outage, truth: Span, interval: Span) {
     let (least, most) = (outage.at_least_ns.0, outage.at_most_ns.unwrap().0);
     assert!(
@@ -259,7 +259,7 @@ fn refused_sends_tighten_the_bounds() {
     assert_eq!((outage.lost, outage.refused, outage.unsent), (4, 4, 4));
     assert_eq!(outage.at_least_ns.0, between(6, 13));
     assert_eq!(outage.at_most_ns.unwrap().0, between(5, 14));
-    // Named are the lost ones: what was refused was never on its way.
+    // Only lost probes are named: refused ones were never on their way.
     assert_eq!((outage.first_lost.seq, outage.last_lost.seq), (10, 13));
     assert_eq!(outage.loss_periods.len(), 1);
     let interval = Span::from_millis(10);
@@ -337,7 +337,7 @@ fn a_loss_period_begins_with_the_probe_that_was_sent_first_whatever_left_first()
     assert_eq!((found[0].lost, found[0].lost_between), (2, Some((2, 1))));
     // The bounds are by what left first and last.
     assert_eq!((found[0].first, found[0].last), (1, 2));
-    // One that came through between two in the order of sending parts them.
+    // A probe that got through between two in the order of sending separates them.
     let line = [
         seen(302, 1, Delivery::Good),
         seen(301, 2, Delivery::Lost),

@@ -62,7 +62,7 @@ pub fn missing_cause(cause: &MissingCause) -> String {
     format!("`{}` {what}", ascii(agent))
 }
 
-/// What is still to come, one sentence for each agent; empty where all is in.
+/// The records still to come, one sentence for each agent; empty if all have arrived.
 pub fn awaited(coverage: &Coverage) -> Vec<String> {
     let mut agents: Vec<&str> = Vec::new();
     for of in &coverage.awaited {
@@ -241,8 +241,7 @@ fn nothing_moved(verdict: &Verdict, marked: Utc, paths: &[String]) -> String {
     )
 }
 
-/// What is said where no outage was found: `no outage` only where all was seen, else
-/// `none seen in 97.2 %`.
+/// Text for no outage found: `no outage` only if all was seen, else `none seen in 97.2 %`.
 pub fn no_outage(coverage: &Coverage) -> String {
     let least = coverage.directions.iter().min_by_key(|d| d.seen_ppm);
     match least {
@@ -252,7 +251,7 @@ pub fn no_outage(coverage: &Coverage) -> String {
     }
 }
 
-/// What is said where no transition was found, by what was seen.
+/// Text for no transition found, by how much was seen.
 pub fn no_transition(coverage: &Coverage) -> String {
     let least = coverage.directions.iter().min_by_key(|d| d.seen_ppm);
     match least {
