@@ -61,7 +61,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut asked: JoinSet<Outcome> = JoinSet::new();
     let mut refused = false;
-    let mut told = LostEchoes::default();
+    let mut lost = LostEchoes::default();
     for seq in (0..=u16::MAX).cycle() {
         // What was asked is taken while the next request's time has not come.
         loop {
@@ -69,7 +69,7 @@ pub async fn watch(
                 _ = ticks.tick() => break,
                 Some(done) = asked.join_next() => {
                     if let Ok(outcome) = done {
-                        refused |= outcome.tell(&plan, &records, refused, &mut told);
+                        refused |= outcome.tell(&plan, &records, refused, &mut lost);
                     }
                 }
             }
@@ -172,7 +172,7 @@ impl Outcome {
         plan: &EchoPlan,
         records: &SyncSender<Batch>,
         before: bool,
-        told: &mut LostEchoes,
+        lost: &mut LostEchoes,
     ) -> bool {
         if let (Some(reason), false) = (&self.refused, before) {
             // An unreachable target is silence to its record; the log says why once.
@@ -183,13 +183,13 @@ impl Outcome {
         let error = self.error.map(EventKind::EchoError);
         let batch = Batch {
             echoes: vec![(plan.name.clone(), self.echo)],
-            events: error.into_iter().chain(told.loss()).map(event).collect(),
+            events: error.into_iter().chain(lost.event()).map(event).collect(),
             ..Batch::default()
         };
         match records.try_send(batch) {
-            Ok(()) => told.lost = 0,
+            Ok(()) => lost.count = 0,
             Err(_) => {
-                told.lost = told.lost.saturating_add(1);
+                lost.count = lost.count.saturating_add(1);
                 warn!(
                     "echo to {}: a record was dropped, the recorder is behind",
                     plan.name
@@ -203,12 +203,12 @@ impl Outcome {
 /// Records of echoes that the recorder had no room for, until it takes word of them.
 #[derive(Debug, Default)]
 struct LostEchoes {
-    lost: u32,
+    count: u32,
 }
 
 impl LostEchoes {
-    fn loss(&self) -> Option<EventKind> {
-        (self.lost > 0).then_some(EventKind::RecordsLost { blocks: self.lost })
+    fn event(&self) -> Option<EventKind> {
+        (self.count > 0).then_some(EventKind::RecordsLost { blocks: self.count })
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
             timeout: Span::from_secs(1),
         };
         let (records, taken) = sync_channel(1);
-        let mut told = LostEchoes::default();
+        let mut lost = LostEchoes::default();
         let mut tell = || {
             let echo = Echo {
                 seq: 0,
@@ -252,7 +252,7 @@ mod tests {
                 error: None,
                 refused: None,
             };
-            outcome.tell(&plan, &records, false, &mut told);
+            outcome.tell(&plan, &records, false, &mut lost);
         };
         let events = |taken: &Receiver<Batch>| -> Vec<EventKind> {
             let batch = taken.try_recv().unwrap();

@@ -14,7 +14,7 @@ use hopgap_proto::plan::{Plan, SessionPlan};
 use hopgap_proto::record::{AgentName, RunFault, SessionName};
 use hopgap_proto::time::{Mono, Span};
 use hopgap_proto::uplink::AgentPart;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel};
 use std::thread::JoinHandle;
@@ -174,18 +174,19 @@ impl Work {
                 Err((why, said)) => complaints.of_session(&session.name, why, said),
             }
         }
-        let named: BTreeSet<SessionName> = wanted.keys().cloned().collect();
         // A changed session goes on until its successor begins: peers still answer it.
-        self.waiting = false;
-        if Clock::now() < self.begin_at {
-            let runs = |running: &Running, setup: &SessionSetup| setup.is_same(&running.setup);
-            let count = wanted.len();
-            wanted.retain(|name, setup| self.sessions.get(name).is_some_and(|r| runs(r, setup)));
-            self.waiting = wanted.len() < count;
-        }
-        let stays = |name: &SessionName, running: &Running| match wanted.get(name) {
-            Some(wanted) => wanted.is_same(&running.setup),
-            None => self.waiting && named.contains(name),
+        let runs = |name: &SessionName, setup: &SessionSetup| {
+            let running = self.sessions.get(name);
+            running.is_some_and(|running| setup.is_same(&running.setup))
+        };
+        let is_early = Clock::now() < self.begin_at;
+        let (waiting, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) = wanted
+            .into_iter()
+            .partition(|(name, setup)| is_early && !runs(name, setup));
+        self.waiting = !waiting.is_empty();
+        let stays = |name: &SessionName, running: &Running| {
+            let wanted = wanted.get(name);
+            waiting.contains_key(name) || wanted.is_some_and(|w| w.is_same(&running.setup))
         };
         let ended: Vec<SessionName> = self
             .sessions
