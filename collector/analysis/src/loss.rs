@@ -401,7 +401,7 @@ fn by_the_log(samples: &mut [Sample], log: &ReflectorLog, run: usize, timeline: 
         }
         match log.coverage(log.expected(run, timeline, s.sent)) {
             Coverage::Covered if !hole_before && !hole_after => s.fate = Fate::LostForward,
-            Coverage::NotRunning | Coverage::Unheard => s.fate = Fate::NoData,
+            Coverage::NotRunning | Coverage::Unheard(_) => s.fate = Fate::NoData,
             Coverage::Covered | Coverage::Unknown => {}
         }
     }

@@ -82,7 +82,7 @@ pub(crate) enum Coverage {
     NotRunning,
     /// Before the first sign of the reflecting agent or after the last one: it did not
     /// run, or its records are still on their way.
-    Unheard,
+    Unheard(Beyond),
     /// Nothing is known.
     Unknown,
 }
@@ -508,8 +508,8 @@ impl ReflectorLog {
     /// absence proves nothing near an end of the log or near a stretch without the agent.
     pub(crate) fn coverage(&self, at: Wall) -> Coverage {
         let edge = self.edge();
-        if self.beyond(at).is_some() {
-            Coverage::Unheard
+        if let Some(end) = self.beyond(at) {
+            Coverage::Unheard(end)
         } else if self.holes.hold(at) {
             Coverage::Unknown
         } else if self.not_running.may_hold(at, edge) {

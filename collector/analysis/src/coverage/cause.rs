@@ -187,10 +187,10 @@ impl<'a, 's> Causes<'a, 's> {
         if log.stalls.at(at).is_some() || sample.departed.is_some() {
             return Cause::HostStalled(self.reflector());
         }
-        match (log.beyond(at), log.coverage(at)) {
-            (Some(Beyond::First), _) => Cause::AgentNotHeard(self.reflector()),
-            (Some(Beyond::Last), _) => self.silent(SessionEnd::Reflector),
-            (None, Coverage::NotRunning) => Cause::AgentNotRunning(self.reflector()),
+        match log.coverage(at) {
+            Coverage::Unheard(Beyond::First) => Cause::AgentNotHeard(self.reflector()),
+            Coverage::Unheard(Beyond::Last) => self.silent(SessionEnd::Reflector),
+            Coverage::NotRunning => Cause::AgentNotRunning(self.reflector()),
             // The remaining replies were dropped by the sender's own host.
             _ => Cause::HostStalled(self.sender()),
         }
