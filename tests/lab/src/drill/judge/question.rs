@@ -23,11 +23,11 @@ impl Judgement {
         self.compare_verdict(&report.findings.verdict.result, truth, window);
         for (from, to) in [(0, 1), (1, 0)] {
             let unseen = Unseen::of(truth, window, from);
+            let hosts = (HOSTS[from], HOSTS[to]);
             if report.findings.verdict.result == "met" {
-                self.compare_met(unseen, (HOSTS[from], HOSTS[to]));
+                self.compare_met(unseen, hosts);
             }
             let asked = window.1 - window.0;
-            let hosts = (HOSTS[from], HOSTS[to]);
             self.compare_coverage(&report.findings.coverage, hosts, asked, unseen);
         }
     }
@@ -135,8 +135,9 @@ impl Unseen {
             }
             let at = flow.packets.iter().map(|packet| packet.mark.enter);
             let at: Vec<Mono> = at.filter(|at| *at >= begin && *at <= end).collect();
-            grain = grain.max(grain_of(&at));
-            let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= grain);
+            let own = grain_of(&at);
+            grain = grain.max(own);
+            let near = at.windows(2).filter(|pair| pair[1] - pair[0] <= own);
             seen.extend(near.map(|pair| (pair[0], pair[1])));
             all.extend(at);
         }
@@ -164,7 +165,7 @@ fn grain_of(left: &[Mono]) -> Span {
     let mut gaps: Vec<Span> = left.windows(2).map(|pair| pair[1] - pair[0]).collect();
     gaps.sort_unstable();
     let interval = gaps.get(gaps.len() / 2).copied().unwrap_or(Span::ZERO);
-    interval * (i64::from(Objective::default().min_good) + 1)
+    GRAIN.max(interval * (i64::from(Objective::default().min_good) + 1))
 }
 
 #[cfg(test)]
